@@ -1,0 +1,101 @@
+"""What is told to the outside while a model is fitted: a progress bar, scikit-learn's callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from ._training import History
+
+try:  # scikit-learn 1.9 and newer
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stands in where scikit-learn has no callbacks."""
+
+    def with_callbacks(method: Any) -> Any:  # type: ignore[misc]
+        """Leave the method as it is."""
+        return method
+
+
+__all__ = ["CallbackSupportMixin", "FitMonitor", "with_callbacks"]
+
+
+class FitMonitor:
+    """Shows a bar with epoch, losses and time left, and drives the callbacks of an estimator.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Being fitted; its callbacks, if it has any, see one task per epoch.
+    data : dict
+        ``X`` and ``y`` for the callbacks.
+    epochs : int
+        Largest number of epochs.
+    verbose : bool
+        Whether to show the bar, on standard error.
+    fitted_attributes : callable
+        Returns the attributes that make a copy of the estimator usable as if the fit ended now.
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        data: dict[str, Any],
+        epochs: int,
+        verbose: bool,
+        fitted_attributes: Callable[[], dict[str, Any]],
+    ):
+        self.estimator = estimator
+        self.data = data
+        self.fitted_attributes = fitted_attributes
+        self.bar = tqdm(
+            total=epochs, desc=type(estimator).__name__, unit="epoch", disable=not verbose
+        )
+        self.fit_task = self.epoch_task = None
+        if hasattr(estimator, "_skl_callbacks"):
+            self.fit_task = estimator._init_callback_context(max_subtasks=epochs)
+            self.fit_task.call_on_fit_task_begin(estimator=estimator, **data)
+            self._begin_epoch()
+
+    def end_epoch(self, epoch: int, history: History) -> bool:
+        """Report one epoch; True if a callback asks to stop."""
+        self.bar.set_postfix_str(_losses(history), refresh=False)
+        self.bar.update(epoch - self.bar.n)
+        stop = self._end_task(self.epoch_task)
+        if self.fit_task is not None and not stop and epoch < self.bar.total:
+            self._begin_epoch()
+        else:
+            self.epoch_task = None
+        return stop
+
+    def close(self) -> None:
+        """End whatever is still open."""
+        self._end_task(self.epoch_task)
+        self._end_task(self.fit_task)
+        self.bar.close()
+
+    def _begin_epoch(self) -> None:
+        assert self.fit_task is not None
+        self.epoch_task = self.fit_task.subcontext(task_name="epoch")
+        self.epoch_task.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+
+    def _end_task(self, task: Any) -> bool:
+        if task is None:
+            return False
+        return task.call_on_fit_task_end(
+            estimator=self.estimator,
+            reconstruction_attributes=self.fitted_attributes,
+            **self.data,
+        )
+
+
+def _losses(history: History) -> str:
+    """Latest train and validation NLL in nats per row."""
+    text = f"train NLL {history.train[-1]:.3f}"
+    if history.validation:
+        text += f", validation NLL {history.validation[-1]:.3f}"
+    return text

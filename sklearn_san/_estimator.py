@@ -1,0 +1,527 @@
+"""The scikit-learn estimator: validate, fit, call down, restore the user's shape."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from . import _validation as validation
+from ._callbacks import CallbackSupportMixin, FitMonitor, with_callbacks
+from ._linear_base import fit_linear_base
+from ._network import SAN, FreeRunning
+from ._scaling import InputScaler, OutputScaler
+from ._training import History, Recipe, Rows, train
+from .density import ConditionalDensity, FittedModel, make_generator
+
+
+class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseEstimator):
+    """Conditional density p(y | x) of one or several outputs, by a sequential autoregressive network.
+
+    The joint density is a chain of one-dimensional mixtures, ``log p(y | x) = sum_d
+    log p(y_d | y_1..y_(d-1), x)``, each with parameters from a small neural network. It is exact and
+    normalised, respects hard limits, and can be sampled directly.
+
+    Parameters
+    ----------
+    K : int, default=10
+        Number of mixture components of each conditional.
+    module_shape : sequence of int, default=(64, 64, 64)
+        Hidden widths of the network of every output.
+    first_module_shape : sequence of int, default=None
+        Hidden widths for the first output, whose network sees x alone. None takes
+        `module_shape`.
+    sequence_features : int, default=16
+        Number of features that the network of one output hands to the next.
+    encoder_shape : sequence of int, default=None
+        Hidden widths of an encoder of x shared by all outputs; None means none.
+    activation : {"silu", "relu", "gelu", "elu", "tanh"}, default="silu"
+        Activation of the hidden layers.
+    layer_norm : bool, default=False
+        Whether to normalise the hidden layers.
+    likelihood : str, Likelihood or list of these, default="auto"
+        Family of the conditionals, for all outputs or one for each: "mog" (Gaussian mixture),
+        "truncated_mog" (the same inside `limits`), or an instance from
+        `sklearn_san.likelihoods`. "auto" takes "truncated_mog" for outputs with limits.
+    likelihood_params : dict, default=None
+        Constructor arguments for families given by name.
+    limits : array-like of shape (n_outputs, 2), default=None
+        Lower and upper limit of every output in the units of y; infinities allowed. No draw
+        leaves them, and the density is normalised inside.
+    order : sequence of int or str, default=None
+        Autoregressive order of the outputs, by column number or name. None is the order given.
+    linear_base : bool or "auto", default="auto"
+        Whether the network models the residual of a least-squares fit of each output on x and
+        the outputs before it. "auto" does so for outputs of which that leaves less than half
+        the standard deviation.
+    x_scaler, y_scaler : {"standard", "minmax", "maxabs", "robust", "power"}, scaler or None, \
+default="standard"
+        Scaler of the features and the targets: a short name, an instance of the scikit-learn
+        class it stands for, or None for none. Fitted on the training part only.
+    teacher_forcing : bool, default=True
+        Whether training shows the network the true earlier outputs. False shows it its own draws,
+        as the first SAN did; it then cannot learn how the outputs depend on each other.
+    train_rsample : bool, default=False
+        With ``teacher_forcing=False``, whether gradients flow through these draws.
+    epochs : int or "auto", default="auto"
+        Passes over the training rows. "auto" takes fewer the more rows there are.
+    batch_size : int or "auto", default="auto"
+        Rows per gradient step; "auto" takes between 16 and 512, the more the more rows.
+    learning_rate : float, default=0.01
+        Largest learning rate of the one-cycle schedule.
+    weight_decay : float, default=0.01
+        Decoupled weight decay of AdamW.
+    early_stopping : bool or "auto", default="auto"
+        Whether to set rows aside for validation, keep the weights that are best on them, and
+        stop when they no longer improve. "auto" does so from 100 rows on.
+    validation_fraction : float, default=0.1
+        Share of the rows set aside.
+    n_iter_no_change : int or None, default=20
+        Epochs without improvement after which training stops; None never stops early.
+    dtype : {"float32", "float64"}, default="float32"
+        Precision of training, `log_prob` and `sample`.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" takes CUDA where there is one, else the CPU.
+    verbose : bool, default=False
+        Whether to show a progress bar with the losses.
+    random_state : int, RandomState or None, default=None
+        Seed of the initial weights, the split and the order of rows. None draws fresh entropy;
+        the global random state is neither read nor changed.
+
+    Attributes
+    ----------
+    network_ : torch.nn.Module
+        The trained network, on the CPU.
+    x_scaler_, y_scaler_ : object
+        Fitted scalers; the latter in autoregressive order.
+    order_ : ndarray of shape (n_outputs,)
+        Column of y that comes first, second, ... in the network.
+    limits_ : ndarray of shape (n_outputs, 2)
+        Limits in the units of y.
+    output_names_ : list of str
+        Names of the columns of y.
+    n_outputs_ : int
+        Number of columns of y.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if they all were strings.
+    n_iter_ : int
+        Epochs that were run.
+    best_epoch_ : int
+        Epoch whose weights were kept.
+    epochs_, batch_size_ : int
+        Resolved parameters.
+    loss_curve_ : list of float
+        Mean negative log-likelihood of the training rows during each epoch, in nats per row and
+        the units of y.
+    validation_curve_ : list of float
+        The same for the validation rows after each epoch; empty without validation.
+
+    Examples
+    --------
+    >>> from sklearn_san import SANConditionalDensityEstimator
+    >>> from sklearn_san.datasets import make_bimodal
+    >>> X, y, _ = make_bimodal(500, random_state=0)
+    >>> est = SANConditionalDensityEstimator(K=3, epochs=10, random_state=0).fit(X, y)
+    >>> est.sample(X[:4], n_samples=7, random_state=0).shape
+    (4, 7, 2)
+    >>> est.predict(X[:4]).shape
+    (4, 2)
+    """
+
+    def __init__(
+        self,
+        *,
+        K: int = 10,
+        module_shape: Any = (64, 64, 64),
+        first_module_shape: Any = None,
+        sequence_features: int = 16,
+        encoder_shape: Any = None,
+        activation: str = "silu",
+        layer_norm: bool = False,
+        likelihood: Any = "auto",
+        likelihood_params: dict[str, Any] | None = None,
+        limits: Any = None,
+        order: Any = None,
+        linear_base: bool | str = "auto",
+        x_scaler: Any = "standard",
+        y_scaler: Any = "standard",
+        teacher_forcing: bool = True,
+        train_rsample: bool = False,
+        epochs: int | str = "auto",
+        batch_size: int | str = "auto",
+        learning_rate: float = 0.01,
+        weight_decay: float = 0.01,
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int | None = 20,
+        dtype: str = "float32",
+        device: Any = "auto",
+        verbose: bool | int = False,
+        random_state: Any = None,
+    ):
+        self.K = K
+        self.module_shape = module_shape
+        self.first_module_shape = first_module_shape
+        self.sequence_features = sequence_features
+        self.encoder_shape = encoder_shape
+        self.activation = activation
+        self.layer_norm = layer_norm
+        self.likelihood = likelihood
+        self.likelihood_params = likelihood_params
+        self.limits = limits
+        self.order = order
+        self.linear_base = linear_base
+        self.x_scaler = x_scaler
+        self.y_scaler = y_scaler
+        self.teacher_forcing = teacher_forcing
+        self.train_rsample = train_rsample
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.dtype = dtype
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        """Describe what the estimator accepts."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        # `score` is a log-likelihood, not a coefficient of determination.
+        tags.regressor_tags.poor_score = True
+        return tags
+
+    @with_callbacks
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> SANConditionalDensityEstimator:
+        """Fit the density by maximum likelihood.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row; rows of weight zero are dropped.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator. If anything fails, it is left as it was before.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For parameters or data that cannot be used, before anything is trained.
+        """
+        before = dict(vars(self))
+        try:
+            return self._fit(X, y, sample_weight)
+        except BaseException:
+            kept = {k: v for k, v in vars(self).items() if k.startswith(("_callback", "_skl"))}
+            vars(self).clear()
+            vars(self).update(before | kept)
+            raise
+
+    def log_prob(self, X: Any, y: Any) -> np.ndarray:
+        """Log density of y given X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            In nats, per unit of every output; -inf outside the limits.
+        """
+        density = self._density(X)
+        return density.log_prob(self._check_y(y, len(density)))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Mean log-likelihood per row; larger is better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row.
+
+        Returns
+        -------
+        float
+            In nats per row and the original units of y; the negative of the test NLL.
+        """
+        log_prob = self.log_prob(X, y)
+        if sample_weight is None:
+            return float(log_prob.mean())
+        weight = validation.check_weight(sample_weight, len(log_prob))
+        used = weight > 0
+        return float(np.average(log_prob[used], weights=weight[used]))
+
+    def sample(self, X: Any, n_samples: int = 1, *, random_state: Any = None) -> np.ndarray:
+        """Draw from p(y | x) for every row of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        n_samples : int, default=1
+            Number of draws for each row, `n_draws` below.
+        random_state : int, RandomState or None, default=None
+            The same seed gives the same draws; None gives fresh ones.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_draws, n_outputs)
+            In the units of y, inside the limits; ``(n_samples, n_draws)`` if y was
+            one-dimensional in `fit`.
+        """
+        density = self._density(X)
+        validation.check_integer("n_samples", n_samples, 1)
+        return self._restore_shape(density.sample(n_samples, random_state))
+
+    def predict(
+        self,
+        X: Any,
+        *,
+        output_type: str = "mean",
+        quantiles: Any = (0.05, 0.5, 0.95),
+        n_samples: int = 1,
+        random_state: Any = None,
+    ) -> np.ndarray:
+        """Summarise p(y | x) for every row of X, by default by its mean.
+
+        All summaries are deterministic. Where there is no closed form, all rows share one fixed
+        set of 1,024 quasi-random points.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        output_type : {"mean", "median", "std", "quantiles", "mode", "samples"}, default="mean"
+            Mean, median, standard deviation and quantiles are those of the marginal distribution
+            of each output; the mode is the point of highest joint density.
+        quantiles : float or sequence of float, default=(0.05, 0.5, 0.95)
+            Levels for ``output_type="quantiles"``, strictly between 0 and 1.
+        n_samples : int, default=1
+            Number of draws for ``output_type="samples"``.
+        random_state : int, RandomState or None, default=None
+            Seed of the draws for ``output_type="samples"``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_outputs)
+            In the units of y; ``(n_samples,)`` if y was one-dimensional in `fit`. Quantiles and
+            draws have their own axis after that of the rows.
+        """
+        validation.check_choice("output_type", output_type, validation.OUTPUT_TYPES)
+        if output_type == "samples":
+            return self.sample(X, n_samples, random_state=random_state)
+        density = self._density(X)
+        if output_type == "quantiles":
+            result = density.quantile(validation.check_quantiles(quantiles))
+        elif output_type == "median":
+            result = density.quantile(np.array([0.5]))[:, 0]
+        else:
+            result = getattr(density, output_type)()
+        return self._restore_shape(result)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> SANConditionalDensityEstimator:
+        validation.check_parameters(self.get_params(deep=False))
+        device = validation.check_device(self.device)
+        names_of = y
+        X, y = validate_data(
+            self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, ensure_min_samples=2
+        )
+        self._one_dimensional = y.ndim == 1
+        y = y.reshape(len(y), -1).astype(np.float64)
+        names = validation.output_names(names_of, y.shape[1])
+        limits = validation.check_limits(self.limits, names)
+        order = validation.check_order(self.order, names)
+        weight = None
+        if sample_weight is not None:
+            weight = validation.check_weight(sample_weight, len(y))
+            X, y, weight = X[weight > 0], y[weight > 0], weight[weight > 0]
+            weight = weight / weight.mean()
+        validation.check_targets(y, limits, names)
+
+        generator = make_generator(self.random_state)
+        parts = _split(len(y), self._n_validation(len(y)), generator)
+        columns = [(X[part], y[part][:, order], _take(weight, part)) for part in parts]
+        x_scaler, y_scaler, network = self._build(columns[0], limits, order, names, generator)
+        self.network_, self.x_scaler_, self.y_scaler_ = network, x_scaler, y_scaler
+        self.order_, self.limits_ = order, limits
+        self.output_names_, self.n_outputs_ = names, len(names)
+
+        rows = [self._rows(part, device) for part in columns]
+        history = self._train(rows[0], rows[1], device, generator, {"X": X, "y": y})
+        self.n_iter_, self.best_epoch_ = len(history.train), history.best_epoch
+        self.loss_curve_, self.validation_curve_ = history.train, history.validation
+        return self
+
+    def _n_validation(self, n_rows: int) -> int:
+        wanted = n_rows >= 100 if self.early_stopping == "auto" else self.early_stopping
+        if not wanted:
+            return 0
+        n_validation = max(1, round(self.validation_fraction * n_rows))
+        if n_rows - n_validation < 2:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} of {n_rows} rows leaves fewer "
+                "than 2 to train on; lower it or set early_stopping=False."
+            )
+        return n_validation
+
+    def _build(
+        self,
+        training: tuple[np.ndarray, np.ndarray, np.ndarray | None],
+        limits: np.ndarray,
+        order: np.ndarray,
+        names: list[str],
+        generator: torch.Generator,
+    ) -> tuple[InputScaler, OutputScaler, SAN]:
+        """Fit the scalers and the linear base on the training part; build the network."""
+        X, y, weight = training
+        x_scaler = InputScaler(self.x_scaler).fit(X, weight)
+        y_scaler = OutputScaler(self.y_scaler).fit(y, weight)
+        scaled_limits = y_scaler.transform_limits(limits[order])
+        bounded = np.isfinite(scaled_limits).any(axis=1)[np.argsort(order)]
+        families = validation.check_likelihoods(
+            self.likelihood, self.likelihood_params, limits, bounded, names
+        )
+        base, residual = fit_linear_base(
+            x_scaler.transform(X), y_scaler.transform(y), weight, self.linear_base
+        )
+        units = y_scaler.unit(y) * base.scale.numpy()
+        resolved = [families[j].resolve(K=self.K, unit=units[d]) for d, j in enumerate(order)]
+        network = SAN(
+            X.shape[1],
+            resolved,
+            [
+                family.initial_raw(residual[:, d], weight)
+                for d, family in enumerate(resolved)
+            ],
+            scaled_limits,
+            base,
+            first_module_shape=self.first_module_shape or self.module_shape,
+            module_shape=self.module_shape,
+            encoder_shape=self.encoder_shape or (),
+            sequence_features=self.sequence_features,
+            activation=self.activation,
+            layer_norm=self.layer_norm,
+            generator=generator,
+        )
+        return x_scaler, y_scaler, network
+
+    def _rows(
+        self, part: tuple[np.ndarray, np.ndarray, np.ndarray | None], device: torch.device
+    ) -> Rows | None:
+        """Scaled rows on the device, with the Jacobian that brings losses back to y's units."""
+        X, y, weight = part
+        if not len(X):
+            return None
+
+        def tensor(array: np.ndarray) -> torch.Tensor:
+            return torch.as_tensor(array, dtype=validation.DTYPES[self.dtype], device=device)
+
+        return Rows(
+            (tensor(self.x_scaler_.transform(X)), tensor(self.y_scaler_.transform(y))),
+            None if weight is None else tensor(weight),
+            -float(np.average(self.y_scaler_.log_jacobian(y), weights=weight)),
+        )
+
+    def _train(
+        self,
+        training: Rows,
+        holdout: Rows | None,
+        device: torch.device,
+        generator: torch.Generator,
+        data: dict[str, Any],
+    ) -> History:
+        """Train `network_` in place and bring it back to the CPU."""
+        self.batch_size_ = self.batch_size
+        if self.batch_size == "auto":
+            self.batch_size_ = 2 ** int(np.clip(round(math.log2(len(training) / 64)), 4, 9))
+        self.epochs_ = self.epochs
+        if self.epochs == "auto":
+            self.epochs_ = int(np.clip(60 * math.sqrt(20_000 / len(training)), 8, 150))
+        recipe = Recipe(
+            epochs=self.epochs_,
+            batch_size=self.batch_size_,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            n_iter_no_change=None if holdout is None else self.n_iter_no_change,
+        )
+        network = self.network_.to(device, validation.DTYPES[self.dtype])
+        objective = network
+        if not self.teacher_forcing:
+            objective = FreeRunning(network, self.train_rsample, generator)
+        monitor = FitMonitor(
+            self, data, self.epochs_, bool(self.verbose), self._attributes_so_far
+        )
+        try:
+            history = train(objective, training, holdout, recipe, generator, monitor.end_epoch)
+        finally:
+            monitor.close()
+            network.to("cpu").requires_grad_(False).eval()
+        return history
+
+    def _attributes_so_far(self) -> dict[str, Any]:
+        """Attributes that make a copy usable while the fit goes on."""
+        return {"network_": copy.deepcopy(self.network_).to("cpu").eval()}
+
+    def _density(self, X: Any) -> ConditionalDensity:
+        check_is_fitted(self, "network_")
+        X = validate_data(self, X, reset=False, dtype=np.float64)
+        device = validation.check_device(self.device)
+        model = FittedModel(
+            self.network_, self.x_scaler_, self.y_scaler_, self.order_, self.limits_, device
+        )
+        return ConditionalDensity(model, X)
+
+    def _check_y(self, y: Any, n_rows: int) -> np.ndarray:
+        """Targets as (n_rows, n_outputs) in float64."""
+        y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        if y.ndim > 2:
+            raise ValueError(f"y must have one or two dimensions, got shape {y.shape}.")
+        y = y.reshape(len(y), -1)
+        if len(y) != n_rows:
+            raise ValueError(f"X has {n_rows} rows, but y has {len(y)}; they must match.")
+        if y.shape[1] != self.n_outputs_:
+            raise ValueError(
+                f"y has {y.shape[1]} outputs, but this estimator was fitted with "
+                f"{self.n_outputs_} ({', '.join(self.output_names_)})."
+            )
+        return y
+
+    def _restore_shape(self, result: np.ndarray) -> np.ndarray:
+        return result[..., 0] if self._one_dimensional else result
+
+
+def _split(
+    n_rows: int, n_validation: int, generator: torch.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shuffled row numbers for training and for validation."""
+    permutation = torch.randperm(n_rows, generator=generator).numpy()
+    return permutation[n_validation:], permutation[:n_validation]
+
+
+def _take(weight: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    return None if weight is None else weight[rows]

@@ -1,0 +1,70 @@
+"""Least-squares base: which outputs get one, and its coefficients.
+
+Each output is regressed on the features and the outputs before it, by ridge regression whose
+penalty is chosen by leave-one-out error, so that few rows, collinear or constant columns do no
+harm. The scale of the residual is its leave-one-out root mean square, which an overfitted
+regression cannot make small.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.linear_model import RidgeCV
+
+from ._network import LinearBase
+
+#: A base is used where it leaves less than this share of the output's standard deviation.
+AUTO_THRESHOLD = 0.5
+#: More rows than this do not change a linear fit.
+MAX_ROWS = 50_000
+
+
+def fit_linear_base(
+    x: np.ndarray,
+    y: np.ndarray,
+    sample_weight: np.ndarray | None,
+    mode: bool | str,
+) -> tuple[LinearBase, np.ndarray]:
+    """Fit the base of every output.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_samples, n_features)
+        Scaled features of the training rows.
+    y : ndarray of shape (n_samples, n_outputs)
+        Scaled targets, in autoregressive order.
+    sample_weight : ndarray of shape (n_samples,) or None
+    mode : bool or "auto"
+        For all outputs, for none, or where it helps.
+
+    Returns
+    -------
+    base : LinearBase
+    residual : ndarray of shape (n_samples, n_outputs)
+        What the blocks have to model, in units of each output's scale.
+    """
+    n_features, n_outputs = x.shape[1], y.shape[1]
+    weight_x, weight_y = np.zeros((n_outputs, n_features)), np.zeros((n_outputs, n_outputs))
+    intercept, scale = np.zeros(n_outputs), np.ones(n_outputs)
+    used = np.zeros(n_outputs, dtype=bool)
+    rows = slice(None, MAX_ROWS)  # the rows are in random order
+    weight = None if sample_weight is None else sample_weight[rows]
+    for d in range(n_outputs):
+        if mode is False:
+            break
+        inputs = np.concatenate([x, y[:, :d]], axis=1)[rows]
+        ridge = RidgeCV(alphas=np.logspace(-6, 4, 11)).fit(inputs, y[rows, d], weight)
+        left = np.sqrt(-ridge.best_score_ / _mean_square(y[rows, d], weight))
+        used[d] = mode is True or left < AUTO_THRESHOLD
+        if used[d]:
+            weight_x[d], weight_y[d, :d] = np.split(ridge.coef_, [n_features])
+            intercept[d] = ridge.intercept_
+            scale[d] = max(left, 1e-6) * np.sqrt(_mean_square(y[rows, d], weight))
+    location = x @ weight_x.T + y @ weight_y.T + intercept
+    return LinearBase(weight_x, weight_y, intercept, scale, used), (y - location) / scale
+
+
+def _mean_square(values: np.ndarray, sample_weight: np.ndarray | None) -> float:
+    """Weighted variance."""
+    centre = np.average(values, weights=sample_weight)
+    return float(np.average((values - centre) ** 2, weights=sample_weight))

@@ -1,0 +1,450 @@
+"""The Sequential Autoregressive Network (SAN): p(y | x) as a chain of one-dimensional blocks.
+
+    log p(y | x) = sum_d log p(y_d | y_1..y_(d-1), x)
+
+Block d sees the context (the scaled features, and their encoding where there is an encoder), the
+sequence features of block d-1 and the earlier targets. It returns the sequence features for
+block d+1 and the raw parameters of a likelihood family for y_d.
+
+A `LinearBase` may come first: then the blocks model ``r = (y - location(x, y_<d)) / scale``, the
+residual of a least-squares fit, and see the earlier residuals next to the earlier targets.
+
+===============  ==========================================================================
+`SAN`            log density, draws, and the Rosenblatt transform with its inverse
+`FreeRunning`    the objective that feeds a SAN its own draws during training
+`LinearBase`     the least-squares location and scale of each output
+`Block`          one small multilayer perceptron with two heads
+===============  ==========================================================================
+
+Everything here is in scaled units; shapes: x ``(..., n_features)``, y ``(..., n_outputs)``. Leading
+axes broadcast, so x of shape ``(n, 1, n_features)`` serves draws ``(n, n_draws, n_outputs)`` and
+whatever depends on x alone is computed once per row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+
+from .likelihoods import Likelihood, Support
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+
+
+class LinearBase(nn.Module):
+    """Location ``x @ weight_x.T + y @ weight_y.T + intercept`` and scale of each output.
+
+    Parameters
+    ----------
+    weight_x : ndarray of shape (n_outputs, n_features)
+    weight_y : ndarray of shape (n_outputs, n_outputs)
+        Strictly lower triangular: output d may depend on outputs before d only.
+    intercept, scale : ndarray of shape (n_outputs,)
+    used : ndarray of bool of shape (n_outputs,)
+        Outputs that have a base; the others have location 0 and scale 1.
+    """
+
+    def __init__(
+        self,
+        weight_x: np.ndarray,
+        weight_y: np.ndarray,
+        intercept: np.ndarray,
+        scale: np.ndarray,
+        used: np.ndarray,
+    ):
+        super().__init__()
+        for name, value in [
+            ("weight_x", weight_x),
+            ("weight_y", weight_y),
+            ("intercept", intercept),
+            ("scale", scale),
+        ]:
+            self.register_buffer(name, torch.tensor(value, dtype=torch.float64))
+        self.used = [d for d, is_used in enumerate(used) if is_used]
+        self.weight_x: Tensor
+        self.weight_y: Tensor
+        self.intercept: Tensor
+        self.scale: Tensor
+
+    @classmethod
+    def identity(cls, n_features: int, n_outputs: int) -> LinearBase:
+        """Base that leaves every output as it is."""
+        return cls(
+            np.zeros((n_outputs, n_features)),
+            np.zeros((n_outputs, n_outputs)),
+            np.zeros(n_outputs),
+            np.ones(n_outputs),
+            np.zeros(n_outputs, dtype=bool),
+        )
+
+    def location(self, x: Tensor, y: Tensor) -> Tensor:
+        """Location of every output; shape (..., n_outputs)."""
+        return x @ self.weight_x.T + y @ self.weight_y.T + self.intercept
+
+
+def linear(n_in: int, n_out: int, gain: float, generator: Generator) -> nn.Linear:
+    """Linear layer with normal weights of standard deviation ``gain / sqrt(n_in)``, zero bias."""
+    layer = nn.utils.skip_init(nn.Linear, n_in, n_out)
+    nn.init.normal_(layer.weight, std=gain / math.sqrt(max(n_in, 1)), generator=generator)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class Block(nn.Module):
+    """Multilayer perceptron from several inputs to sequence features and raw parameters.
+
+    Parameters
+    ----------
+    n_inputs : int
+        Total width of the inputs.
+    shape : sequence of int
+        Width of each hidden layer.
+    n_sequence : int
+        Number of sequence features returned; 0 for the last block.
+    initial_raw : ndarray of shape (n_params,)
+        Raw parameters that the untrained block returns, up to a small perturbation.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        shape: Sequence[int],
+        n_sequence: int,
+        initial_raw: np.ndarray,
+        *,
+        activation: str,
+        layer_norm: bool,
+        generator: Generator,
+    ):
+        super().__init__()
+        widths = [n_inputs, *shape]
+        self.hidden = nn.ModuleList(
+            linear(n_in, n_out, math.sqrt(2.0), generator)
+            for n_in, n_out in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.norms = nn.ModuleList(
+            nn.LayerNorm(width) if layer_norm else nn.Identity() for width in shape
+        )
+        self.activation = ACTIVATIONS[activation]()
+        self.n_sequence = n_sequence
+        # Both heads in one product: sequence features first, then the raw parameters.
+        self.heads = linear(widths[-1], n_sequence + len(initial_raw), 1.0, generator)
+        with torch.no_grad():
+            self.heads.weight[n_sequence:] *= 0.1
+            self.heads.bias[n_sequence:] = torch.as_tensor(initial_raw, dtype=torch.float32)
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Sequence features (..., n_sequence) and raw parameters (..., n_params)."""
+        h = _linear_of_parts(self.hidden[0], inputs)
+        h = self.activation(self.norms[0](h))  # (..., shape[0])
+        for layer, norm in zip(self.hidden[1:], self.norms[1:], strict=True):
+            h = self.activation(norm(layer(h)))
+        out = self.heads(h)  # (..., n_sequence + n_params)
+        return torch.relu(out[..., : self.n_sequence]), out[..., self.n_sequence :]
+
+
+def _linear_of_parts(layer: nn.Module, parts: Sequence[Tensor]) -> Tensor:
+    """``layer(cat(parts, -1))`` where the leading axes of the parts need only broadcast."""
+    if all(part.shape[:-1] == parts[0].shape[:-1] for part in parts):
+        return layer(parts[0] if len(parts) == 1 else torch.cat(list(parts), -1))
+    weights = layer.weight.split([part.shape[-1] for part in parts], -1)
+    products = [part @ weight.T for part, weight in zip(parts, weights, strict=True)]
+    products.sort(key=Tensor.numel)  # add the small ones, shared by all draws, first
+    total = products[0] + layer.bias
+    for product in products[1:]:
+        total = total + product
+    return total
+
+
+class SAN(nn.Module):
+    """Sequential Autoregressive Network.
+
+    Parameters
+    ----------
+    n_features : int
+        Width of x.
+    families : list of Likelihood
+        One per output, resolved.
+    initial_raw : list of ndarray
+        Raw parameters from which each output starts.
+    limits : ndarray of shape (n_outputs, 2)
+        Bounds of each output in scaled units, infinities allowed.
+    base : LinearBase
+    first_module_shape, module_shape, encoder_shape : sequence of int
+        Hidden widths; an empty `encoder_shape` means no encoder.
+    sequence_features : int
+        Width of what a block hands to the next.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        families: list[Likelihood],
+        initial_raw: list[np.ndarray],
+        limits: np.ndarray,
+        base: LinearBase,
+        *,
+        first_module_shape: Sequence[int],
+        module_shape: Sequence[int],
+        encoder_shape: Sequence[int],
+        sequence_features: int,
+        activation: str,
+        layer_norm: bool,
+        generator: Generator,
+    ):
+        super().__init__()
+        self.families = families
+        self.n_outputs = len(families)
+        self.base = base
+        self.register_buffer("limits", torch.tensor(limits, dtype=torch.float64))
+        self.limits: Tensor
+        widths = [n_features, *encoder_shape]
+        self.encoder = nn.Sequential(
+            *(
+                module
+                for n_in, n_out in zip(widths[:-1], widths[1:], strict=True)
+                for module in (
+                    linear(n_in, n_out, math.sqrt(2.0), generator),
+                    ACTIVATIONS[activation](),
+                )
+            )
+        )
+        n_context = n_features + (encoder_shape[-1] if encoder_shape else 0)
+        self.blocks = nn.ModuleList()
+        for d, raw in enumerate(initial_raw):
+            n_received = sequence_features if d else 0
+            n_earlier = d + len(self._based_before(d))
+            self.blocks.append(
+                Block(
+                    n_context + n_received + n_earlier,
+                    module_shape if d else first_module_shape,
+                    sequence_features if d < self.n_outputs - 1 else 0,
+                    raw,
+                    activation=activation,
+                    layer_norm=layer_norm,
+                    generator=generator,
+                )
+            )
+        self._groups = _group(families)
+
+    def _based_before(self, d: int) -> list[int]:
+        return [j for j in self.base.used if j < d]
+
+    def context(self, x: Tensor) -> Tensor:
+        """Scaled features and their encoding; shape (..., n_context)."""
+        return torch.cat([x, self.encoder(x)], -1) if len(self.encoder) else x
+
+    def _run_block(
+        self, d: int, context: Tensor, sequence: Tensor, y: Tensor, r: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Block d, given the targets and residuals before d (their later columns are not read)."""
+        if d == 0:
+            return self.blocks[0]([context])
+        earlier = y[..., :d]
+        if based := self._based_before(d):
+            earlier = torch.cat([earlier, r[..., based]], -1)
+        return self.blocks[d]([context, sequence, earlier])
+
+    def raw_parameters(self, x: Tensor, y: Tensor) -> list[Tensor]:
+        """Raw parameters of every output, (..., n_params) each, given the true earlier targets."""
+        r = (y - self.base.location(x, y)) / self.base.scale
+        context, sequence, raw_parameters = self.context(x), x[..., :0], []
+        for d in range(self.n_outputs):
+            sequence, raw = self._run_block(d, context, sequence, y, r)
+            raw_parameters.append(raw)
+        return raw_parameters
+
+    def log_prob(self, x: Tensor, y: Tensor) -> Tensor:
+        """Log density of y given x, in nats per scaled unit of every output; shape (...)."""
+        return self.log_prob_of(self.raw_parameters(x, y), x, y)
+
+    def log_prob_of(self, raw_parameters: list[Tensor], x: Tensor, y: Tensor) -> Tensor:
+        """Log density of y where the raw parameters of every output are known already."""
+        location = self.base.location(x, y)  # (..., n_outputs)
+        r = (y - location) / self.base.scale
+        total = -self.base.scale.log().sum()
+        for family, outputs in self._groups:
+            raw = torch.stack([raw_parameters[d] for d in outputs], -2)  # (..., n_group, n_params)
+            value, support = r[..., outputs], self._support(outputs, location[..., outputs])
+            if support is not None:
+                value = torch.minimum(torch.maximum(value, support.low), support.high)
+            total = total + family.log_prob(raw, value, support).sum(-1)
+        return total
+
+    def _support(self, outputs: list[int] | int, location: Tensor) -> Support | None:
+        """Bounds of `outputs`, which share one family, in units of their residuals."""
+        first = outputs if isinstance(outputs, int) else outputs[0]
+        if not self.families[first].bounded:
+            return None
+        limits, scale = self.limits[outputs], self.base.scale[outputs]
+        return Support((limits[..., 0] - location) / scale, (limits[..., 1] - location) / scale)
+
+    def ancestral(self, x: Tensor, choose: Choice) -> Tensor:
+        """Build y output by output; `choose` picks each residual from its conditional.
+
+        Parameters
+        ----------
+        x : Tensor of shape (..., n_features)
+        choose : callable
+            Receives the `Conditional` of one output and returns its residual, of a shape to
+            which the conditional's own shape broadcasts.
+
+        Returns
+        -------
+        Tensor of shape (..., n_outputs)
+        """
+        base = self.base
+        context, sequence = self.context(x), x[..., :0]
+        y = r = x[..., :0]
+        for d, family in enumerate(self.families):
+            sequence, raw = self._run_block(d, context, sequence, y, r)
+            location = torch.zeros_like(base.intercept[d])
+            if d in base.used:
+                location = x @ base.weight_x[d] + y @ base.weight_y[d, :d] + base.intercept[d]
+            support = self._support(d, location)
+            r_d = choose(Conditional(d, family, raw, support, location, base.scale[d]))
+            y_d = location + base.scale[d] * r_d
+            if support is not None:
+                y_d = torch.minimum(torch.maximum(y_d, self.limits[d, 0]), self.limits[d, 1])
+            y = torch.cat([y.expand(*y_d.shape, d), y_d.unsqueeze(-1)], -1)  # (..., d + 1)
+            r = torch.cat([r.expand(*y_d.shape, d), r_d.unsqueeze(-1)], -1)
+        return y
+
+    def sample(self, x: Tensor, noise: Tensor) -> Tensor:
+        """Draws as a function of uniform noise.
+
+        Parameters
+        ----------
+        x : Tensor of shape (..., n_features)
+        noise : Tensor of shape (..., n_outputs, n_noise)
+            Strictly inside (0, 1).
+
+        Returns
+        -------
+        Tensor of shape (..., n_outputs)
+        """
+        return self.ancestral(x, lambda one: one.sample(noise))
+
+    @property
+    def n_noise(self) -> int:
+        """Uniform numbers per output and draw."""
+        return max(family.n_noise for family in self.families)
+
+    def icdf(self, x: Tensor, u: Tensor) -> Tensor:
+        """Inverse Rosenblatt transform: y whose conditional cdfs are `u`, (..., n_outputs)."""
+        return self.ancestral(
+            x, lambda one: one.family.icdf(one.raw, u[..., one.index], one.support)
+        )
+
+    def first_icdf(self, x: Tensor, u: Tensor) -> Tensor:
+        """Quantiles `u` of output 0, whose conditional depends on x alone; shape of u."""
+        location = self.base.location(x, torch.zeros_like(self.base.scale))[..., 0]
+        _, raw = self.blocks[0]([self.context(x)])
+        r = self.families[0].icdf(raw, u, self._support(0, location))
+        return location + self.base.scale[0] * r
+
+    def cdf(self, x: Tensor, y: Tensor) -> Tensor:
+        """Rosenblatt transform: cdf of each conditional at y, (..., n_outputs)."""
+        location = self.base.location(x, y)
+        r = (y - location) / self.base.scale
+        columns = [
+            family.cdf(raw, r[..., d], self._support(d, location[..., d]))
+            for d, (family, raw) in enumerate(
+                zip(self.families, self.raw_parameters(x, y), strict=True)
+            )
+        ]
+        return torch.stack(columns, -1)
+
+
+class Conditional(NamedTuple):
+    """The density of one output given x and the outputs before it, ``y = location + scale r``."""
+
+    index: int
+    family: Likelihood
+    raw: Tensor  # (..., n_params)
+    support: Support | None  # of r
+    location: Tensor
+    scale: Tensor
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Residual as a function of the noise (..., n_outputs, n_noise) of all outputs."""
+        own = noise[..., self.index, : self.family.n_noise]
+        return self.family.sample(self.raw, own, self.support)
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the output itself, in scaled units."""
+        mean = self.family.mean(self.raw, self.support)
+        variance = self.family.variance(self.raw, self.support)
+        return self.location + self.scale * mean, self.scale.square() * variance
+
+
+Choice = Callable[[Conditional], Tensor]
+
+
+class FreeRunning(nn.Module):
+    """Objective that feeds each block the network's own draws of the earlier targets.
+
+    Trained this way, a SAN cannot learn how its outputs depend on each other, because the draw it
+    is shown has nothing to do with the value it is asked for. It is kept for comparison.
+
+    Parameters
+    ----------
+    network : SAN
+    through_draws : bool
+        Whether gradients flow through the draws, by implicit reparametrisation.
+    generator : torch.Generator
+        Source of the draws.
+    """
+
+    def __init__(self, network: SAN, through_draws: bool, generator: Generator):
+        super().__init__()
+        self.network = network
+        self.through_draws = through_draws
+        self.generator = generator
+
+    def log_prob(self, x: Tensor, y: Tensor) -> Tensor:
+        """Sum over outputs of the log density of y_d given x and drawn values of y_<d."""
+        network = self.network
+        noise = uniform((*y.shape, network.n_noise), self.generator, y.dtype).to(y.device)
+        log_prob: list[Tensor] = []
+
+        def score_and_draw(one: Conditional) -> Tensor:
+            target = (y[..., one.index] - one.location) / one.scale
+            if one.support is not None:
+                target = torch.minimum(torch.maximum(target, one.support.low), one.support.high)
+            density = one.family.log_prob(one.raw, target, one.support)
+            log_prob.append(density - one.scale.log())
+            if self.through_draws:
+                own = noise[..., one.index, : one.family.n_noise]
+                return one.family.rsample(one.raw, own, one.support)
+            return one.sample(noise).detach()
+
+        network.ancestral(x, score_and_draw)
+        return torch.stack(log_prob, -1).sum(-1)
+
+
+def uniform(shape: tuple[int, ...], generator: Generator, dtype: torch.dtype) -> Tensor:
+    """Uniform numbers strictly inside (0, 1), drawn on the CPU, in the order of the flat array."""
+    noise = torch.rand(shape, generator=generator, dtype=dtype)
+    half_step = 2.0**-25 if dtype == torch.float32 else 2.0**-54
+    return noise.add_(half_step).clamp_(max=1.0 - torch.finfo(dtype).eps)
+
+
+def _group(families: list[Likelihood]) -> list[tuple[Likelihood, list[int]]]:
+    """Outputs whose families are alike, to be evaluated together."""
+    groups: dict[str, tuple[Likelihood, list[int]]] = {}
+    for d, family in enumerate(families):
+        key = f"{type(family).__module__}.{type(family).__qualname__}{family.get_params()}"
+        groups.setdefault(key, (family, []))[1].append(d)
+    return list(groups.values())

@@ -1,0 +1,260 @@
+"""The truncated normal distribution, stable in log space and in every tail.
+
+For a component with location m and scale s on [low, high] put ``a = (low - m) / s``,
+``b = (high - m) / s``, ``z = (y - m) / s`` and let c be the point of [a, b] nearest to 0. Then
+
+    log p(y) = -(z^2 - c^2) / 2 - log s - log M,   M = integral_a^b exp(-(t^2 - c^2) / 2) dt
+
+where M never under- or overflows: it is a sum of error functions when the mode is inside the
+bounds (c = 0), and a difference of scaled complementary error functions when it is outside.
+Gradients are analytic, in terms of the density at the two bounds.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
+_SQRT_HALF = math.sqrt(0.5)
+_SQRT_HALF_PI = math.sqrt(0.5 * math.pi)
+#: Below this value of width times distance the tail integral is done by quadrature.
+_NARROW = 0.5
+_NODES, _NODE_WEIGHTS = (0.5 * (v + o) for v, o in zip(np.polynomial.legendre.leggauss(8), (1, 0)))
+
+
+def log_scaled_mass(a: Tensor, b: Tensor, width: Tensor) -> Tensor:
+    """``log integral_a^b exp(-(t^2 - c^2) / 2) dt``, with c the point of [a, b] nearest to 0.
+
+    Parameters
+    ----------
+    a, b : Tensor
+        Standardised bounds, ``a < b``, infinities allowed.
+    width : Tensor
+        ``b - a``, given apart because the difference loses digits far out.
+    """
+    flip = b < 0
+    near = torch.where(flip, -b, a)  # the bound nearest to 0, if 0 is outside
+    far = torch.where(flip, -a, b)
+    # Mode inside: a sum of two positive terms.
+    mass = _SQRT_HALF_PI * (torch.erf(far * _SQRT_HALF) - torch.erf(near * _SQRT_HALF))
+    outside = near > 0
+    if bool(outside.any()):
+        mass = torch.where(outside, _tail_mass(near, far, width, outside), mass)
+    return mass.clamp_min(torch.finfo(mass.dtype).tiny).log()
+
+
+def _tail_mass(near: Tensor, far: Tensor, width: Tensor, outside: Tensor) -> Tensor:
+    """``integral_0^width exp(-near t - t^2 / 2) dt``, computed where `outside` is True."""
+    near, far, width, outside = torch.broadcast_tensors(near, far, width, outside)
+    full = torch.zeros_like(near)
+    near, far, width = near[outside], far[outside], width[outside]  # (n_outside,)
+    mass = torch.special.erfcx(near * _SQRT_HALF)
+    decay = torch.exp(-0.5 * width * (near + far))
+    mass = _SQRT_HALF_PI * (mass - decay * torch.special.erfcx(far * _SQRT_HALF))
+    narrow = width * (near + width) < _NARROW
+    if bool(narrow.any()):
+        n, w = near[narrow], width[narrow]
+        nodes = torch.as_tensor(_NODES, dtype=n.dtype, device=n.device)
+        weights = torch.as_tensor(_NODE_WEIGHTS, dtype=n.dtype, device=n.device)
+        t = w.unsqueeze(-1) * nodes  # (n_narrow, n_nodes)
+        integrand = torch.exp(-t * (n.unsqueeze(-1) + 0.5 * t))
+        mass[narrow] = w * (integrand * weights).sum(-1)
+    return full.masked_scatter(outside, mass)
+
+
+def _standardise(
+    loc: Tensor, log_scale: Tensor, low: Tensor, high: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Inverse scale, standardised bounds, their nearest point to 0, and the log mass M."""
+    inverse = torch.exp(-log_scale)
+    a, b = (low - loc) * inverse, (high - loc) * inverse
+    nearest = torch.zeros_like(a).clamp(a, b)
+    return inverse, a, b, nearest, log_scaled_mass(a, b, (high - low) * inverse)
+
+
+def _at_bound(bound: Tensor, nearest: Tensor, log_norm: Tensor) -> Tensor:
+    """Density at a standardised bound; zero where that is infinite."""
+    density = torch.exp(-0.5 * (bound - nearest) * (bound + nearest) - log_norm)
+    return torch.where(bound.isinf(), 0.0, density)
+
+
+def _moment(bound: Tensor, loc: Tensor, density: Tensor) -> Tensor:
+    """``(bound - loc) * density`` with 0 for an infinite bound."""
+    return torch.where(bound.isinf(), 0.0, (bound - loc) * density)
+
+
+class _TruncatedNormalLogProb(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, y: Tensor, loc: Tensor, log_scale: Tensor, low: Tensor, high: Tensor
+    ) -> Tensor:
+        inverse, a, b, nearest, log_mass = _standardise(loc, log_scale, low, high)
+        centre = torch.minimum(torch.maximum(loc, low), high)
+        # z^2 - c^2 as a product: no digits are lost when both are large.
+        half_sum = (0.5 * (y + centre) - loc) * inverse
+        log_norm = log_scale + log_mass
+        ctx.save_for_backward(y, loc, low, high, inverse, a, b, nearest, log_norm)
+        return -(y - centre) * inverse * half_sum - log_norm
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        y, loc, low, high, inverse, a, b, nearest, log_norm = ctx.saved_tensors
+        at_low, at_high = _at_bound(a, nearest, log_norm), _at_bound(b, nearest, log_norm)
+        z = (y - loc) * inverse
+        slope = z * inverse
+        bounds = _moment(high, loc, at_high) - _moment(low, loc, at_low)
+        gradients = (
+            lambda: -grad * slope,
+            lambda: grad * (slope + at_high - at_low),
+            lambda: grad * (z.square() - 1.0 + bounds),
+            lambda: grad * at_low,
+            lambda: -grad * at_high,
+        )
+        return _reduced(ctx, gradients, (y, loc, loc, low, high))
+
+
+class _TruncatedNormalCdf(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, y: Tensor, loc: Tensor, log_scale: Tensor, low: Tensor, high: Tensor
+    ) -> Tensor:
+        inverse, a, b, nearest, log_mass = _standardise(loc, log_scale, low, high)
+        z = torch.minimum(torch.maximum((y - loc) * inverse, a), b)
+        below = torch.zeros_like(z).clamp(a, z)  # nearest point to 0 of [a, z]
+        log_below = log_scaled_mass(a, z, (y - low) * inverse)
+        log_ratio = -0.5 * (below - nearest) * (below + nearest) + log_below - log_mass
+        cdf = torch.where(z > a, log_ratio.exp().clamp(max=1.0), 0.0)
+        ctx.save_for_backward(
+            y, loc, low, high, inverse, a, b, nearest, log_scale + log_mass, cdf
+        )
+        return cdf
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        y, loc, low, high, inverse, a, b, nearest, log_norm, cdf = ctx.saved_tensors
+        at_low, at_high = _at_bound(a, nearest, log_norm), _at_bound(b, nearest, log_norm)
+        z = (y - loc) * inverse
+        at_y = torch.exp(-0.5 * (z - nearest) * (z + nearest) - log_norm)
+        moment_low, moment_high = _moment(low, loc, at_low), _moment(high, loc, at_high)
+        gradients = (
+            lambda: grad * at_y,
+            lambda: grad * (at_low - at_y + cdf * (at_high - at_low)),
+            lambda: (
+                grad * (moment_low - (y - loc) * at_y + cdf * (moment_high - moment_low))
+            ),
+            lambda: -grad * (1.0 - cdf) * at_low,
+            lambda: -grad * cdf * at_high,
+        )
+        return _reduced(ctx, gradients, (y, loc, loc, low, high))
+
+
+def _reduced(ctx: Any, gradients: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
+    """Evaluate the gradients that are needed, summed over the axes that were broadcast."""
+    return tuple(
+        gradient().sum_to_size(value.shape) if needed else None
+        for gradient, value, needed in zip(gradients, inputs, ctx.needs_input_grad, strict=True)
+    )
+
+
+def truncated_normal_log_prob(
+    y: Tensor, loc: Tensor, log_scale: Tensor, low: Tensor, high: Tensor
+) -> Tensor:
+    """Log density of a normal truncated to [low, high]; all arguments broadcast."""
+    return _TruncatedNormalLogProb.apply(y, loc, log_scale, low, high)
+
+
+def truncated_normal_cdf(
+    y: Tensor, loc: Tensor, log_scale: Tensor, low: Tensor, high: Tensor
+) -> Tensor:
+    """Cumulative distribution of a normal truncated to [low, high]."""
+    return _TruncatedNormalCdf.apply(y, loc, log_scale, low, high)
+
+
+def truncated_normal_icdf(
+    u: Tensor, loc: Tensor, log_scale: Tensor, low: Tensor, high: Tensor
+) -> Tensor:
+    """Quantile function of a normal truncated to [low, high].
+
+    The bounds are mirrored so that the work is done in the left tail, in log probability.
+    """
+    scale = log_scale.exp()
+    a, b = (low - loc) / scale, (high - loc) / scale
+    mirror = a + b > 0
+    left, right = torch.where(mirror, -b, a), torch.where(mirror, -a, b)
+    u = torch.where(mirror, 1.0 - u, u)
+    log_left, log_right = torch.special.log_ndtr(left), torch.special.log_ndtr(right)
+    # log(Phi(left) + u (Phi(right) - Phi(left))), relative to the larger of the two.
+    log_target = log_right + torch.log(u + (1.0 - u) * torch.exp(log_left - log_right))
+    z = torch.minimum(torch.maximum(log_ndtri(log_target), left), right)
+    y = loc + scale * torch.where(mirror, -z, z)
+    return torch.minimum(torch.maximum(y, low), high)
+
+
+def log_ndtri(log_p: Tensor) -> Tensor:
+    """Standard normal quantile of the probability ``exp(log_p)``, however small."""
+    z = torch.special.ndtri(log_p.exp())
+    far = log_p < -80.0
+    if bool(far.any()):
+        target = log_p[far]
+        t = -torch.sqrt(-2.0 * target - torch.log(-4.0 * math.pi * target))
+        for _ in range(4):  # Newton; log Phi is concave and nearly quadratic out here
+            value = torch.special.log_ndtr(t)
+            slope = torch.exp(-0.5 * t.square() - LOG_SQRT_2PI - value)
+            t = t - (value - target) / slope
+        z = z.masked_scatter(far, t)
+    return z
+
+
+def truncated_normal_moments(
+    loc: Tensor, log_scale: Tensor, low: Tensor, high: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance of a normal truncated to [low, high].
+
+    From the boundary terms of partial integration; where the bounds lie so far out, or so close
+    together, that these cancel, from Gauss-Legendre quadrature of the density.
+    """
+    loc, log_scale, low, high = torch.broadcast_tensors(loc, log_scale, low, high)
+    inverse, a, b, nearest, log_mass = _standardise(loc, log_scale, low, high)
+    scale = log_scale.exp()
+    at_low, at_high = _at_bound(a, nearest, log_mass), _at_bound(b, nearest, log_mass)
+    shift = at_low - at_high
+    mean = shift  # in standardised units
+    boundary = _moment(a, torch.zeros_like(a), at_low) - _moment(b, torch.zeros_like(b), at_high)
+    variance = 1.0 + boundary - shift.square()
+    cancels = (nearest.abs() > 4.0) | ((b - a) < 0.5)
+    if bool(cancels.any()):
+        quadrature = _tail_moments(a[cancels], b[cancels], log_mass[cancels])
+        mean = mean.masked_scatter(cancels, quadrature[0])
+        variance = variance.masked_scatter(cancels, quadrature[1])
+    mean = torch.minimum(torch.maximum(loc + scale * mean, low), high)
+    return mean, (variance.clamp_min(0.0) * scale.square())
+
+
+def _tail_moments(a: Tensor, b: Tensor, log_mass: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of a standard normal on [a, b] by quadrature from its nearest bound."""
+    nodes, weights = np.polynomial.legendre.leggauss(48)
+    nearest = torch.zeros_like(a).clamp(a, b)
+    sign = torch.where(b < 0, -1.0, 1.0)
+    start = torch.where(nearest == 0, a, nearest)
+    # Beyond 40 decay lengths of exp(-|c| t) nothing is left.
+    reach = torch.minimum(b - a, 40.0 / nearest.abs().clamp_min(1.0))
+    t = torch.as_tensor(0.5 * (nodes + 1.0), dtype=a.dtype, device=a.device)
+    t = t * reach.unsqueeze(-1)  # (n, n_nodes)
+    point = start.unsqueeze(-1) + sign.unsqueeze(-1) * t
+    c = nearest.unsqueeze(-1)
+    density = torch.exp(-0.5 * (point - c) * (point + c) - log_mass.unsqueeze(-1))
+    density = density * torch.as_tensor(0.5 * weights, dtype=a.dtype, device=a.device)
+    density = density * reach.unsqueeze(-1)
+    density = density / density.sum(-1, keepdim=True)
+    offset = (density * t).sum(-1)
+    variance = (density * (t - offset.unsqueeze(-1)).square()).sum(-1)
+    return start + sign * offset, variance

@@ -1,0 +1,195 @@
+"""Scalers of x and y, with the log-Jacobian that keeps densities in the original units.
+
+With z = t(y) applied to each output, ``log p(y | x) = log p(z | x) + sum_d log |dt_d / dy_d|``.
+
+==============  ============================================================================
+`InputScaler`   x to scaled features
+`OutputScaler`  y to scaled targets and back, log-Jacobian, and what becomes of the limits
+==============  ============================================================================
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.preprocessing import (
+    MaxAbsScaler,
+    MinMaxScaler,
+    PowerTransformer,
+    RobustScaler,
+    StandardScaler,
+)
+from sklearn.utils.validation import has_fit_parameter
+
+#: Short names that `x_scaler` and `y_scaler` accept.
+SCALERS: dict[str, type] = {
+    "standard": StandardScaler,
+    "minmax": MinMaxScaler,
+    "maxabs": MaxAbsScaler,
+    "robust": RobustScaler,
+    "power": PowerTransformer,
+}
+
+
+def make_scaler(spec: Any, name: str) -> Any:
+    """Unfitted scaler from a short name, an instance or None; `name` is the parameter's.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For anything else, and for scalers that cannot be inverted.
+    """
+    if spec is None:
+        return StandardScaler(with_mean=False, with_std=False)
+    if isinstance(spec, str):
+        if spec not in SCALERS:
+            known = ", ".join(map(repr, SCALERS))
+            raise ValueError(f"{name}={spec!r} is unknown; choose one of {known}, or None.")
+        return SCALERS[spec]()
+    if not isinstance(spec, tuple(SCALERS.values())):
+        known = ", ".join(scaler.__name__ for scaler in SCALERS.values())
+        raise TypeError(
+            f"{name} must be None, a short name or an instance of {known}; got {spec!r}."
+        )
+    if getattr(spec, "clip", False):
+        raise ValueError(f"{name}={spec!r} clips and so cannot be inverted; set clip=False.")
+    return clone(spec)
+
+
+def _fit(scaler: Any, values: np.ndarray, sample_weight: np.ndarray | None) -> Any:
+    if sample_weight is not None and has_fit_parameter(scaler, "sample_weight"):
+        return scaler.fit(values, sample_weight=sample_weight)
+    return scaler.fit(values)
+
+
+class InputScaler:
+    """Fitted scaler of the features.
+
+    Parameters
+    ----------
+    spec : str, scaler or None
+    """
+
+    def __init__(self, spec: Any):
+        self.scaler = make_scaler(spec, "x_scaler")
+
+    def fit(self, X: np.ndarray, sample_weight: np.ndarray | None = None) -> InputScaler:
+        """Learn from X of shape (n_samples, n_features)."""
+        _fit(self.scaler, X, sample_weight)
+        return self
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """Scaled features, float64, of the same shape."""
+        return self.scaler.transform(X)
+
+
+class OutputScaler:
+    """Fitted scaler of the targets, column by column: a power transform or none, then affine.
+
+    Parameters
+    ----------
+    spec : str, scaler or None
+
+    Attributes
+    ----------
+    slope : ndarray of shape (n_outputs,)
+        Derivative of the affine part.
+    """
+
+    def __init__(self, spec: Any):
+        self.affine = make_scaler(spec, "y_scaler")
+        self.power: Any = None
+        if isinstance(self.affine, PowerTransformer):
+            # Standardisation is done by a scaler of our own, whose slope is public.
+            self.power = self.affine
+            self.affine = StandardScaler(
+                with_mean=self.power.standardize, with_std=self.power.standardize
+            )
+            self.power.set_params(standardize=False)
+
+    def fit(self, y: np.ndarray, sample_weight: np.ndarray | None = None) -> OutputScaler:
+        """Learn from y of shape (n_samples, n_outputs)."""
+        if self.power is not None:
+            self._check_box_cox(y)
+            y = self.power.fit_transform(y)
+        _fit(self.affine, y, sample_weight)
+        scale = getattr(self.affine, "scale_", None)
+        if scale is None:
+            self.slope = np.ones(y.shape[1])
+        else:
+            self.slope = scale if isinstance(self.affine, MinMaxScaler) else 1.0 / scale
+        return self
+
+    def transform(self, y: np.ndarray) -> np.ndarray:
+        """Scaled targets, float64, of the same shape (n_samples, n_outputs)."""
+        if self.power is not None:
+            self._check_box_cox(y)
+            y = self.power.transform(y)
+        return self.affine.transform(y)
+
+    def inverse_transform(self, z: np.ndarray) -> np.ndarray:
+        """Targets in the original units; z is (..., n_outputs)."""
+        flat = self.affine.inverse_transform(z.reshape(-1, z.shape[-1]))
+        if self.power is not None:
+            flat = self.power.inverse_transform(flat)
+        return flat.reshape(z.shape)
+
+    def log_jacobian(self, y: np.ndarray) -> np.ndarray:
+        """``sum_d log |dz_d / dy_d|`` for each row of y; shape (n_samples,)."""
+        total = np.full(len(y), np.log(self.slope).sum())
+        if self.power is not None:
+            total += self._power_log_slope(y).sum(axis=1)
+        return total
+
+    def unit(self, y: np.ndarray) -> np.ndarray:
+        """Size in units of y of one scaled unit, at the median of y; shape (n_outputs,)."""
+        log_slope = np.log(self.slope)
+        if self.power is not None:
+            log_slope = log_slope + self._power_log_slope(np.median(y, axis=0, keepdims=True))[0]
+        return np.exp(-log_slope)
+
+    def transform_limits(self, limits: np.ndarray) -> np.ndarray:
+        """Limits (n_outputs, 2) in scaled units.
+
+        The image of an infinite limit is finite where a power transform saturates.
+        """
+        scaled = limits.T.copy()  # (2, n_outputs)
+        if self.power is not None:
+            low, high = self._saturation()
+            # A lower limit that Box-Cox cannot take stands for 0, its own lower limit.
+            known = np.isfinite(scaled) & ((self.power.method != "box-cox") | (scaled > 0))
+            inside = self.power.transform(np.where(known, scaled, 1.0))
+            scaled = np.where(known, inside, np.stack([low, high]))
+        finite = np.isfinite(scaled)
+        affine = self.affine.transform(np.where(finite, scaled, 0.0))
+        return np.where(finite, affine, scaled).T
+
+    def _saturation(self) -> tuple[np.ndarray, np.ndarray]:
+        """Images of -inf (0 for Box-Cox) and +inf under the power transform."""
+        lambdas = self.power.lambdas_
+        low, high = np.full(len(lambdas), -np.inf), np.full(len(lambdas), np.inf)
+        falls = lambdas < 0
+        high[falls] = -1.0 / lambdas[falls]
+        if self.power.method == "box-cox":
+            rises = lambdas > 0
+            low[rises] = -1.0 / lambdas[rises]
+        else:
+            steep = lambdas > 2
+            low[steep] = -1.0 / (lambdas[steep] - 2.0)
+        return low, high
+
+    def _power_log_slope(self, y: np.ndarray) -> np.ndarray:
+        """Log derivative of the power transform (Yeo and Johnson 2000; Box and Cox 1964)."""
+        lambdas = self.power.lambdas_
+        if self.power.method == "box-cox":
+            return (lambdas - 1.0) * np.log(y)
+        return np.sign(y) * (lambdas - 1.0) * np.log1p(np.abs(y))
+
+    def _check_box_cox(self, y: np.ndarray) -> None:
+        if self.power is not None and self.power.method == "box-cox" and (y <= 0).any():
+            raise ValueError(
+                f"y_scaler with method='box-cox' needs positive targets, got {y.min():g}; "
+                "use method='yeo-johnson'."
+            )

@@ -1,0 +1,311 @@
+"""The one place that checks what users pass; each error names the value and the remedy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_array
+
+from ._network import ACTIVATIONS
+from ._scaling import make_scaler
+from .likelihoods import LIKELIHOODS, Likelihood, check_n_components, make_likelihood
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+OUTPUT_TYPES = ("mean", "median", "std", "quantiles", "mode", "samples")
+
+
+def check_parameters(params: dict[str, Any]) -> None:
+    """Raise for constructor parameters that are wrong whatever the data."""
+    check_n_components(params["K"])
+    check_shape("module_shape", params["module_shape"])
+    check_shape("first_module_shape", params["first_module_shape"], optional=True)
+    check_shape("encoder_shape", params["encoder_shape"], optional=True)
+    check_integer("sequence_features", params["sequence_features"], 1)
+    check_choice("activation", params["activation"], tuple(ACTIVATIONS))
+    for name in ("layer_norm", "teacher_forcing", "train_rsample"):
+        check_boolean(name, params[name])
+    check_boolean("linear_base", params["linear_base"], or_auto=True)
+    check_boolean("early_stopping", params["early_stopping"], or_auto=True)
+    check_boolean_or_integer("verbose", params["verbose"])
+    check_integer("epochs", params["epochs"], 1, or_auto=True)
+    check_integer("batch_size", params["batch_size"], 1, or_auto=True)
+    check_integer("n_iter_no_change", params["n_iter_no_change"], 1, optional=True)
+    check_real("learning_rate", params["learning_rate"], 0.0, math.inf)
+    check_real("weight_decay", params["weight_decay"], 0.0, math.inf, low_included=True)
+    check_real("validation_fraction", params["validation_fraction"], 0.0, 1.0)
+    check_choice("dtype", params["dtype"], tuple(DTYPES))
+    make_scaler(params["x_scaler"], "x_scaler")
+    make_scaler(params["y_scaler"], "y_scaler")
+    if params["train_rsample"] and params["teacher_forcing"]:
+        raise ValueError(
+            "train_rsample=True needs teacher_forcing=False: with teacher forcing no draws "
+            "are made during training."
+        )
+
+
+def check_integer(
+    name: str, value: Any, low: int, *, optional: bool = False, or_auto: bool = False
+) -> None:
+    """Raise unless `value` is an integer of at least `low`."""
+    if (optional and value is None) or (or_auto and _is_text(value, "auto")):
+        return
+    accepted = f"an integer of at least {low}"
+    accepted += " or None" if optional else " or 'auto'" if or_auto else ""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be {accepted}, got {value!r}.")
+    if value < low:
+        raise ValueError(f"{name} must be {accepted}, got {value!r}.")
+
+
+def check_real(
+    name: str, value: Any, low: float, high: float, *, low_included: bool = False
+) -> None:
+    """Raise unless `value` is a number strictly between `low` and `high`, or equal to `low`."""
+    accepted = f"a number {'of at least' if low_included else 'above'} {low:g}"
+    accepted += "" if math.isinf(high) else f" and below {high:g}"
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be {accepted}, got {value!r}.")
+    if not (low < value < high or (low_included and value == low)):
+        raise ValueError(f"{name} must be {accepted}, got {value!r}.")
+
+
+def check_boolean(name: str, value: Any, *, or_auto: bool = False) -> None:
+    """Raise unless `value` is True or False, or "auto" where that is allowed."""
+    if isinstance(value, (bool, np.bool_)) or (or_auto and _is_text(value, "auto")):
+        return
+    choices = "True, False or 'auto'" if or_auto else "True or False"
+    raise TypeError(f"{name} must be {choices}, got {value!r}.")
+
+
+def check_boolean_or_integer(name: str, value: Any) -> None:
+    """Raise unless `value` is a boolean or an integer."""
+    if not isinstance(value, (bool, np.bool_, Integral)):
+        raise TypeError(f"{name} must be a boolean or an integer, got {value!r}.")
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raise unless `value` is one of `choices`."""
+    if not (isinstance(value, str) and value in choices):
+        known = ", ".join(map(repr, choices))
+        raise ValueError(f"{name} must be one of {known}; got {value!r}.")
+
+
+def check_shape(name: str, value: Any, *, optional: bool = False) -> None:
+    """Raise unless `value` is a non-empty sequence of positive integers."""
+    if optional and value is None:
+        return
+    accepted = "a non-empty sequence of positive integers, like (64, 64)"
+    accepted += ", or None" if optional else ""
+    if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)):
+        raise TypeError(f"{name} must be {accepted}; got {value!r}.")
+    if any(isinstance(v, (bool, np.bool_)) or not isinstance(v, Integral) for v in value):
+        raise TypeError(f"{name} must be {accepted}; got {value!r}.")
+    if len(value) == 0 or min(value) < 1:
+        raise ValueError(f"{name} must be {accepted}; got {value!r}.")
+
+
+def check_device(device: Any) -> torch.device:
+    """Device to compute on; "auto" takes CUDA where there is one, else the CPU."""
+    if _is_text(device, "auto"):
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        checked = torch.device(device)
+        torch.empty(0, device=checked)
+    except (RuntimeError, TypeError, AssertionError) as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(
+            f"device={device!r} cannot be used here ({reason}); use 'auto' or 'cpu'."
+        ) from None
+    return checked
+
+
+def check_limits(limits: Any, names: list[str]) -> np.ndarray:
+    """Limits of every output as a float64 array (n_outputs, 2); None means none."""
+    n_outputs = len(names)
+    if limits is None:
+        return np.tile([-np.inf, np.inf], (n_outputs, 1))
+    try:
+        array = np.array(limits, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"limits must be numbers in an array of shape ({n_outputs}, 2), got {limits!r}; "
+            "use -inf and inf where an output has no limit."
+        ) from None
+    if array.shape == (2,) and n_outputs == 1:
+        array = array.reshape(1, 2)
+    if array.shape != (n_outputs, 2):
+        raise ValueError(
+            f"limits must have shape ({n_outputs}, 2), one row of lower and upper limit for each "
+            f"output; got shape {array.shape}."
+        )
+    for d, (low, high) in enumerate(array):
+        if np.isnan(low) or np.isnan(high):
+            raise ValueError(
+                f"limits[{d}] = ({low:g}, {high:g}): use -inf and inf where there is no limit."
+            )
+        if not low < high or low == np.inf or high == -np.inf:
+            raise ValueError(
+                f"limits[{d}] = ({low:g}, {high:g}): the lower limit must be below the upper one."
+            )
+    return array
+
+
+def check_targets(y: np.ndarray, limits: np.ndarray, names: list[str]) -> None:
+    """Raise for training targets that are constant or outside the limits."""
+    for d, name in enumerate(names):
+        low, high = limits[d]
+        n_outside = int(((y[:, d] < low) | (y[:, d] > high)).sum())
+        if n_outside:
+            raise ValueError(
+                f"y has {n_outside} value{'s' if n_outside > 1 else ''} outside limits for output "
+                f"{d} ({name}), which allow [{low:g}, {high:g}]; widen the limits or drop those "
+                "rows."
+            )
+        if y[:, d].min() == y[:, d].max():
+            raise ValueError(
+                f"y is constant ({y[0, d]:g}) in output {d} ({name}) and so has no density; drop "
+                "this output."
+            )
+
+
+def check_order(order: Any, names: list[str]) -> np.ndarray:
+    """Autoregressive order as column numbers, (n_outputs,)."""
+    n_outputs = len(names)
+    if order is None:
+        return np.arange(n_outputs)
+    if isinstance(order, str) or not isinstance(order, (Sequence, np.ndarray)):
+        raise TypeError(f"order must be a sequence of column numbers or names, got {order!r}.")
+    positions = []
+    for entry in order:
+        if isinstance(entry, str):
+            if entry not in names:
+                raise ValueError(
+                    f"order names {entry!r}, which is not a column of y; they are "
+                    f"{', '.join(names)}."
+                )
+            positions.append(names.index(entry))
+        elif isinstance(entry, Integral) and not isinstance(entry, (bool, np.bool_)):
+            positions.append(int(entry))
+        else:
+            raise TypeError(f"order must hold column numbers or names, got {entry!r}.")
+    if sorted(positions) != list(range(n_outputs)):
+        raise ValueError(
+            f"order={list(order)!r} must name each of the {n_outputs} outputs of y exactly once."
+        )
+    return np.array(positions)
+
+
+def check_likelihoods(
+    likelihood: Any,
+    likelihood_params: Any,
+    limits: np.ndarray,
+    bounded: np.ndarray,
+    names: list[str],
+) -> list[Likelihood]:
+    """One unresolved family per output, in the order of y's columns.
+
+    Parameters
+    ----------
+    likelihood, likelihood_params : object
+        As given to the estimator.
+    limits : ndarray of shape (n_outputs, 2)
+        In the units of y.
+    bounded : ndarray of bool of shape (n_outputs,)
+        Outputs whose scaled values have a limit: the user's, or the scaler's.
+    names : list of str
+    """
+    if likelihood_params is not None and not isinstance(likelihood_params, dict):
+        raise TypeError(f"likelihood_params must be a dict or None, got {likelihood_params!r}.")
+    if isinstance(likelihood, (str, Likelihood)):
+        entries = [likelihood] * len(names)
+    elif isinstance(likelihood, Sequence):
+        entries = list(likelihood)
+    else:
+        raise TypeError(
+            f"likelihood must be 'auto', {', '.join(map(repr, LIKELIHOODS))}, an instance, or a "
+            f"list with one of these for each output; got {likelihood!r}."
+        )
+    if len(entries) != len(names):
+        raise ValueError(
+            f"likelihood has {len(entries)} entries, but y has {len(names)} outputs; give one "
+            "for all or one for each."
+        )
+    families = []
+    for d, entry in enumerate(entries):
+        where = f"output {d} ({names[d]})"
+        family = _one_likelihood(entry, likelihood_params, bounded[d])
+        family.check(f"the likelihood of {where}")
+        if bounded[d] and not family.bounded:
+            low, high = limits[d]
+            cause = f"the limits [{low:g}, {high:g}]"
+            if np.isinf(limits[d]).all():
+                cause = "the range of the power transform used as y_scaler"
+            raise ValueError(
+                f"likelihood {entry!r} cannot respect {cause} of {where}; use 'truncated_mog'."
+            )
+        families.append(family)
+    return families
+
+
+def _one_likelihood(entry: Any, params: dict[str, Any] | None, bounded: bool) -> Likelihood:
+    if isinstance(entry, Likelihood):
+        if params:
+            raise ValueError(
+                f"likelihood_params={params!r} cannot be combined with the instance {entry!r}; set "
+                "its own parameters."
+            )
+        return entry
+    if not isinstance(entry, str):
+        raise TypeError(f"likelihood must hold short names or instances, got {entry!r}.")
+    if entry == "auto":
+        entry = "truncated_mog" if bounded else "mog"
+    return make_likelihood(entry, **(params or {}))
+
+
+def check_weight(sample_weight: Any, n_rows: int) -> np.ndarray:
+    """Weights as (n_rows,) float64: finite, not negative, not all zero."""
+    weight = check_array(
+        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+    )
+    if weight.ndim != 1 or len(weight) != n_rows:
+        raise ValueError(
+            f"sample_weight must have shape ({n_rows},), one weight per row; got {weight.shape}."
+        )
+    if weight.min() < 0:
+        raise ValueError(f"sample_weight must not be negative, got {weight.min():g}.")
+    if (weight > 0).sum() == 0:
+        raise ValueError("sample_weight is zero for every row; at least one must count.")
+    return weight
+
+
+def check_quantiles(quantiles: Any) -> np.ndarray:
+    """Levels strictly between 0 and 1, (n_quantiles,)."""
+    try:
+        levels = np.atleast_1d(np.asarray(quantiles, dtype=np.float64))
+    except (TypeError, ValueError):
+        raise ValueError(f"quantiles must be numbers between 0 and 1, got {quantiles!r}.") from None
+    if levels.ndim != 1 or levels.size == 0 or not ((levels > 0) & (levels < 1)).all():
+        raise ValueError(
+            f"quantiles must be one or more numbers strictly between 0 and 1, got {quantiles!r}."
+        )
+    return levels
+
+
+def output_names(y: Any, n_outputs: int) -> list[str]:
+    """Names of y's columns: those of a frame or a series, else y0, y1, ..."""
+    columns = getattr(y, "columns", None)
+    if columns is not None and len(columns) == n_outputs:
+        return [str(column) for column in columns]
+    name = getattr(y, "name", None)
+    if n_outputs == 1 and isinstance(name, str):
+        return [name]
+    return [f"y{d}" for d in range(n_outputs)]
+
+
+def _is_text(value: Any, text: str) -> bool:
+    return isinstance(value, str) and value == text

@@ -1,0 +1,316 @@
+"""The conditional density of given rows, as an object: log density, draws, moments, quantiles.
+
+`FittedModel` joins a trained network with the scalers around it. `ConditionalDensity` is that
+model at given rows of X; it speaks the user's units, column order and float64, and works in
+chunks, so that its memory does not grow with the number of rows or draws.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from torch import Tensor
+
+from ._network import SAN, Conditional, uniform
+from ._scaling import InputScaler, OutputScaler
+
+#: Pairs of row and draw that are computed at once.
+CHUNK = 16_384
+#: Quasi-random points behind moments and quantiles that have no closed form.
+N_POINTS = 1024
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """A trained network and all that surrounds it.
+
+    Parameters
+    ----------
+    network : SAN
+        On the CPU; its outputs are in autoregressive order.
+    x_scaler, y_scaler : InputScaler, OutputScaler
+        The latter in autoregressive order.
+    order : ndarray of shape (n_outputs,)
+        ``order[d]`` is the user's column that comes d-th in the network.
+    limits : ndarray of shape (n_outputs, 2)
+        In the user's units and column order.
+    device : torch.device
+        To compute on.
+    """
+
+    network: SAN
+    x_scaler: InputScaler
+    y_scaler: OutputScaler
+    order: np.ndarray
+    limits: np.ndarray
+    device: torch.device
+
+    def on_device(self, dtype: torch.dtype | None = None) -> SAN:
+        """Network in evaluation mode on the device, in `dtype` (default: its own)."""
+        current = next(self.network.parameters())
+        dtype = current.dtype if dtype is None else dtype
+        if current.device == self.device and current.dtype == dtype:
+            return self.network.eval()
+        return copy.deepcopy(self.network).to(self.device, dtype).eval()
+
+
+class ConditionalDensity:
+    """p(y | x) for the rows of X, one density per row.
+
+    Parameters
+    ----------
+    model : FittedModel
+    X : ndarray of shape (n_rows, n_features)
+        Checked features, not scaled.
+    """
+
+    def __init__(self, model: FittedModel, X: np.ndarray):
+        self.model = model
+        self._x = model.x_scaler.transform(X)
+
+    def __len__(self) -> int:
+        return len(self._x)
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of columns of y."""
+        return len(self.model.order)
+
+    @torch.no_grad()
+    def log_prob(self, y: np.ndarray) -> np.ndarray:
+        """Log density of one y per row; -inf outside the limits.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_rows, n_outputs)
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+            In nats per unit of every output.
+        """
+        model, network = self.model, self.model.on_device()
+        low, high = model.limits.T
+        inside = ((y >= low) & (y <= high)).all(axis=1)
+        # Values outside are scored at the nearest limit first, so that scalers accept them.
+        y = np.clip(y, low, high)[:, model.order]
+        z = model.y_scaler.transform(y)
+        log_prob = np.empty(len(y))
+        for rows in _chunks(len(y), CHUNK):
+            log_prob[rows] = _numpy(
+                network.log_prob(self._tensor(self._x[rows], network), self._tensor(z[rows], network))
+            )
+        return np.where(inside, log_prob + model.y_scaler.log_jacobian(y), -np.inf)
+
+    @torch.no_grad()
+    def sample(self, n_draws: int, random_state: Any = None) -> np.ndarray:
+        """Independent draws for every row.
+
+        Parameters
+        ----------
+        n_draws : int
+        random_state : int, RandomState or None
+            The same seed gives the same draws. None draws fresh ones.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_draws, n_outputs)
+        """
+        network = self.model.on_device()
+        dtype = next(network.parameters()).dtype
+        generator = make_generator(random_state)
+        draws = np.empty((len(self), n_draws, self.n_outputs))
+        for rows, columns in _blocks(len(self), n_draws):
+            n_rows, n_columns = rows.stop - rows.start, columns.stop - columns.start
+            # Consumed in the order of the result, whatever the size of the chunks.
+            shape = (n_rows, n_columns, self.n_outputs, network.n_noise)
+            noise = uniform(shape, generator, dtype).to(self.model.device)
+            x = self._tensor(self._x[rows], network).unsqueeze(1)  # (n_rows, 1, n_features)
+            draws[rows, columns] = self._restore(network.sample(x, noise))
+        return draws
+
+    def mean(self) -> np.ndarray:
+        """Expectation of every output, (n_rows, n_outputs)."""
+        return self._moments()[0]
+
+    def std(self) -> np.ndarray:
+        """Standard deviation of every output, (n_rows, n_outputs)."""
+        return np.sqrt(self._moments()[1])
+
+    def quantile(self, levels: np.ndarray) -> np.ndarray:
+        """Quantiles of the marginal distribution of every output.
+
+        The output that comes first in the autoregressive order has a closed-form cdf, which is
+        inverted; the others use quasi-random draws.
+
+        Parameters
+        ----------
+        levels : ndarray of shape (n_levels,)
+            Strictly between 0 and 1.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_levels, n_outputs)
+        """
+        first = self.model.order[0]
+        quantiles = np.empty((len(self), len(levels), self.n_outputs))
+        if self.n_outputs > 1:
+            for rows, draws in self._quasi_random_draws():
+                quantiles[rows] = np.quantile(draws, levels, axis=1).swapaxes(0, 1)
+        for rows, z in self._first_quantiles(levels):
+            # Only the first column is restored from this; the others are filled up.
+            filled = np.repeat(z[..., None], self.n_outputs, axis=-1)
+            quantiles[rows, :, first] = self._restore(torch.from_numpy(filled))[..., first]
+        return quantiles
+
+    def mode(self) -> np.ndarray:
+        """Point of highest density of every row, (n_rows, n_outputs).
+
+        The best of many quasi-random draws, then climbed by gradient, in the coordinates of a
+        linear scaler; with a power transform as `y_scaler` the best draw itself.
+        """
+        network = self.model.on_device(torch.float64)
+        modes = np.empty((len(self), self.n_outputs))
+        for rows, draws in self._quasi_random_draws():
+            n_rows, n_draws, _ = draws.shape
+            y = draws.reshape(-1, self.n_outputs)[:, self.model.order]
+            z = self._tensor(self.model.y_scaler.transform(y), network)
+            z = z.reshape(n_rows, n_draws, -1)
+            x = self._tensor(self._x[rows], network)
+            with torch.no_grad():
+                log_prob = network.log_prob(x.unsqueeze(1), z)  # (n_rows, n_draws)
+            jacobian = self.model.y_scaler.log_jacobian(y).reshape(n_rows, n_draws)
+            best = (_numpy(log_prob) + jacobian).argmax(axis=1)
+            start = z[torch.arange(n_rows), torch.from_numpy(best)]  # (n_rows, n_outputs)
+            if self.model.y_scaler.power is None:
+                start = _climb(network, x, start)
+            modes[rows] = self._restore(start)
+        return modes
+
+    @torch.no_grad()
+    def _moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of every output, averaged over draws of the outputs before it."""
+        if self.model.y_scaler.power is not None:
+            return self._moments_of_draws()
+        network = self.model.on_device(torch.float64)
+        n_points = 1 if self.n_outputs == 1 else N_POINTS
+        noise = self._quasi_random_noise(network, n_points)
+        mean, variance = np.empty((2, len(self), self.n_outputs))
+        for rows in _chunks(len(self), max(1, CHUNK // n_points)):
+            moments: list[tuple[Tensor, Tensor]] = []
+
+            def remember(one: Conditional, moments: list = moments) -> Tensor:
+                moments.append(one.moments())
+                return one.sample(noise)
+
+            x = self._tensor(self._x[rows], network)
+            network.ancestral(x.unsqueeze(1), remember)
+            for d, (mean_d, variance_d) in enumerate(moments):  # (n_rows, 1 or n_points) each
+                mean[rows, d] = _numpy(mean_d.mean(1))
+                spread = mean_d.var(1, correction=0)
+                variance[rows, d] = _numpy(variance_d.mean(1) + spread)
+        mean, back = self._restore(torch.from_numpy(mean)), np.argsort(self.model.order)
+        return mean, (variance / self.model.y_scaler.slope**2)[:, back]
+
+    def _moments_of_draws(self) -> tuple[np.ndarray, np.ndarray]:
+        """Moments after a scaler that is not linear, from quasi-random draws."""
+        mean, variance = np.empty((2, len(self), self.n_outputs))
+        for rows, draws in self._quasi_random_draws():
+            mean[rows], variance[rows] = draws.mean(axis=1), draws.var(axis=1)
+        return mean, variance
+
+    @torch.no_grad()
+    def _quasi_random_draws(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Chunks of rows with their draws, (n_rows, N_POINTS, n_outputs), in float64.
+
+        All rows share one set of points, so that no row's result depends on the others.
+        """
+        network = self.model.on_device(torch.float64)
+        noise = self._quasi_random_noise(network, N_POINTS)
+        for rows in _chunks(len(self), CHUNK // N_POINTS):
+            x = self._tensor(self._x[rows], network).unsqueeze(1)
+            yield rows, self._restore(network.sample(x, noise))
+
+    def _quasi_random_noise(self, network: SAN, n_points: int) -> Tensor:
+        """Scrambled Sobol points with a fixed seed, (n_points, n_outputs, n_noise)."""
+        shape = (n_points, self.n_outputs, network.n_noise)
+        engine = torch.quasirandom.SobolEngine(shape[1] * shape[2], scramble=True, seed=0)
+        points = engine.draw(n_points, dtype=torch.float64).reshape(shape)
+        return points.clamp(1e-12, 1.0 - 1e-12).to(self.model.device)
+
+    @torch.no_grad()
+    def _first_quantiles(self, levels: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """Exact scaled quantiles (n_rows, n_levels) of the first output in the network."""
+        network = self.model.on_device(torch.float64)
+        u = torch.as_tensor(levels, dtype=torch.float64, device=self.model.device)
+        for rows in _chunks(len(self), max(1, CHUNK // len(levels))):
+            x = self._tensor(self._x[rows], network).unsqueeze(1)
+            yield rows, _numpy(network.first_icdf(x, u))
+
+    def _tensor(self, array: np.ndarray, network: SAN) -> Tensor:
+        dtype = next(network.parameters()).dtype
+        return torch.as_tensor(array, dtype=dtype, device=self.model.device)
+
+    def _restore(self, z: Tensor) -> np.ndarray:
+        """Scaled values (..., n_outputs) in network order to the user's units and columns."""
+        y = self.model.y_scaler.inverse_transform(_numpy(z))[..., np.argsort(self.model.order)]
+        largest = np.finfo(y.dtype).max
+        low, high = np.clip(self.model.limits, -largest, largest).T
+        return np.clip(y, low, high, out=y)
+
+
+def make_generator(random_state: Any) -> torch.Generator:
+    """Generator of our own from scikit-learn's `random_state`; None takes fresh entropy."""
+    generator = torch.Generator()
+    if random_state is None:
+        generator.seed()
+    else:
+        seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
+        generator.manual_seed(int(seed))
+    return generator
+
+
+def _climb(network: SAN, x: Tensor, z: Tensor, n_steps: int = 60) -> Tensor:
+    """Gradient ascent on log p(z | x) with a step size per row that grows and backs off."""
+    low, high = network.limits.T
+    step = torch.full_like(z[:, :1], 1e-3)
+
+    def value_and_slope(z: Tensor) -> tuple[Tensor, Tensor]:
+        z = z.detach().requires_grad_(True)
+        log_prob = network.log_prob(x, z)
+        (slope,) = torch.autograd.grad(log_prob.sum(), z)
+        return log_prob.detach().unsqueeze(-1), slope
+
+    value, slope = value_and_slope(z)
+    for _ in range(n_steps):
+        direction = slope / slope.norm(dim=-1, keepdim=True).clamp_min(1e-300)
+        proposal = torch.minimum(torch.maximum(z + step * direction, low), high)
+        new_value, new_slope = value_and_slope(proposal)
+        better = new_value > value
+        z = torch.where(better, proposal, z)
+        slope = torch.where(better, new_slope, slope)
+        value = torch.where(better, new_value, value)
+        step = torch.where(better, 1.5 * step, 0.3 * step)
+    return z
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().double().numpy()
+
+
+def _chunks(n_rows: int, size: int) -> Iterator[slice]:
+    for start in range(0, n_rows, size):
+        yield slice(start, min(start + size, n_rows))
+
+
+def _blocks(n_rows: int, n_draws: int) -> Iterator[tuple[slice, slice]]:
+    """Rows and draws to compute at once: several whole rows, or a part of one row's draws."""
+    for rows in _chunks(n_rows, max(1, CHUNK // n_draws)):
+        for draws in _chunks(n_draws, n_draws if rows.stop - rows.start > 1 else CHUNK):
+            yield rows, draws
