@@ -16,7 +16,7 @@ except ImportError:
     class CallbackSupportMixin:  # type: ignore[no-redef]
         """Stands in where scikit-learn has no callbacks."""
 
-    def with_callbacks(method: Any) -> Any:  # type: ignore[misc]
+    def with_callbacks(method: Any) -> Any:
         """Leave the method as it is."""
         return method
 
@@ -55,7 +55,8 @@ class FitMonitor:
         self.bar = tqdm(
             total=epochs, desc=type(estimator).__name__, unit="epoch", disable=not verbose
         )
-        self.fit_task = self.epoch_task = None
+        self.fit_task: Any = None
+        self.epoch_task: Any = None
         if hasattr(estimator, "_skl_callbacks"):
             self.fit_task = estimator._init_callback_context(max_subtasks=epochs)
             self.fit_task.call_on_fit_task_begin(estimator=estimator, **data)
@@ -79,7 +80,6 @@ class FitMonitor:
         self.bar.close()
 
     def _begin_epoch(self) -> None:
-        assert self.fit_task is not None
         self.epoch_task = self.fit_task.subcontext(task_name="epoch")
         self.epoch_task.call_on_fit_task_begin(estimator=self.estimator, **self.data)
 

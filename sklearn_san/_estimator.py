@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import Any
 
 import numpy as np
@@ -13,19 +12,19 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from . import _validation as validation
 from ._callbacks import CallbackSupportMixin, FitMonitor, with_callbacks
-from ._linear_base import fit_linear_base
+from ._linear_base import fit_linear_base, match_marginals
 from ._network import SAN, FreeRunning
 from ._scaling import InputScaler, OutputScaler
-from ._training import History, Recipe, Rows, train
+from ._training import History, Recipe, Rows, auto_batch_size, auto_epochs, train
 from .density import ConditionalDensity, FittedModel, make_generator
 
 
 class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseEstimator):
-    """Conditional density p(y | x) of one or several outputs, by a sequential autoregressive network.
+    """Conditional density p(y | x) of one or more outputs by a sequential autoregressive network.
 
-    The joint density is a chain of one-dimensional mixtures, ``log p(y | x) = sum_d
-    log p(y_d | y_1..y_(d-1), x)``, each with parameters from a small neural network. It is exact and
-    normalised, respects hard limits, and can be sampled directly.
+    The joint density is a chain of one-dimensional mixtures,
+    ``log p(y | x) = sum_d log p(y_d | y_1..y_(d-1), x)``, each with parameters from a small neural
+    network. It is exact and normalised, respects hard limits, and can be sampled directly.
 
     Parameters
     ----------
@@ -42,7 +41,7 @@ class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseE
         Hidden widths of an encoder of x shared by all outputs; None means none.
     activation : {"silu", "relu", "gelu", "elu", "tanh"}, default="silu"
         Activation of the hidden layers.
-    layer_norm : bool, default=False
+    layer_norm : bool, default=True
         Whether to normalise the hidden layers.
     likelihood : str, Likelihood or list of these, default="auto"
         Family of the conditionals, for all outputs or one for each: "mog" (Gaussian mixture),
@@ -144,7 +143,7 @@ default="standard"
         sequence_features: int = 16,
         encoder_shape: Any = None,
         activation: str = "silu",
-        layer_norm: bool = False,
+        layer_norm: bool = True,
         likelihood: Any = "auto",
         likelihood_params: dict[str, Any] | None = None,
         limits: Any = None,
@@ -229,9 +228,9 @@ default="standard"
         try:
             return self._fit(X, y, sample_weight)
         except BaseException:
+            # Callbacks keep state of their own on the estimator until the fit is torn down.
             kept = {k: v for k, v in vars(self).items() if k.startswith(("_callback", "_skl"))}
-            vars(self).clear()
-            vars(self).update(before | kept)
+            self.__dict__ = before | kept
             raise
 
     def log_prob(self, X: Any, y: Any) -> np.ndarray:
@@ -365,14 +364,16 @@ default="standard"
 
         generator = make_generator(self.random_state)
         parts = _split(len(y), self._n_validation(len(y)), generator)
-        columns = [(X[part], y[part][:, order], _take(weight, part)) for part in parts]
+        columns = [(X[part], y[part][:, order], _take(weight, part)) for part in parts if len(part)]
         x_scaler, y_scaler, network = self._build(columns[0], limits, order, names, generator)
         self.network_, self.x_scaler_, self.y_scaler_ = network, x_scaler, y_scaler
         self.order_, self.limits_ = order, limits
         self.output_names_, self.n_outputs_ = names, len(names)
 
-        rows = [self._rows(part, device) for part in columns]
-        history = self._train(rows[0], rows[1], device, generator, {"X": X, "y": y})
+        training, *holdout = (self._rows(part, device) for part in columns)
+        history = self._train(
+            training, holdout[0] if holdout else None, device, generator, {"X": X, "y": y}
+        )
         self.n_iter_, self.best_epoch_ = len(history.train), history.best_epoch
         self.loss_curve_, self.validation_curve_ = history.train, history.validation
         return self
@@ -406,18 +407,14 @@ default="standard"
         families = validation.check_likelihoods(
             self.likelihood, self.likelihood_params, limits, bounded, names
         )
-        base, residual = fit_linear_base(
-            x_scaler.transform(X), y_scaler.transform(y), weight, self.linear_base
-        )
+        z = y_scaler.transform(y)
+        base, residual = fit_linear_base(x_scaler.transform(X), z, weight, self.linear_base)
         units = y_scaler.unit(y) * base.scale.numpy()
         resolved = [families[j].resolve(K=self.K, unit=units[d]) for d, j in enumerate(order)]
         network = SAN(
             X.shape[1],
             resolved,
-            [
-                family.initial_raw(residual[:, d], weight)
-                for d, family in enumerate(resolved)
-            ],
+            match_marginals(resolved, scaled_limits, base, z, residual, weight),
             scaled_limits,
             base,
             first_module_shape=self.first_module_shape or self.module_shape,
@@ -432,11 +429,9 @@ default="standard"
 
     def _rows(
         self, part: tuple[np.ndarray, np.ndarray, np.ndarray | None], device: torch.device
-    ) -> Rows | None:
+    ) -> Rows:
         """Scaled rows on the device, with the Jacobian that brings losses back to y's units."""
         X, y, weight = part
-        if not len(X):
-            return None
 
         def tensor(array: np.ndarray) -> torch.Tensor:
             return torch.as_tensor(array, dtype=validation.DTYPES[self.dtype], device=device)
@@ -456,12 +451,11 @@ default="standard"
         data: dict[str, Any],
     ) -> History:
         """Train `network_` in place and bring it back to the CPU."""
-        self.batch_size_ = self.batch_size
-        if self.batch_size == "auto":
-            self.batch_size_ = 2 ** int(np.clip(round(math.log2(len(training) / 64)), 4, 9))
-        self.epochs_ = self.epochs
-        if self.epochs == "auto":
-            self.epochs_ = int(np.clip(60 * math.sqrt(20_000 / len(training)), 8, 150))
+        n_rows, auto = len(training), "auto"
+        self.batch_size_ = (
+            auto_batch_size(n_rows) if self.batch_size == auto else int(self.batch_size)
+        )
+        self.epochs_ = auto_epochs(n_rows) if self.epochs == auto else int(self.epochs)
         recipe = Recipe(
             epochs=self.epochs_,
             batch_size=self.batch_size_,
@@ -470,12 +464,10 @@ default="standard"
             n_iter_no_change=None if holdout is None else self.n_iter_no_change,
         )
         network = self.network_.to(device, validation.DTYPES[self.dtype])
-        objective = network
+        objective: SAN | FreeRunning = network
         if not self.teacher_forcing:
             objective = FreeRunning(network, self.train_rsample, generator)
-        monitor = FitMonitor(
-            self, data, self.epochs_, bool(self.verbose), self._attributes_so_far
-        )
+        monitor = FitMonitor(self, data, self.epochs_, bool(self.verbose), self._attributes_so_far)
         try:
             history = train(objective, training, holdout, recipe, generator, monitor.end_epoch)
         finally:

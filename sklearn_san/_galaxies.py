@@ -166,7 +166,7 @@ def _calzetti(wavelength: np.ndarray) -> np.ndarray:
 
 
 def _intergalactic_depth(observed: np.ndarray, redshift: np.ndarray) -> np.ndarray:
-    """Mean optical depth of intergalactic hydrogen; observed (n_nodes,), redshift (n_samples, 1)."""
+    """Mean optical depth of intergalactic hydrogen at observed wavelengths, one row per galaxy."""
     depth = np.zeros((len(redshift), len(observed)))
     for line, strength in [
         (1215.67, 0.0036),
@@ -293,7 +293,7 @@ def draw_parameters(n_samples: int, random_state: np.random.RandomState) -> np.n
     """
     low, high = LIMITS.T
     parameters = random_state.uniform(low, high, size=(n_samples, len(PARAMETERS)))
-    grid = np.linspace(*LIMITS[0], 4000)
+    grid = np.linspace(LIMITS[0, 0], LIMITS[0, 1], 4000)
     density = grid**2 * np.exp(-((grid / 0.9) ** 1.5))
     cumulative = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
     parameters[:, 0] = np.interp(

@@ -1,4 +1,4 @@
-"""Least-squares base: which outputs get one, and its coefficients.
+"""Where training starts: the least-squares base of each output, and its marginal density.
 
 Each output is regressed on the features and the outputs before it, by ridge regression whose
 penalty is chosen by leave-one-out error, so that few rows, collinear or constant columns do no
@@ -9,9 +9,11 @@ regression cannot make small.
 from __future__ import annotations
 
 import numpy as np
+import torch
 from sklearn.linear_model import RidgeCV
 
 from ._network import LinearBase
+from .likelihoods import Likelihood, Support
 
 #: A base is used where it leaves less than this share of the output's standard deviation.
 AUTO_THRESHOLD = 0.5
@@ -62,6 +64,36 @@ def fit_linear_base(
             scale[d] = max(left, 1e-6) * np.sqrt(_mean_square(y[rows, d], weight))
     location = x @ weight_x.T + y @ weight_y.T + intercept
     return LinearBase(weight_x, weight_y, intercept, scale, used), (y - location) / scale
+
+
+def match_marginals(
+    families: list[Likelihood],
+    limits: np.ndarray,
+    base: LinearBase,
+    y: np.ndarray,
+    residual: np.ndarray,
+    sample_weight: np.ndarray | None,
+) -> list[np.ndarray]:
+    """Raw parameters with which each family matches the marginal distribution of its residual.
+
+    Parameters
+    ----------
+    families : list of Likelihood
+        Resolved, one per output.
+    limits : ndarray of shape (n_outputs, 2)
+        In scaled units, like `y`.
+    base, residual
+        From `fit_linear_base`.
+    """
+    matched = []
+    for d, family in enumerate(families):
+        support = None
+        if family.bounded:
+            scale = base.scale[d].item()
+            low, high = ((limits[d][:, None] - y[:, d]) / scale + residual[:, d]).astype(float)
+            support = Support(torch.from_numpy(low), torch.from_numpy(high))
+        matched.append(family.initial_raw(residual[:, d], sample_weight, support))
+    return matched
 
 
 def _mean_square(values: np.ndarray, sample_weight: np.ndarray | None) -> float:

@@ -25,7 +25,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from itertools import pairwise
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -130,8 +131,7 @@ class Block(nn.Module):
         super().__init__()
         widths = [n_inputs, *shape]
         self.hidden = nn.ModuleList(
-            linear(n_in, n_out, math.sqrt(2.0), generator)
-            for n_in, n_out in zip(widths[:-1], widths[1:], strict=True)
+            linear(n_in, n_out, math.sqrt(2.0), generator) for n_in, n_out in pairwise(widths)
         )
         self.norms = nn.ModuleList(
             nn.LayerNorm(width) if layer_norm else nn.Identity() for width in shape
@@ -146,7 +146,8 @@ class Block(nn.Module):
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Sequence features (..., n_sequence) and raw parameters (..., n_params)."""
-        h = _linear_of_parts(self.hidden[0], inputs)
+        first = cast(nn.Linear, self.hidden[0])
+        h = _linear_of_parts(first, inputs)
         h = self.activation(self.norms[0](h))  # (..., shape[0])
         for layer, norm in zip(self.hidden[1:], self.norms[1:], strict=True):
             h = self.activation(norm(layer(h)))
@@ -154,7 +155,7 @@ class Block(nn.Module):
         return torch.relu(out[..., : self.n_sequence]), out[..., self.n_sequence :]
 
 
-def _linear_of_parts(layer: nn.Module, parts: Sequence[Tensor]) -> Tensor:
+def _linear_of_parts(layer: nn.Linear, parts: Sequence[Tensor]) -> Tensor:
     """``layer(cat(parts, -1))`` where the leading axes of the parts need only broadcast."""
     if all(part.shape[:-1] == parts[0].shape[:-1] for part in parts):
         return layer(parts[0] if len(parts) == 1 else torch.cat(list(parts), -1))
@@ -213,7 +214,7 @@ class SAN(nn.Module):
         self.encoder = nn.Sequential(
             *(
                 module
-                for n_in, n_out in zip(widths[:-1], widths[1:], strict=True)
+                for n_in, n_out in pairwise(widths)
                 for module in (
                     linear(n_in, n_out, math.sqrt(2.0), generator),
                     ACTIVATIONS[activation](),
@@ -344,7 +345,7 @@ class SAN(nn.Module):
     def icdf(self, x: Tensor, u: Tensor) -> Tensor:
         """Inverse Rosenblatt transform: y whose conditional cdfs are `u`, (..., n_outputs)."""
         return self.ancestral(
-            x, lambda one: one.family.icdf(one.raw, u[..., one.index], one.support)
+            x, lambda one: one.family.icdf(one.raw, u[..., one.output], one.support)
         )
 
     def first_icdf(self, x: Tensor, u: Tensor) -> Tensor:
@@ -370,7 +371,7 @@ class SAN(nn.Module):
 class Conditional(NamedTuple):
     """The density of one output given x and the outputs before it, ``y = location + scale r``."""
 
-    index: int
+    output: int
     family: Likelihood
     raw: Tensor  # (..., n_params)
     support: Support | None  # of r
@@ -379,7 +380,7 @@ class Conditional(NamedTuple):
 
     def sample(self, noise: Tensor) -> Tensor:
         """Residual as a function of the noise (..., n_outputs, n_noise) of all outputs."""
-        own = noise[..., self.index, : self.family.n_noise]
+        own = noise[..., self.output, : self.family.n_noise]
         return self.family.sample(self.raw, own, self.support)
 
     def moments(self) -> tuple[Tensor, Tensor]:
@@ -420,13 +421,13 @@ class FreeRunning(nn.Module):
         log_prob: list[Tensor] = []
 
         def score_and_draw(one: Conditional) -> Tensor:
-            target = (y[..., one.index] - one.location) / one.scale
+            target = (y[..., one.output] - one.location) / one.scale
             if one.support is not None:
                 target = torch.minimum(torch.maximum(target, one.support.low), one.support.high)
             density = one.family.log_prob(one.raw, target, one.support)
             log_prob.append(density - one.scale.log())
             if self.through_draws:
-                own = noise[..., one.index, : one.family.n_noise]
+                own = noise[..., one.output, : one.family.n_noise]
                 return one.family.rsample(one.raw, own, one.support)
             return one.sample(noise).detach()
 

@@ -26,7 +26,8 @@ _SQRT_HALF = math.sqrt(0.5)
 _SQRT_HALF_PI = math.sqrt(0.5 * math.pi)
 #: Below this value of width times distance the tail integral is done by quadrature.
 _NARROW = 0.5
-_NODES, _NODE_WEIGHTS = (0.5 * (v + o) for v, o in zip(np.polynomial.legendre.leggauss(8), (1, 0)))
+_points, _weights = np.polynomial.legendre.leggauss(8)
+_NODES, _NODE_WEIGHTS = 0.5 * (_points + 1.0), 0.5 * _weights  # on [0, 1]
 
 
 def log_scaled_mass(a: Tensor, b: Tensor, width: Tensor) -> Tensor:
@@ -132,9 +133,7 @@ class _TruncatedNormalCdf(Function):
         log_below = log_scaled_mass(a, z, (y - low) * inverse)
         log_ratio = -0.5 * (below - nearest) * (below + nearest) + log_below - log_mass
         cdf = torch.where(z > a, log_ratio.exp().clamp(max=1.0), 0.0)
-        ctx.save_for_backward(
-            y, loc, low, high, inverse, a, b, nearest, log_scale + log_mass, cdf
-        )
+        ctx.save_for_backward(y, loc, low, high, inverse, a, b, nearest, log_scale + log_mass, cdf)
         return cdf
 
     @staticmethod
@@ -148,9 +147,7 @@ class _TruncatedNormalCdf(Function):
         gradients = (
             lambda: grad * at_y,
             lambda: grad * (at_low - at_y + cdf * (at_high - at_low)),
-            lambda: (
-                grad * (moment_low - (y - loc) * at_y + cdf * (moment_high - moment_low))
-            ),
+            lambda: grad * (moment_low - (y - loc) * at_y + cdf * (moment_high - moment_low)),
             lambda: -grad * (1.0 - cdf) * at_low,
             lambda: -grad * cdf * at_high,
         )
@@ -223,7 +220,7 @@ def truncated_normal_moments(
     together, that these cancel, from Gauss-Legendre quadrature of the density.
     """
     loc, log_scale, low, high = torch.broadcast_tensors(loc, log_scale, low, high)
-    inverse, a, b, nearest, log_mass = _standardise(loc, log_scale, low, high)
+    _, a, b, nearest, log_mass = _standardise(loc, log_scale, low, high)
     scale = log_scale.exp()
     at_low, at_high = _at_bound(a, nearest, log_mass), _at_bound(b, nearest, log_mass)
     shift = at_low - at_high

@@ -13,6 +13,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -73,6 +74,16 @@ class Recipe:
     weight_decay: float
     n_iter_no_change: int | None
     max_grad_norm: float = 5.0
+
+
+def auto_batch_size(n_rows: int) -> int:
+    """Power of two near a 64th of the rows, between 16 and 512."""
+    return 2 ** min(max(round(math.log2(n_rows / 64)), 4), 9)
+
+
+def auto_epochs(n_rows: int) -> int:
+    """60 epochs for 20,000 rows; inversely with the root of the rows, between 8 and 150."""
+    return int(min(max(60 * math.sqrt(20_000 / n_rows), 8), 150))
 
 
 @dataclass
@@ -249,7 +260,7 @@ def _step(
     return loss.detach(), weight
 
 
-def _weighted_loss(module: nn.Module, batch: Rows) -> tuple[Tensor, Tensor]:
+def _weighted_loss(module: Any, batch: Rows) -> tuple[Tensor, Tensor]:
     """Mean negative log density of the batch, and its total weight."""
     log_prob = module.log_prob(*batch.columns)  # (batch,)
     if batch.weight is None:

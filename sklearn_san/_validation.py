@@ -70,7 +70,8 @@ def check_real(
     accepted += "" if math.isinf(high) else f" and below {high:g}"
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
         raise TypeError(f"{name} must be {accepted}, got {value!r}.")
-    if not (low < value < high or (low_included and value == low)):
+    number = float(value)
+    if not (low < number < high or (low_included and number == low)):
         raise ValueError(f"{name} must be {accepted}, got {value!r}.")
 
 

@@ -104,7 +104,9 @@ class ConditionalDensity:
         log_prob = np.empty(len(y))
         for rows in _chunks(len(y), CHUNK):
             log_prob[rows] = _numpy(
-                network.log_prob(self._tensor(self._x[rows], network), self._tensor(z[rows], network))
+                network.log_prob(
+                    self._tensor(self._x[rows], network), self._tensor(z[rows], network)
+                )
             )
         return np.where(inside, log_prob + model.y_scaler.log_jacobian(y), -np.inf)
 

@@ -41,6 +41,8 @@ from ._normal import (
 #: Floor of a component's scale when the user gives none, in units of the modelled quantity's
 #: standard deviation.
 DEFAULT_MIN_SCALE = 1e-5
+#: Values to which a family is matched before training.
+MARGINAL_POINTS = 512
 
 
 class Support(NamedTuple):
@@ -108,8 +110,51 @@ class Likelihood(BaseEstimator):
         """Variance; shape (...)."""
 
     @abstractmethod
-    def initial_raw(self, y: np.ndarray, sample_weight: np.ndarray | None = None) -> np.ndarray:
-        """Raw parameters, ``(n_params,)``, whose density resembles that of the values `y`."""
+    def guess_raw(self, y: np.ndarray) -> np.ndarray:
+        """Raw parameters, ``(n_params,)``, of a rough density of the sorted values `y`."""
+
+    def initial_raw(
+        self,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None = None,
+        support: Support | None = None,
+    ) -> np.ndarray:
+        """Raw parameters whose density matches the marginal distribution of `y`.
+
+        Maximum likelihood from `guess_raw`, on at most `MARGINAL_POINTS` quantiles, with a weak
+        pull towards the guess so that repeated values do not become spikes.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n_samples,)
+        sample_weight : ndarray of shape (n_samples,), default=None
+        support : Support, default=None
+            With bounds of shape (n_samples,) or ().
+
+        Returns
+        -------
+        ndarray of shape (n_params,)
+        """
+        rows = _quantile_rows(y, sample_weight)
+        values = torch.as_tensor(y[rows], dtype=torch.float64)
+        if support is not None:
+            support = Support(*(b[rows] if b.ndim else b for b in support))
+            values = torch.minimum(torch.maximum(values, support.low), support.high)
+        guess = torch.as_tensor(self.guess_raw(y[rows]), dtype=torch.float64)
+        raw = guess.clone().requires_grad_(True)
+        optimizer = torch.optim.LBFGS([raw], max_iter=40, line_search_fn="strong_wolfe")
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            log_prob = self.log_prob(raw.expand(len(values), -1), values, support)
+            loss = 0.003 * (raw - guess).square().sum() - log_prob.mean()
+            loss.backward()
+            return loss
+
+        with torch.enable_grad():
+            optimizer.step(closure)
+        matched = raw.detach()
+        return (matched if bool(torch.isfinite(matched).all()) else guess).numpy()
 
     def rsample(self, raw: Tensor, noise: Tensor, support: Support | None = None) -> Tensor:
         """Draw whose gradient follows from the implicit function of the cdf.
@@ -259,9 +304,9 @@ class MixtureOfGaussians(Likelihood):
         spread = (mean_k - mean.unsqueeze(-1)).square()
         return mean, (weights * (variance_k + spread)).sum(-1)
 
-    def initial_raw(self, y: np.ndarray, sample_weight: np.ndarray | None = None) -> np.ndarray:
+    def guess_raw(self, y: np.ndarray) -> np.ndarray:
         K = self._n_components
-        edges = _weighted_quantile(y, np.arange(2 * K + 1) / (2 * K), sample_weight)
+        edges = np.quantile(y, np.arange(2 * K + 1) / (2 * K))
         loc = edges[1::2]
         # Each component covers 1/K of the values; the floor keeps ties from making spikes.
         width = 0.5 * (edges[2::2] - edges[:-2:2])
@@ -374,14 +419,14 @@ def _require(support: Support | None) -> Support:
     return support
 
 
-def _weighted_quantile(
-    values: np.ndarray, levels: np.ndarray, sample_weight: np.ndarray | None
-) -> np.ndarray:
-    """Quantiles of `values` (n,) at `levels` in [0, 1], interpolated between weighted ranks."""
-    order = np.argsort(values)
+def _quantile_rows(values: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray:
+    """Row numbers of equally spaced (weighted) quantiles of `values` (n,), in rising order."""
+    order = np.argsort(values, kind="stable")
     weight = np.ones(len(values)) if sample_weight is None else sample_weight[order]
-    rank = np.cumsum(weight) - 0.5 * weight
-    return np.interp(levels * weight.sum(), rank, values[order])
+    n_points = min(len(values), MARGINAL_POINTS)
+    levels = (np.arange(n_points) + 0.5) / n_points
+    cumulative = np.cumsum(weight)
+    return order[np.searchsorted(cumulative, levels * cumulative[-1])]
 
 
 def _invert_cdf(cdf_and_density, u: Tensor, low: Tensor, high: Tensor) -> Tensor:

@@ -1,0 +1,110 @@
+"""The truncated normal against mpmath, scipy and its own derivatives."""
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from scipy.stats import truncnorm
+
+from sklearn_san import _normal
+
+
+def exact_log_prob(y, loc, scale, low, high):
+    """Reference with 80 digits."""
+    with mpmath.workdps(80):
+        y, loc, scale, low, high = map(mpmath.mpf, (y, loc, scale, low, high))
+        a, b, z = (low - loc) / scale, (high - loc) / scale, (y - loc) / scale
+        mass = (mpmath.erfc(a / mpmath.sqrt(2)) - mpmath.erfc(b / mpmath.sqrt(2))) / 2
+        if b < 0:
+            mass = (mpmath.erfc(-b / mpmath.sqrt(2)) - mpmath.erfc(-a / mpmath.sqrt(2))) / 2
+        return float(-(z**2) / 2 - mpmath.log(scale * mpmath.sqrt(2 * mpmath.pi) * mass))
+
+
+def scenarios(n=300):
+    """Components near and far, wide and narrow, for the support [0, 1]."""
+    random = np.random.default_rng(0)
+    loc = random.choice([-1.0, 1.0], n) * 10 ** random.uniform(-2, 3, n)
+    log_scale = np.log(10 ** random.uniform(-3, 3, n))
+    near = np.abs(loc) * np.exp(-log_scale) < 3e4
+    return random.uniform(size=n)[near], loc[near], log_scale[near]
+
+
+def tensors(*values, dtype=torch.float64):
+    return [torch.as_tensor(np.asarray(v), dtype=dtype) for v in values]
+
+
+def test_log_prob_agrees_with_mpmath():
+    y, loc, log_scale = scenarios()
+    ours = _normal.truncated_normal_log_prob(*tensors(y, loc, log_scale, 0.0, 1.0)).numpy()
+    scale = torch.from_numpy(log_scale).exp().numpy()
+    exact = [exact_log_prob(*row, 0.0, 1.0) for row in zip(y, loc, scale, strict=True)]
+    np.testing.assert_allclose(ours, exact, rtol=1e-10, atol=1e-10)
+
+
+def test_float32_is_close_to_float64():
+    y, loc, log_scale = scenarios()
+    double = _normal.truncated_normal_log_prob(*tensors(y, loc, log_scale, 0.0, 1.0))
+    args = tensors(y, loc, log_scale, 0.0, 1.0, dtype=torch.float32)
+    single = _normal.truncated_normal_log_prob(*args)
+    np.testing.assert_allclose(single, double, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("low, high", [(-np.inf, np.inf), (0.3, np.inf), (-np.inf, 0.2)])
+def test_infinite_bounds_agree_with_scipy(low, high):
+    loc, scale = 0.1, 0.7
+    frozen = truncnorm((low - loc) / scale, (high - loc) / scale, loc, scale)
+    u = np.linspace(0.01, 0.99, 9)
+    y = frozen.ppf(u)
+    args = tensors(loc, np.log(scale), low, high)
+    log_prob = _normal.truncated_normal_log_prob(*tensors(y), *args)
+    np.testing.assert_allclose(log_prob, frozen.logpdf(y), rtol=1e-10)
+    np.testing.assert_allclose(_normal.truncated_normal_cdf(*tensors(y), *args), u, rtol=1e-10)
+    np.testing.assert_allclose(_normal.truncated_normal_icdf(*tensors(u), *args), y, rtol=1e-10)
+    mean, variance = _normal.truncated_normal_moments(*args)
+    np.testing.assert_allclose([mean, variance], frozen.stats("mv"), rtol=1e-9)
+
+
+def test_gradients_agree_with_finite_differences():
+    loc = [0.2, -1.0, 3.0, 0.5, 0.1, 9.0]
+    log_scale = [-1.0, -2.0, 0.3, 2.0, -1.0, -1.0]
+    args = tensors([0.3] * 6, loc, log_scale, [0.0] * 6, [1.0] * 6)
+    args = [arg.requires_grad_(True) for arg in args]
+    assert torch.autograd.gradcheck(_normal.truncated_normal_log_prob, args)
+    assert torch.autograd.gradcheck(_normal.truncated_normal_cdf, args)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("distance", [11.5, 1e2, 1e3, 1e5])  # 11.5: a mass of 1e-30 inside
+def test_far_components_have_finite_densities_and_gradients(distance, dtype):
+    args = tensors([0.0, 0.5, 1.0], [distance] * 3, [0.0] * 3, dtype=dtype)
+    args = [arg.requires_grad_(True) for arg in args]
+    log_prob = _normal.truncated_normal_log_prob(*args, *tensors(0.0, 1.0, dtype=dtype))
+    assert torch.isfinite(log_prob).all()
+    log_prob.sum().backward()
+    assert all(torch.isfinite(arg.grad).all() for arg in args)
+
+
+def test_moments_agree_with_mpmath():
+    _, loc, log_scale = scenarios(60)
+    mean, variance = _normal.truncated_normal_moments(*tensors(loc, log_scale, 0.0, 1.0))
+    for m, s, ours_mean, ours_variance in zip(
+        loc, np.exp(log_scale), mean, variance, strict=True
+    ):
+        peak = min(max(m, 0.0), 1.0)
+        with mpmath.workdps(40):
+
+            def density(y, m=m, s=s, peak=peak):
+                return mpmath.exp(-((y - m) ** 2 - (peak - m) ** 2) / (2 * s**2))
+
+            width = min(1.0, 8 * s, 80 * s**2 / max(abs(peak - m), s))
+            ends = sorted({0.0, max(0.0, peak - width), peak, min(1.0, peak + width), 1.0})
+            moments = [mpmath.quad(lambda y, k=k: y**k * density(y), ends) for k in range(3)]
+            exact = moments[1] / moments[0]
+            exact_variance = moments[2] / moments[0] - exact**2
+        assert float(ours_mean) == pytest.approx(float(exact), rel=1e-6, abs=1e-9)
+        assert float(ours_variance) == pytest.approx(float(exact_variance), rel=1e-4)
+
+
+def test_log_ndtri_inverts_log_ndtr():
+    z = torch.linspace(-200.0, 3.0, 400, dtype=torch.float64)
+    np.testing.assert_allclose(_normal.log_ndtri(torch.special.log_ndtr(z)), z, rtol=1e-10)
