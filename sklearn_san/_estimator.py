@@ -359,6 +359,10 @@ default="standard"
         if sample_weight is not None:
             weight = validation.check_weight(sample_weight, len(y))
             X, y, weight = X[weight > 0], y[weight > 0], weight[weight > 0]
+            if len(weight) < 2:
+                raise ValueError(
+                    f"sample_weight is positive for {len(weight)} row; at least 2 are needed."
+                )
             weight = weight / weight.mean()
         validation.check_targets(y, limits, names)
 
@@ -472,6 +476,7 @@ default="standard"
             history = train(objective, training, holdout, recipe, generator, monitor.end_epoch)
         finally:
             monitor.close()
+            network.zero_grad(set_to_none=True)
             network.to("cpu").requires_grad_(False).eval()
         return history
 

@@ -276,7 +276,9 @@ class SAN(nn.Module):
         r = (y - location) / self.base.scale
         total = -self.base.scale.log().sum()
         for family, outputs in self._groups:
-            raw = torch.stack([raw_parameters[d] for d in outputs], -2)  # (..., n_group, n_params)
+            raw = torch.stack(
+                [raw_parameters[d].expand(*y.shape[:-1], -1) for d in outputs], -2
+            )  # (..., n_group, n_params)
             value, support = r[..., outputs], self._support(outputs, location[..., outputs])
             if support is not None:
                 value = torch.minimum(torch.maximum(value, support.low), support.high)

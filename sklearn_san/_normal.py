@@ -26,6 +26,8 @@ _SQRT_HALF = math.sqrt(0.5)
 _SQRT_HALF_PI = math.sqrt(0.5 * math.pi)
 #: Below this value of width times distance the tail integral is done by quadrature.
 _NARROW = 0.5
+#: A mode this many scales outside the bounds is in the tail: quantiles start from the bound.
+_FAR = 1.0
 _points, _weights = np.polynomial.legendre.leggauss(8)
 _NODES, _NODE_WEIGHTS = 0.5 * (_points + 1.0), 0.5 * _weights  # on [0, 1]
 
@@ -181,34 +183,49 @@ def truncated_normal_icdf(
 ) -> Tensor:
     """Quantile function of a normal truncated to [low, high].
 
-    The bounds are mirrored so that the work is done in the left tail, in log probability.
+    The bounds are mirrored so that the work is done in the left tail, where probabilities keep
+    their digits.
     """
+    u, loc, log_scale, low, high = torch.broadcast_tensors(u, loc, log_scale, low, high)
     scale = log_scale.exp()
     a, b = (low - loc) / scale, (high - loc) / scale
     mirror = a + b > 0
     left, right = torch.where(mirror, -b, a), torch.where(mirror, -a, b)
     u = torch.where(mirror, 1.0 - u, u)
-    log_left, log_right = torch.special.log_ndtr(left), torch.special.log_ndtr(right)
-    # log(Phi(left) + u (Phi(right) - Phi(left))), relative to the larger of the two.
-    log_target = log_right + torch.log(u + (1.0 - u) * torch.exp(log_left - log_right))
-    z = torch.minimum(torch.maximum(log_ndtri(log_target), left), right)
+    below, above = torch.special.ndtr(left), torch.special.ndtr(right)
+    z = torch.special.ndtri(below + u * (above - below))
+    z = torch.minimum(torch.maximum(z, left), right)
     y = loc + scale * torch.where(mirror, -z, z)
+    far = right < -_FAR
+    if bool(far.any()):
+        inward = _tail_offset(1.0 - u[far], -right[far], ((high - low) / scale)[far])
+        inward = scale[far] * inward  # distance from the bound next to the mode
+        edge = torch.where(mirror[far], low[far] + inward, high[far] - inward)
+        y = y.masked_scatter(far, edge)
     return torch.minimum(torch.maximum(y, low), high)
 
 
-def log_ndtri(log_p: Tensor) -> Tensor:
-    """Standard normal quantile of the probability ``exp(log_p)``, however small."""
-    z = torch.special.ndtri(log_p.exp())
-    far = log_p < -80.0
-    if bool(far.any()):
-        target = log_p[far]
-        t = -torch.sqrt(-2.0 * target - torch.log(-4.0 * math.pi * target))
-        for _ in range(4):  # Newton; log Phi is concave and nearly quadratic out here
-            value = torch.special.log_ndtr(t)
-            slope = torch.exp(-0.5 * t.square() - LOG_SQRT_2PI - value)
-            t = t - (value - target) / slope
-        z = z.masked_scatter(far, t)
-    return z
+def _tail_offset(u: Tensor, near: Tensor, width: Tensor) -> Tensor:
+    """Quantile t of a standard normal on [near, near + width] less `near`, far in the tail.
+
+    Solves ``S(near + t) / S(near) = v`` for the survival function S by Newton's method on its
+    log, in terms of t itself, so that no digits are lost however large `near` is.
+    """
+
+    def log_mills(t: Tensor) -> Tensor:
+        return torch.special.erfcx((near + t) * _SQRT_HALF).log()
+
+    start = log_mills(torch.zeros_like(near))
+    far_log = torch.where(
+        width.isinf(), -torch.inf, log_mills(width) - start - width * (near + 0.5 * width)
+    )
+    target = -torch.log1p(u * torch.expm1(far_log))  # -log v
+    t = 2.0 * target / (torch.sqrt(near.square() + 2.0 * target) + near)
+    for _ in range(5):
+        value = t * (near + 0.5 * t) - log_mills(t) + start - target
+        inverse_hazard = _SQRT_HALF_PI * log_mills(t).exp()
+        t = (t - value * inverse_hazard).clamp_min(0.0)
+    return t
 
 
 def truncated_normal_moments(

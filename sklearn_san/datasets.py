@@ -75,7 +75,7 @@ def make_galaxies(
     ((5, 8), (5, 9))
     """
     _check_n_samples(n_samples)
-    random = check_random_state(random_state)
+    random = _random_stream(random_state)
     y = _galaxies.draw_parameters(n_samples, random)
     flux = _galaxies.fluxes(y)
     if noise:
@@ -117,7 +117,7 @@ def make_heteroscedastic_gaussian(
     (5,)
     """
     _check_n_samples(n_samples)
-    random = check_random_state(random_state)
+    random = _random_stream(random_state)
     X = random.uniform(-1.0, 1.0, size=(n_samples, 2))
     mean, factor = _gaussian_moments(X)
     y = mean + np.einsum("nij,nj->ni", factor, random.standard_normal(mean.shape))
@@ -174,7 +174,7 @@ def make_bimodal(
     ((5, 2), (5,))
     """
     _check_n_samples(n_samples)
-    random = check_random_state(random_state)
+    random = _random_stream(random_state)
     X = random.uniform(-1.0, 1.0, size=(n_samples, 1))
     weight, mean, scale = _branches(X)
     upper = (random.uniform(size=n_samples) < weight).astype(int)
@@ -197,6 +197,11 @@ def _bimodal_log_density(X: np.ndarray, y: np.ndarray) -> np.ndarray:
     z = (np.asarray(y) - mean) / scale[:, None]  # (2, n, 2)
     log_normal = -0.5 * (z**2 + np.log(2.0 * np.pi)).sum(-1) - np.log(scale).sum(-1)[:, None]
     return np.logaddexp(np.log1p(-weight) + log_normal[0], np.log(weight) + log_normal[1])
+
+
+def _random_stream(random_state: Any) -> np.random.RandomState:
+    """RandomState of our own; None takes fresh entropy instead of the global state."""
+    return np.random.RandomState() if random_state is None else check_random_state(random_state)
 
 
 def _check_n_samples(n_samples: int) -> None:

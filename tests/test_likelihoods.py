@@ -11,7 +11,6 @@ from sklearn_san.likelihoods import (
     MixtureOfGaussians,
     Support,
     TruncatedMixtureOfGaussians,
-    make_likelihood,
 )
 
 INF = float("inf")

@@ -49,7 +49,7 @@ def test_float32_is_close_to_float64():
     np.testing.assert_allclose(single, double, rtol=2e-4, atol=2e-4)
 
 
-@pytest.mark.parametrize("low, high", [(-np.inf, np.inf), (0.3, np.inf), (-np.inf, 0.2)])
+@pytest.mark.parametrize(("low", "high"), [(-np.inf, np.inf), (0.3, np.inf), (-np.inf, 0.2)])
 def test_infinite_bounds_agree_with_scipy(low, high):
     loc, scale = 0.1, 0.7
     frozen = truncnorm((low - loc) / scale, (high - loc) / scale, loc, scale)
@@ -87,9 +87,7 @@ def test_far_components_have_finite_densities_and_gradients(distance, dtype):
 def test_moments_agree_with_mpmath():
     _, loc, log_scale = scenarios(60)
     mean, variance = _normal.truncated_normal_moments(*tensors(loc, log_scale, 0.0, 1.0))
-    for m, s, ours_mean, ours_variance in zip(
-        loc, np.exp(log_scale), mean, variance, strict=True
-    ):
+    for m, s, ours_mean, ours_variance in zip(loc, np.exp(log_scale), mean, variance, strict=True):
         peak = min(max(m, 0.0), 1.0)
         with mpmath.workdps(40):
 
@@ -105,6 +103,27 @@ def test_moments_agree_with_mpmath():
         assert float(ours_variance) == pytest.approx(float(exact_variance), rel=1e-4)
 
 
-def test_log_ndtri_inverts_log_ndtr():
-    z = torch.linspace(-200.0, 3.0, 400, dtype=torch.float64)
-    np.testing.assert_allclose(_normal.log_ndtri(torch.special.log_ndtr(z)), z, rtol=1e-10)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.float64, 1e-12)])
+@pytest.mark.parametrize("distance", [0.0, 0.9, 1.1, 4.0, 30.0, 1e3, 1e6])
+@pytest.mark.parametrize("side", [-1, 1])
+def test_quantiles_far_from_the_mode_keep_their_digits(distance, side, dtype, tolerance):
+    # Distances from the bound in units of the tail's own length, 1 / distance
+    low, high = (0.0, 1.0) if side < 0 else (-1.0, 0.0)
+    u = np.array([1e-6, 1e-3, 0.3, 0.9])
+    u = u if side < 0 else 1.0 - u
+    args = tensors(u, side * distance, 0.0, low, high, dtype=dtype)
+    y = _normal.truncated_normal_icdf(*args).double().numpy()
+    u = args[0].double().numpy()
+    exact = []
+    for p in u:
+        with mpmath.workdps(60):
+            survival = lambda t: mpmath.erfc(t / mpmath.sqrt(2))  # noqa: E731
+            d = mpmath.mpf(distance)
+            tail = mpmath.mpf(float(p)) if side < 0 else 1 - mpmath.mpf(float(p))
+            goal = survival(d) + tail * (survival(d + 1) - survival(d))
+            guess = max(1e-9, float(tail)) / max(distance, 1.0)
+            root = mpmath.findroot(
+                lambda t, d=d, goal=goal: mpmath.log(survival(d + t) / goal), (guess, guess * 1.1)
+            )
+            exact.append(float(root) if side < 0 else -float(root))
+    np.testing.assert_allclose(y, exact, rtol=1e-9, atol=tolerance / max(distance, 1.0))

@@ -1,0 +1,186 @@
+"""The density of given rows: chunks, units, moments, quantiles, modes."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import small
+from scipy.integrate import quad
+from sklearn.preprocessing import MinMaxScaler
+
+from sklearn_san import density as density_module
+from sklearn_san.density import make_generator
+
+
+def test_draws_do_not_depend_on_the_size_of_the_chunks(fitted, bimodal, monkeypatch):
+    X = bimodal[0][:7]
+    whole = fitted.sample(X, 50, random_state=3)
+    for chunk in (1, 13, 50, 120):
+        monkeypatch.setattr(density_module, "CHUNK", chunk)
+        np.testing.assert_allclose(
+            fitted.sample(X, 50, random_state=3), whole, rtol=1e-4, atol=1e-5
+        )
+
+
+def test_log_prob_does_not_depend_on_the_size_of_the_chunks(fitted, bimodal, monkeypatch):
+    X, y, _ = bimodal
+    whole = fitted.log_prob(X, y)
+    monkeypatch.setattr(density_module, "CHUNK", 17)
+    np.testing.assert_allclose(fitted.log_prob(X, y), whole, rtol=1e-4, atol=1e-4)
+
+
+def test_rows_are_independent_and_seeds_decide(fitted, bimodal):
+    X = np.repeat(bimodal[0][:1], 2000, axis=0)
+    draws = fitted.sample(X, 2, random_state=0)
+    np.testing.assert_array_equal(draws, fitted.sample(X, 2, random_state=0))
+    assert (draws != fitted.sample(X, 2, random_state=1)).all()
+    assert not np.array_equal(fitted.sample(X), fitted.sample(X))
+    # 2,000 pairs: a correlation of 5 sigma is 0.11
+    assert abs(np.corrcoef(draws[:-1, 0, 0], draws[1:, 0, 0])[0, 1]) < 0.11
+    assert abs(np.corrcoef(draws[:, 0, 0], draws[:, 1, 0])[0, 1]) < 0.11
+
+
+def test_permuted_rows_give_permuted_results(fitted, bimodal):
+    X, y, _ = bimodal
+    order = np.random.default_rng(0).permutation(len(X))
+    np.testing.assert_allclose(fitted.predict(X[order]), fitted.predict(X)[order], rtol=1e-10)
+    np.testing.assert_allclose(
+        fitted.log_prob(X[order], y[order]), fitted.log_prob(X, y)[order], rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("y_scaler", ["standard", "minmax", "maxabs", "robust", "power", None])
+@pytest.mark.parametrize("limits", [None, [-2.5, 2.5], [-2.5, np.inf]])
+def test_density_of_one_output_integrates_to_one(bimodal, y_scaler, limits):
+    X, y, _ = bimodal
+    est = small(y_scaler=y_scaler, limits=limits, dtype="float64").fit(X, y[:, 0])
+    low, high = (-2.5, 2.5) if limits is None else np.clip(limits, -8.0, 8.0)
+    if limits is None:
+        low, high = -8.0, 8.0
+    mass, _ = quad(lambda v: np.exp(est.log_prob(X[:1], [v])[0]), low, high, epsabs=1e-9, limit=400)
+    assert mass == pytest.approx(1.0, abs=1e-4 if np.isinf(limits or [np.inf]).any() else 1e-7)
+
+
+def test_density_of_two_outputs_integrates_to_one(fitted, bimodal):
+    X = bimodal[0]
+    first, second = np.linspace(-4.0, 4.0, 801), np.linspace(-6.0, 6.0, 801)
+    grid = np.stack(np.meshgrid(first, second, indexing="ij"), -1).reshape(-1, 2)
+    log_prob = fitted.log_prob(np.repeat(X[:1], len(grid), axis=0), grid)
+    mass = np.exp(log_prob).reshape(801, 801)
+    assert np.trapezoid(np.trapezoid(mass, second), first) == pytest.approx(1.0, abs=2e-3)
+
+
+def test_outside_the_limits_the_density_is_zero(fitted, bimodal):
+    X = bimodal[0][:4]
+    y = np.array([[-4.0, 0.0], [4.0, 0.0], [4.0 + 1e-9, 0.0], [-4.1, 0.0]])
+    np.testing.assert_array_equal(np.isfinite(fitted.log_prob(X, y)), [True, True, False, False])
+    assert fitted.log_prob(X, y)[3] == -np.inf
+
+
+def test_rescaled_targets_shift_the_log_density(bimodal):
+    X, y, _ = bimodal
+    plain = small().fit(X, y)
+    scaled = small().fit(X, y * [10.0, 0.5])
+    expected = plain.log_prob(X, y) - np.log(10.0) - np.log(0.5)
+    np.testing.assert_allclose(scaled.log_prob(X, y * [10.0, 0.5]), expected, atol=2e-3)
+
+
+def test_order_is_invisible_in_shapes_and_columns(bimodal):
+    X, y, _ = bimodal
+    limits = [[-4.0, 4.0], [-np.inf, np.inf]]
+    est = small(order=[1, 0], limits=limits, epochs=40).fit(X, y)
+    assert est.order_.tolist() == [1, 0]
+    # The same network as one that is given the columns in the other order
+    other = small(limits=limits[::-1], epochs=40).fit(X, y[:, ::-1])
+    np.testing.assert_allclose(est.log_prob(X, y), other.log_prob(X, y[:, ::-1]))
+    np.testing.assert_allclose(est.predict(X), other.predict(X)[:, ::-1])
+    for output_type in ("median", "std", "mode", "quantiles"):
+        np.testing.assert_allclose(
+            est.predict(X[:3], output_type=output_type),
+            other.predict(X[:3], output_type=output_type)[..., ::-1],
+        )
+    draws = est.sample(X, 5, random_state=0)
+    np.testing.assert_allclose(draws, other.sample(X, 5, random_state=0)[..., ::-1])
+    assert np.abs(draws.mean((0, 1)) - y.mean(0)).max() < 0.2
+
+
+@pytest.mark.parametrize("y_scaler", ["standard", "power"])
+def test_moments_and_quantiles_agree_with_many_draws(bimodal, y_scaler):
+    # 200,000 draws: standard errors near 0.003; tolerances are five of these
+    X, y, _ = bimodal
+    est = small(y_scaler=y_scaler, epochs=15).fit(X, y)
+    draws = est.sample(X[:3], 200_000, random_state=0)
+    np.testing.assert_allclose(est.predict(X[:3]), draws.mean(1), atol=0.02)
+    np.testing.assert_allclose(
+        est.predict(X[:3], output_type="std"), draws.std(1), atol=0.02, rtol=0.02
+    )
+    levels = [0.1, 0.5, 0.8]
+    quantiles = est.predict(X[:3], output_type="quantiles", quantiles=levels)
+    assert quantiles.shape == (3, 3, 2)
+    u = (draws[:, :, None] <= quantiles[:, None]).mean(1)  # cdf at the quantiles
+    np.testing.assert_allclose(u, np.tile(np.array(levels)[:, None], (3, 1, 2)), atol=0.01)
+    np.testing.assert_allclose(est.predict(X[:3], output_type="median"), quantiles[:, 1])
+
+
+def test_one_output_has_closed_forms(bimodal):
+    X, y, _ = bimodal
+    est = small(dtype="float64").fit(X, y[:, 0])
+    density = lambda v: np.exp(est.log_prob(X[:1], [v])[0])  # noqa: E731
+    mean = quad(lambda v: v * density(v), -9, 9, limit=400)[0]
+    variance = quad(lambda v: (v - mean) ** 2 * density(v), -9, 9, limit=400)[0]
+    assert est.predict(X[:1])[0] == pytest.approx(mean, abs=1e-6)
+    assert est.predict(X[:1], output_type="std")[0] == pytest.approx(variance**0.5, abs=1e-6)
+    q = est.predict(X[:1], output_type="quantiles", quantiles=0.3)[0, 0]
+    assert quad(density, -9, q, limit=400)[0] == pytest.approx(0.3, abs=1e-6)
+
+
+@pytest.mark.parametrize("y_scaler", ["standard", "power", MinMaxScaler((0, 9))])
+def test_no_draw_beats_the_mode(bimodal, y_scaler):
+    X, y, _ = bimodal
+    est = small(y_scaler=y_scaler, dtype="float64", epochs=15).fit(X, y)
+    mode = est.predict(X[:5], output_type="mode")
+    best = est.log_prob(X[:5], mode)
+    draws = est.sample(X[:5], 2000, random_state=0)
+    log_prob = np.stack([est.log_prob(X[:5], draws[:, s]) for s in range(2000)], 1)
+    assert (best >= log_prob.max(1) - (0.02 if y_scaler == "power" else 0.0)).all()
+
+
+def test_float32_and_float64_agree(bimodal):
+    X, y, _ = bimodal
+    single = small(epochs=10).fit(X, y)
+    double = small(epochs=10).fit(X, y)
+    double.network_ = double.network_.double()
+    np.testing.assert_allclose(single.log_prob(X, y), double.log_prob(X, y), atol=1e-4)
+
+
+def test_ten_million_draws_stay_inside_the_limits():
+    # Targets that pile up at both limits, so that many components lie outside
+    random = np.random.default_rng(0)
+    X = random.normal(size=(400, 1))
+    y = np.clip(random.normal(0.0, 2.0, size=(400, 2)), -1.0, 0.3)
+    limits = np.array([[-1.0, 0.3], [-1.0, np.inf]])
+    est = small(limits=limits).fit(X, y)
+    for seed in range(5):
+        draws = est.sample(X, 2500, random_state=seed)  # 5 x 1,000,000 rows of two values
+        assert draws.min() >= -1.0
+        assert draws[..., 0].max() <= 0.3
+        assert np.isfinite(draws).all()
+
+
+def test_generators_come_from_the_random_state_alone():
+    same = [make_generator(5).initial_seed() for _ in range(2)]
+    assert same[0] == same[1]
+    assert make_generator(None).initial_seed() != make_generator(None).initial_seed()
+    state = np.random.RandomState(0)
+    assert make_generator(state).initial_seed() != make_generator(state).initial_seed()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_same_density_and_draws(bimodal):
+    X, y, _ = bimodal
+    est = small(device="cuda").fit(X, y)
+    assert next(est.network_.parameters()).device.type == "cpu"
+    on_gpu = est.log_prob(X, y), est.sample(X, 3, random_state=0)
+    est.device = "cpu"
+    np.testing.assert_allclose(est.log_prob(X, y), on_gpu[0], atol=1e-3)
+    close = np.isclose(est.sample(X, 3, random_state=0), on_gpu[1], atol=1e-3)
+    assert close.mean() > 0.99  # rounding may choose another component

@@ -1,0 +1,258 @@
+"""The estimator as users call it: shapes, frames, seeds, searches, weights, failures."""
+
+import pickle
+import re
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import small
+from sklearn.base import clone
+from sklearn.compose import make_column_transformer
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import sklearn_san
+from sklearn_san import SANConditionalDensityEstimator
+from sklearn_san.datasets import make_bimodal, make_heteroscedastic_gaussian
+from sklearn_san.likelihoods import MixtureOfGaussians
+
+
+def test_score_is_the_mean_log_likelihood_in_original_units(fitted, bimodal):
+    X, y, _ = bimodal
+    log_prob = fitted.log_prob(X, y)
+    assert log_prob.shape == (600,)
+    assert log_prob.dtype == np.float64
+    assert fitted.score(X, y) == pytest.approx(log_prob.mean())
+    weight = np.arange(600.0)
+    assert fitted.score(X, y, weight) == pytest.approx(np.average(log_prob, weights=weight))
+
+
+def test_shapes_of_one_and_two_dimensional_targets(bimodal):
+    X, y, _ = bimodal
+    flat, column, both = (small().fit(X, t) for t in (y[:, 0], y[:, :1], y))
+    assert flat.sample(X[:4], 3).shape == (4, 3)
+    assert column.sample(X[:4], 3).shape == (4, 3, 1)
+    assert both.sample(X[:4], 3).shape == (4, 3, 2)
+    for est, shape in ((flat, (4,)), (column, (4, 1)), (both, (4, 2))):
+        for output_type in ("mean", "median", "std", "mode"):
+            result = est.predict(X[:4], output_type=output_type)
+            assert result.shape == shape
+            assert result.dtype == np.float64
+            assert np.isfinite(result).all()
+    assert flat.predict(X[:4], output_type="quantiles", quantiles=[0.1, 0.9]).shape == (4, 2)
+    assert both.predict(X[:4], output_type="quantiles").shape == (4, 3, 2)
+    assert both.predict(X[:1], output_type="samples", n_samples=5).shape == (1, 5, 2)
+    np.testing.assert_allclose(flat.log_prob(X, y[:, 0]), column.log_prob(X, y[:, :1]))
+    assert flat.sample(X[:1]).shape == (1, 1)
+
+
+def test_the_same_seed_gives_the_same_fit(bimodal):
+    X, y, _ = bimodal
+    first, second = small().fit(X, y), small().fit(X, y)
+    np.testing.assert_array_equal(first.log_prob(X, y), second.log_prob(X, y))
+    np.testing.assert_array_equal(first.fit(X, y).predict(X), second.predict(X))
+    other = small(random_state=1).fit(X, y)
+    assert not np.array_equal(first.log_prob(X, y), other.log_prob(X, y))
+    assert first.loss_curve_ == second.loss_curve_
+
+
+def test_clone_pickle_and_joblib(fitted, bimodal, tmp_path):
+    X, y, _ = bimodal
+    joblib.dump(fitted, tmp_path / "model.joblib")
+    again = [pickle.loads(pickle.dumps(fitted)), joblib.load(tmp_path / "model.joblib")]
+    for est in again:
+        np.testing.assert_array_equal(est.log_prob(X, y), fitted.log_prob(X, y))
+        np.testing.assert_array_equal(
+            est.sample(X, 2, random_state=0), fitted.sample(X, 2, random_state=0)
+        )
+    fresh = clone(fitted)
+    assert not hasattr(fresh, "network_")
+    np.testing.assert_array_equal(fresh.fit(X, y).log_prob(X, y), fitted.log_prob(X, y))
+
+
+def test_curves_are_in_nats_per_row_and_original_units(bimodal):
+    X, y, _ = bimodal
+    est = small(epochs=10, n_iter_no_change=None).fit(X, 1000.0 * y)
+    assert len(est.loss_curve_) == len(est.validation_curve_) == est.n_iter_ == 10
+    assert min(est.validation_curve_) == pytest.approx(-est.score(X, 1000.0 * y), abs=0.3)
+    assert est.validation_curve_[est.best_epoch_ - 1] == min(est.validation_curve_)
+
+
+def test_without_early_stopping_all_rows_are_trained_on(bimodal):
+    X, y, _ = bimodal
+    est = small(early_stopping=False).fit(X, y)
+    assert est.validation_curve_ == []
+    assert est.best_epoch_ == 5
+    assert small().fit(X[:50], y[:50]).validation_curve_ == []
+
+
+def test_scalers_see_the_training_part_only(bimodal):
+    X, y, _ = bimodal
+    est = small(validation_fraction=0.5).fit(X, y)
+    assert est.x_scaler_.scaler.n_samples_seen_ == 300
+    assert est.y_scaler_.affine.n_samples_seen_ == 300
+
+
+def test_frames_give_names(bimodal):
+    X, y, _ = bimodal
+    frame = pd.DataFrame(X, columns=["a"])
+    targets = pd.DataFrame(y, columns=["left", "right"])
+    est = small(order=["right", "left"]).fit(frame, targets)
+    assert est.output_names_ == ["left", "right"]
+    assert est.order_.tolist() == [1, 0]
+    assert est.feature_names_in_.tolist() == ["a"]
+    np.testing.assert_allclose(
+        est.log_prob(frame, targets), small(order=[1, 0]).fit(X, y).log_prob(X, y)
+    )
+    assert small().fit(frame, targets["left"]).output_names_ == ["left"]
+    assert small().fit(X, y).output_names_ == ["y0", "y1"]
+    with pytest.raises(ValueError, match="The feature names should match"):
+        est.predict(frame.rename(columns={"a": "b"}))
+    with pytest.raises(ValueError, match="outside limits for output 1 \\(right\\)"):
+        small(limits=[[-9, 9], [0, 1]]).fit(frame, targets)
+
+
+def test_float32_integer_and_list_input(bimodal):
+    X, y, _ = bimodal
+    reference = small().fit(X.astype(np.float32), y.astype(np.float32))
+    assert reference.predict(X.astype(np.float32)).dtype == np.float64
+    from_lists = small().fit(X.astype(np.float32).tolist(), y.astype(np.float32).tolist())
+    np.testing.assert_allclose(from_lists.predict(X), reference.predict(X))
+    assert np.isfinite(small().fit(X, np.arange(600)).score(X, np.arange(600)))
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"encoder_shape": (8,)},
+        {"first_module_shape": (32, 32)},
+        {"activation": "relu", "layer_norm": False},
+        {"dtype": "float64"},
+        {"likelihood": "mog", "likelihood_params": {"K": 2, "min_scale": 0.01}},
+        {"likelihood": ["mog", MixtureOfGaussians(K=2)]},
+        {"module_shape": [8, 8], "sequence_features": 1, "K": 1},
+        {"x_scaler": StandardScaler(), "y_scaler": "robust"},
+        {"batch_size": 10_000, "weight_decay": 0.0},
+    ],
+    ids=lambda p: ", ".join(p),
+)
+def test_parameters_are_used(parameters, bimodal):
+    X, y, _ = bimodal
+    est = small(**parameters).fit(X, y)
+    assert est.score(X, y) > -4.0
+    assert np.isfinite(est.sample(X, 2, random_state=0)).all()
+
+
+def test_min_scale_is_in_the_units_of_y(bimodal):
+    X, y, _ = bimodal
+    likelihood = MixtureOfGaussians(K=1, min_scale=50.0)
+    est = small(likelihood=likelihood, linear_base=True).fit(X, 100.0 * y[:, 0])
+    assert (est.predict(X, output_type="std") > 50.0).all()
+    assert likelihood.get_params() == {"K": 1, "min_scale": 50.0}
+
+
+def test_grid_search_picks_the_better_model():
+    X, y, _ = make_bimodal(600, random_state=0)
+    search = GridSearchCV(small(epochs=15), {"K": [1, 4]}, cv=2, n_jobs=2).fit(X, y)
+    assert search.best_params_ == {"K": 4}
+    assert search.best_score_ == max(search.cv_results_["mean_test_score"])
+    pipeline = make_pipeline(StandardScaler(), small())
+    name = "sanconditionaldensityestimator"
+    grid = {f"{name}__K": [1, 3], f"{name}__module_shape": [(8,), (8, 8)]}
+    search = GridSearchCV(pipeline, grid, cv=2).fit(X, y)
+    best = search.best_estimator_  # a pipeline, which forwards keyword arguments
+    assert best.predict(X[:3], output_type="quantiles").shape == (3, 3, 2)
+    instance = small(likelihood=MixtureOfGaussians())
+    search = GridSearchCV(instance, {"likelihood__K": [1, 2]}, cv=2).fit(X, y)
+    assert search.best_params_["likelihood__K"] == search.best_estimator_.network_.families[0].K
+
+
+def test_works_behind_a_column_transformer(bimodal):
+    X, y, _ = bimodal
+    frame = pd.DataFrame({"a": X[:, 0], "unused": 1.0})
+    pipeline = make_pipeline(make_column_transformer((StandardScaler(), ["a"])), small())
+    assert np.isfinite(cross_val_score(pipeline, frame, y, cv=2)).all()
+
+
+def test_metadata_routing_of_weights(bimodal):
+    X, y, _ = bimodal
+    with sklearn_config(enable_metadata_routing=True):
+        est = small().set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        weight = np.where(np.arange(600) % 2, 1.0, 0.0)
+        search = GridSearchCV(est, {"K": [1]}, cv=2).fit(X, y, sample_weight=weight)
+    expected = small(K=1).fit(X[weight > 0], y[weight > 0])
+    np.testing.assert_allclose(search.best_estimator_.predict(X), expected.predict(X))
+
+
+def sklearn_config(**settings):
+    import sklearn
+
+    return sklearn.config_context(**settings)
+
+
+def test_zero_weights_equal_dropped_rows(bimodal):
+    X, y, _ = bimodal
+    weight = np.random.default_rng(0).integers(0, 3, 600).astype(float)
+    kept = weight > 0
+    one, other = small().fit(X, y, weight), small().fit(X[kept], y[kept], weight[kept])
+    np.testing.assert_array_equal(one.log_prob(X, y), other.log_prob(X, y))
+    ones, none = small().fit(X, y, np.full(600, 3.0)), small().fit(X, y)
+    np.testing.assert_allclose(ones.log_prob(X, y), none.log_prob(X, y), atol=1e-3)
+
+
+def test_weights_move_the_density():
+    X, y, _ = make_bimodal(2000, random_state=0)
+    upper = y[:, 0] > 0
+    est = small(epochs=20).fit(X, y, np.where(upper, 10.0, 1.0))
+    assert (est.sample(X, 1, random_state=0)[:, 0, 0] > 0).mean() > 0.8
+
+
+def test_representations(fitted):
+    assert repr(SANConditionalDensityEstimator(K=3)) == "SANConditionalDensityEstimator(K=3)"
+    assert "SANConditionalDensityEstimator" in fitted._repr_html_()
+
+
+def test_a_failed_fit_leaves_the_earlier_one(bimodal):
+    X, y, _ = bimodal
+    est = small().fit(X, y)
+    before, predicted = dict(vars(est)), est.predict(X)
+    with pytest.raises(ValueError, match="constant"):
+        est.fit(np.column_stack([X, X]), np.ones(600))
+    assert vars(est) == before
+    np.testing.assert_array_equal(est.predict(X), predicted)
+
+
+@pytest.mark.parametrize("make", [make_heteroscedastic_gaussian, make_bimodal])
+def test_known_truth(make):
+    X, y, _ = make(20_000, random_state=0)
+    X_test, y_test, log_density = make(20_000, random_state=1)
+    est = SANConditionalDensityEstimator(random_state=0, epochs=25).fit(X, y)
+    gap = log_density(X_test, y_test).mean() - est.score(X_test, y_test)
+    assert -0.005 < gap / y.shape[1] < 0.02
+
+
+@pytest.mark.parametrize("method", ["predict", "sample", "log_prob", "score"])
+def test_unfitted_use(method):
+    arguments = [[[0.0]], [0.0]] if method in ("log_prob", "score") else [[[0.0]]]
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        getattr(SANConditionalDensityEstimator(), method)(*arguments)
+
+
+def test_the_package_names_its_version_and_estimator():
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?", sklearn_san.__version__)
+    assert "SANConditionalDensityEstimator" in sklearn_san.__all__
+
+
+def test_no_gradients_are_left_on(fitted, bimodal):
+    X, y, _ = bimodal
+    assert not any(p.requires_grad for p in fitted.network_.parameters())
+    with torch.enable_grad():
+        fitted.sample(X[:2])
+        fitted.predict(X[:2], output_type="mode")
+        fitted.log_prob(X, y)
+    assert all(p.grad is None for p in fitted.network_.parameters())

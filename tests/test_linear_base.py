@@ -1,0 +1,83 @@
+"""Least-squares base: coefficients, where it is used, and awkward tables."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import small
+
+from sklearn_san._linear_base import fit_linear_base, match_marginals
+from sklearn_san.likelihoods import TruncatedMixtureOfGaussians
+
+
+def linear_problem(n=500):
+    random = np.random.default_rng(0)
+    x = random.normal(size=(n, 2))
+    first = x @ [1.0, -2.0] + 0.1 * random.normal(size=n)
+    second = random.normal(size=n)
+    third = 3.0 * first - second + 0.5 + 0.01 * random.normal(size=n)
+    return x, np.stack([first, second, third], axis=1)
+
+
+def test_coefficients_and_where_a_base_helps():
+    x, y = linear_problem()
+    base, residual = fit_linear_base(x, y, None, "auto")
+    assert base.used == [0, 2]
+    np.testing.assert_allclose(base.weight_x[0], [1.0, -2.0], atol=0.02)
+    np.testing.assert_allclose(base.weight_y[2], [3.0, -1.0, 0.0], atol=0.02)
+    np.testing.assert_allclose(base.scale, [0.1, 1.0, 0.01], rtol=0.1)
+    np.testing.assert_array_equal(residual[:, 1], y[:, 1])
+    location = base.location(torch.from_numpy(x), torch.from_numpy(y)).numpy()
+    np.testing.assert_allclose(location + residual * base.scale.numpy(), y, atol=1e-12)
+
+
+def test_all_or_none():
+    x, y = linear_problem()
+    assert fit_linear_base(x, y, None, True)[0].used == [0, 1, 2]
+    assert fit_linear_base(x, y, None, False)[0].used == []
+
+
+def test_weights_select_rows():
+    x, y = linear_problem()
+    spoiled = np.where(np.arange(len(y))[:, None] < 100, 50.0, y)
+    weight = np.where(np.arange(len(y)) < 100, 1e-9, 1.0)
+    base, _ = fit_linear_base(x, spoiled, weight, True)
+    np.testing.assert_allclose(base.weight_x[0], [1.0, -2.0], atol=0.02)
+
+
+def test_marginals_of_bounded_residuals_are_matched_inside_their_moving_bounds():
+    x, y = linear_problem()
+    limits = np.array([[-20.0, 20.0]] * 3)
+    base, residual = fit_linear_base(x, y, None, True)
+    raw = match_marginals([TruncatedMixtureOfGaussians(K=2)] * 3, limits, base, y, residual, None)
+    assert all(np.isfinite(r).all() for r in raw)
+
+
+def awkward(kind):
+    """Tables on which plain least squares fails."""
+    random = np.random.default_rng(1)
+    n, columns = (12, 30) if kind == "fewer rows than columns" else (300, 4)
+    X = random.normal(size=(n, columns))
+    if kind == "collinear":
+        X[:, 1:] = X[:, :1]
+    if kind == "constant columns":
+        X[:, 1:] = 7.0
+    first = X[:, 0] + 0.1 * random.normal(size=n)
+    y = np.stack(
+        [first, first + (0.0 if kind == "equal outputs" else 0.1) * random.normal(size=n)], axis=1
+    )
+    return X, y
+
+
+@pytest.mark.parametrize("limits", [None, [[-9.0, 9.0], [-9.0, np.inf]]])
+@pytest.mark.parametrize(
+    "kind", ["collinear", "constant columns", "fewer rows than columns", "equal outputs"]
+)
+def test_awkward_tables_train(kind, limits):
+    X, y = awkward(kind)
+    est = small(linear_base=True, limits=limits).fit(X, y)
+    assert np.isfinite(est.log_prob(X, y)).all()
+    draws = est.sample(X, 20, random_state=0)
+    assert np.isfinite(draws).all()
+    if limits is not None:
+        assert draws.min() >= -9.0
+        assert draws[..., 0].max() <= 9.0

@@ -1,0 +1,118 @@
+"""Scalers: round trips, Jacobians against finite differences, images of limits."""
+
+import numpy as np
+import pytest
+from sklearn.preprocessing import (
+    MaxAbsScaler,
+    MinMaxScaler,
+    PowerTransformer,
+    QuantileTransformer,
+    RobustScaler,
+    StandardScaler,
+)
+
+from sklearn_san._scaling import InputScaler, OutputScaler, make_scaler
+
+SPECS = [
+    None,
+    "standard",
+    "minmax",
+    "maxabs",
+    "robust",
+    "power",
+    StandardScaler(with_std=False),
+    StandardScaler(with_mean=False),
+    MinMaxScaler(feature_range=(-3, 5)),
+    MaxAbsScaler(),
+    RobustScaler(quantile_range=(10, 90), unit_variance=True),
+    RobustScaler(with_scaling=False),
+    PowerTransformer(standardize=False),
+    PowerTransformer(method="box-cox"),
+]
+
+
+@pytest.fixture
+def y():
+    return np.random.default_rng(0).gamma(2.0, size=(400, 3)) * [1.0, 10.0, 0.1] + 0.01
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_round_trip_and_jacobian(spec, y):
+    scaler = OutputScaler(spec).fit(y)
+    z = scaler.transform(y)
+    np.testing.assert_allclose(scaler.inverse_transform(z), y, rtol=1e-9)
+    step = 1e-6 * y
+    slope = (scaler.transform(y + step) - scaler.transform(y - step)) / (2 * step)
+    np.testing.assert_allclose(scaler.log_jacobian(y), np.log(slope).sum(1), atol=1e-6)
+    middle = np.median(y, axis=0, keepdims=True)
+    np.testing.assert_allclose(
+        np.log(scaler.unit(y)).sum(), -scaler.log_jacobian(middle)[0], atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_same_values_as_scikit_learn(spec, y):
+    if spec is None:
+        np.testing.assert_array_equal(OutputScaler(spec).fit(y).transform(y), y)
+        return
+    expected = make_scaler(spec, "y_scaler").fit_transform(y)
+    np.testing.assert_allclose(OutputScaler(spec).fit(y).transform(y), expected, rtol=1e-6)
+    np.testing.assert_allclose(InputScaler(spec).fit(y).transform(y), expected)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_limits_move_with_the_values(spec, y):
+    scaler = OutputScaler(spec).fit(y)
+    limits = np.array([[0.001, 50.0], [0.001, np.inf], [-np.inf, 3.0]])
+    scaled = scaler.transform_limits(limits)
+    finite = np.isfinite(limits)
+    inside = np.where(finite, limits, 1.0).T
+    np.testing.assert_allclose(scaled[finite], scaler.transform(inside).T[finite])
+    assert (scaled[:, 0] < scaler.transform(y).min(0)).all()
+    assert (scaled[:, 1] > scaler.transform(y).max(0)).all()
+
+
+def test_a_power_transform_that_saturates_bounds_the_scaled_values():
+    y = np.random.default_rng(0).pareto(1.0, size=(500, 1)) + 0.1
+    scaler = OutputScaler("power").fit(y)
+    assert scaler.power.lambdas_[0] < 0
+    limits = scaler.transform_limits(np.array([[-np.inf, np.inf]]))
+    assert limits[0, 0] == -np.inf
+    huge = scaler.transform(np.array([[1e9]]))[0, 0]
+    assert huge < limits[0, 1] < huge + 0.01
+    steep = OutputScaler(PowerTransformer(standardize=False)).fit(-y)
+    assert steep.power.lambdas_[0] > 2
+    low, high = steep.transform_limits(np.array([[-np.inf, np.inf]]))[0]
+    assert low == pytest.approx(-1 / (steep.power.lambdas_[0] - 2))
+    assert high == np.inf
+
+
+def test_weights_are_used_where_the_scaler_takes_them():
+    y = np.array([[0.0], [1.0], [100.0]])
+    scaler = OutputScaler("standard").fit(y, np.array([1.0, 1.0, 1e-12]))
+    np.testing.assert_allclose(scaler.transform(np.array([[0.5]])), 0.0, atol=1e-6)
+
+
+def test_instances_given_by_the_user_are_not_fitted(y):
+    given = StandardScaler()
+    OutputScaler(given).fit(y)
+    assert not hasattr(given, "scale_")
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "message"),
+    [
+        ("log", ValueError, "y_scaler='log' is unknown; choose one of 'standard'"),
+        (QuantileTransformer(), TypeError, r"got QuantileTransformer\(\)"),
+        (StandardScaler, TypeError, "an instance of StandardScaler"),
+        (MinMaxScaler(clip=True), ValueError, "clips and so cannot be inverted"),
+    ],
+)
+def test_bad_scalers(spec, error, message):
+    with pytest.raises(error, match=message):
+        OutputScaler(spec)
+
+
+def test_box_cox_needs_positive_targets():
+    with pytest.raises(ValueError, match="needs positive targets, got -1"):
+        OutputScaler(PowerTransformer(method="box-cox")).fit(np.array([[1.0], [-1.0]]))

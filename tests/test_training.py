@@ -1,0 +1,184 @@
+"""The training loop: schedule, weights, recovery, interruption, best weights."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from conftest import small
+from torch import nn
+
+from sklearn_san._training import (
+    MAX_RECOVERIES,
+    Recipe,
+    Rows,
+    _OneCycle,
+    auto_batch_size,
+    auto_epochs,
+    mean_loss,
+    train,
+)
+from sklearn_san.exceptions import ConvergenceWarning, TrainingInterruptedWarning
+
+
+class Gaussian(nn.Module):
+    """p(y | x) with a free mean and unit variance; fails on request."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(()))
+        self.calls = 0
+        self.nan_at = ()
+        self.interrupt_at = None
+
+    def log_prob(self, x, y):
+        if self.training:
+            self.calls += 1
+            if self.calls == self.interrupt_at:
+                raise KeyboardInterrupt
+        log_prob = -0.5 * (y - self.mean) ** 2 - 0.5 * math.log(2 * math.pi)
+        return log_prob * float("nan") if self.training and self.calls in self.nan_at else log_prob
+
+
+def rows_of(values, weight=None):
+    y = torch.tensor(values)
+    return Rows((torch.zeros_like(y), y), None if weight is None else torch.tensor(weight))
+
+
+def recipe(**changes):
+    defaults = {
+        "epochs": 40,
+        "batch_size": 8,
+        "learning_rate": 0.4,
+        "weight_decay": 0.0,
+        "n_iter_no_change": None,
+    }
+    return Recipe(**(defaults | changes))
+
+
+DATA = rows_of([2.0, 4.0] * 8)
+
+
+def run(module=None, rows=DATA, validation=None, **changes):
+    module = Gaussian() if module is None else module
+    generator = torch.Generator().manual_seed(0)
+    return module, train(module, rows, validation, recipe(**changes), generator)
+
+
+def test_finds_the_maximum_likelihood_estimate():
+    module, history = run()
+    assert module.mean.item() == pytest.approx(3.0, abs=0.05)
+    assert len(history.train) == history.best_epoch == 40
+    assert history.validation == []
+
+
+def test_weights_count_as_repetitions():
+    module, _ = run(rows=rows_of([0.0, 3.0] * 8, [1.0, 2.0] * 8))
+    assert module.mean.item() == pytest.approx(2.0, abs=0.05)
+    rows = rows_of([0.0, 3.0], [1.0, 2.0])
+    twice = rows_of([0.0, 3.0, 3.0])
+    assert mean_loss(module, rows, 10) == pytest.approx(mean_loss(module, twice, 2))
+
+
+def test_keeps_the_weights_that_are_best_on_validation_rows_and_stops():
+    validation = rows_of([1.0, 1.0])  # passed on the way to 3
+    module, history = run(validation=validation, n_iter_no_change=4, epochs=60)
+    assert module.mean.item() == pytest.approx(1.0, abs=0.5)
+    assert len(history.train) == len(history.validation) == history.best_epoch + 4
+    best = min(history.validation)
+    assert mean_loss(module, validation, 10) == pytest.approx(best)
+    assert history.validation[history.best_epoch - 1] == best
+
+
+def test_curves_carry_the_offset():
+    offset = Rows(DATA.columns, None, 10.0)
+    _, plain = run(validation=DATA)
+    _, shifted = run(rows=offset, validation=offset)
+    np.testing.assert_allclose(np.subtract(shifted.train, plain.train), 10.0, rtol=1e-6)
+    np.testing.assert_allclose(np.subtract(shifted.validation, plain.validation), 10.0, rtol=1e-6)
+
+
+def test_recovers_from_a_non_finite_loss():
+    module = Gaussian()
+    module.nan_at = (5, 6, 20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        module, history = run(module)
+    assert module.mean.item() == pytest.approx(3.0, abs=0.25)
+    assert np.isfinite(history.train).all()
+    assert len(history.train) == 40 - 2  # two epochs were undone
+
+
+def test_warns_when_it_cannot_recover():
+    module = Gaussian()
+    module.nan_at = range(10, 10_000)
+    with pytest.warns(ConvergenceWarning, match=r"Lower learning_rate \(got 0.4\) or look for"):
+        module, history = run(module)
+    assert math.isfinite(module.mean.item())
+    assert len(history.train) == 4
+    assert module.calls == 8 + 2 * MAX_RECOVERIES
+
+
+def test_interruption_keeps_the_best_weights():
+    module = Gaussian()
+    module.interrupt_at = 50
+    with pytest.warns(TrainingInterruptedWarning, match="interrupted in epoch 25 of 40"):
+        module, history = run(module, validation=DATA)
+    assert history.interrupted
+    assert mean_loss(module, DATA, 16) == pytest.approx(min(history.validation))
+
+
+def test_a_hook_can_stop():
+    seen = []
+
+    def hook(epoch, history):
+        seen.append((epoch, len(history.train)))
+        return epoch == 3
+
+    train(Gaussian(), DATA, None, recipe(), torch.Generator().manual_seed(0), hook)
+    assert seen == [(1, 1), (2, 2), (3, 3)]
+
+
+def test_one_cycle_rises_then_falls_to_zero():
+    schedule = _OneCycle(1.0, 100)
+    rates = np.array([schedule.next() for _ in range(100)])
+    assert rates.argmax() == 9
+    assert rates.max() == 1.0
+    assert (np.diff(rates[:10]) > 0).all()
+    assert (np.diff(rates[9:]) < 0).all()
+    assert rates[-1] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_automatic_sizes():
+    assert [auto_batch_size(n) for n in (2, 300, 18_000, 10**6)] == [16, 16, 256, 512]
+    assert [auto_epochs(n) for n in (2, 20_000, 80_000, 10**7)] == [150, 60, 30, 8]
+
+
+def test_an_interrupted_fit_leaves_a_fitted_estimator(bimodal, monkeypatch):
+    X, y, _ = bimodal
+    from sklearn_san import _training
+
+    step, calls = _training._step, []
+
+    def interrupted_step(*args):
+        calls.append(1)
+        if len(calls) == 100:
+            raise KeyboardInterrupt
+        return step(*args)
+
+    monkeypatch.setattr(_training, "_step", interrupted_step)
+    est = small(epochs=50)
+    with pytest.warns(TrainingInterruptedWarning, match="best weights so far are kept"):
+        est.fit(X, y)
+    assert 0 < est.n_iter_ < 50
+    assert np.isfinite(est.log_prob(X, y)).all()
+
+
+def test_an_exploding_learning_rate_is_survived(bimodal):
+    X, y, _ = bimodal
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        est = small(learning_rate=1e6, epochs=30).fit(X, y)
+    assert np.isfinite(est.log_prob(X, y)).all()
+    assert np.isfinite(est.sample(X, 3, random_state=0)).all()
