@@ -59,7 +59,8 @@ LIMITS = np.array(
 )
 
 # Top-hat pass bands: lower and upper edge; the optical ones are close to those of the Rubin
-# observatory, the infrared ones to Euclid's. Depths are 5-sigma point-source AB magnitudes.
+# observatory, the infrared ones to Euclid's. Depths are 5-sigma point-source AB magnitudes, near
+# those of ten years of Rubin and of Euclid's deep fields.
 _BAND_EDGES = np.array(
     [
         [3350.0, 4000.0],
@@ -72,7 +73,7 @@ _BAND_EDGES = np.array(
         [15220.0, 20210.0],
     ]
 )
-_DEPTHS = np.array([25.4, 26.4, 26.2, 25.7, 25.1, 24.4, 24.4, 24.4])
+_DEPTHS = np.array([26.1, 27.4, 27.5, 26.8, 26.1, 26.0, 26.0, 26.0])
 SKY_NOISE = 10.0 ** (-0.4 * _DEPTHS) / 5.0
 RELATIVE_NOISE = 0.02  # calibration
 

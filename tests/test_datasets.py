@@ -115,7 +115,9 @@ def test_asinh_magnitudes_are_ab_magnitudes_where_bright():
     assert np.isfinite(_galaxies.asinh_magnitudes(np.full((1, 8), -1e-9))).all()
 
 
-@pytest.mark.parametrize(("n_samples", "error"), [(0, ValueError), (2.5, TypeError), (True, TypeError)])
+@pytest.mark.parametrize(
+    ("n_samples", "error"), [(0, ValueError), (2.5, TypeError), (True, TypeError)]
+)
 @pytest.mark.parametrize("make", [make_galaxies, make_bimodal, make_heteroscedastic_gaussian])
 def test_bad_sizes(make, n_samples, error):
     with pytest.raises(error, match=f"n_samples must be .* got {n_samples}"):

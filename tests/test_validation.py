@@ -131,7 +131,7 @@ BAD_DATA = [
 ]
 
 
-@pytest.mark.parametrize(("X", "y", "error", "message"), BAD_DATA, ids=[case[3] for case in BAD_DATA])
+@pytest.mark.parametrize(("X", "y", "error", "message"), BAD_DATA, ids=str)
 def test_bad_data(X, y, error, message):
     with pytest.raises(error, match=message):
         small().fit(X, y)
