@@ -1,9 +1,10 @@
 """Test likelihood, fit time and sampling time of each model on each task.
 
-Usage: python benchmarks/accuracy.py [--tasks NAME ...] [--models NAME ...] [--seeds N] [--set NAME=VALUE ...]
+Usage: python benchmarks/accuracy.py [--tasks NAME ...] [--models NAME ...] [--seeds N]
+                                     [--set NAME=VALUE ...]
 
-Prints a Markdown table and appends one JSON line per run to benchmarks/results/accuracy.jsonl. Tasks
-marked * need the benchmark files; set SAN_BENCH_DATA to their folder.
+Prints a Markdown table and appends one JSON line per run to benchmarks/results/accuracy.jsonl.
+Tasks marked * need the benchmark files; set SAN_BENCH_DATA to their folder.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ default="standard"
         Number of columns of y.
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if they all were strings.
     n_iter_ : int
         Epochs that were run.
