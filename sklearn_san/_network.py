@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from .likelihoods import Likelihood, Support
+from ._likelihood import Likelihood, Support
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,

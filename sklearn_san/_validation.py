@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_array
 
+from ._likelihood import Likelihood, check_n_components
 from ._network import ACTIVATIONS
 from ._scaling import make_scaler
-from .likelihoods import LIKELIHOODS, Likelihood, check_n_components, make_likelihood
+from .likelihoods import LIKELIHOODS, make_likelihood
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 OUTPUT_TYPES = ("mean", "median", "std", "quantiles", "mode", "samples")
@@ -241,6 +242,11 @@ def check_likelihoods(
         where = f"output {d} ({names[d]})"
         family = _one_likelihood(entry, likelihood_params, bounded[d])
         family.check(f"the likelihood of {where}")
+        if family.needs_both_limits and not np.isfinite(limits[d]).all():
+            low, high = limits[d]
+            raise ValueError(
+                f"likelihood {entry!r} needs two finite limits for {where}, got [{low:g}, {high:g}]."
+            )
         if bounded[d] and not family.bounded:
             low, high = limits[d]
             cause = f"the limits [{low:g}, {high:g}]"

@@ -1,0 +1,107 @@
+"""Distribution functions that torch lacks, from scipy, with gradients.
+
+Values are computed in float64 on the CPU. The gradient with respect to the argument is the
+density; with respect to shape parameters it is a central difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import special
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+_STEP = 1e-5
+
+
+def _evaluate(function: Callable[..., np.ndarray], *arguments: Tensor) -> Tensor:
+    """`function` of tensors, through numpy in float64; in the first argument's dtype."""
+    arrays = [argument.detach().double().cpu().numpy() for argument in arguments]
+    result = torch.as_tensor(np.asarray(function(*arrays)))
+    return result.to(arguments[0].dtype).to(arguments[0].device)
+
+
+class _Cdf(Function):
+    """``cdf(x, *shape)`` whose derivative with respect to x is ``pdf(x, *shape)``."""
+
+    @staticmethod
+    def forward(ctx: Any, cdf: Callable, pdf: Callable, x: Tensor, *shape: Tensor) -> Tensor:
+        ctx.cdf, ctx.pdf = cdf, pdf
+        ctx.save_for_backward(x, *shape)
+        return _evaluate(cdf, x, *shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+        x, *shape = ctx.saved_tensors
+        gradients: list[Tensor | None] = [None, None, None]
+        if ctx.needs_input_grad[2]:
+            gradients[2] = (grad * _evaluate(ctx.pdf, x, *shape)).sum_to_size(x.shape)
+        for i, value in enumerate(shape):
+            if not ctx.needs_input_grad[3 + i]:
+                gradients.append(None)
+                continue
+
+            def slope(x: np.ndarray, *s: np.ndarray, i: int = i) -> np.ndarray:
+                step = _STEP * s[i]
+                up, down = ([*s[:i], s[i] + h, *s[i + 1 :]] for h in (step, -step))
+                return (ctx.cdf(x, *up) - ctx.cdf(x, *down)) / (2 * step)
+
+            gradients.append((grad * _evaluate(slope, x, *shape)).sum_to_size(value.shape))
+        return tuple(gradients)
+
+
+def _student_t_cdf(t: np.ndarray, df: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        tail = 0.5 * special.betainc(0.5 * df, 0.5, df / (df + t**2))
+    return np.where(t < 0, tail, 1.0 - tail)
+
+
+def _student_t_pdf(t: np.ndarray, df: np.ndarray) -> np.ndarray:
+    log_norm = special.gammaln(0.5 * (df + 1.0)) - special.gammaln(0.5 * df)
+    with np.errstate(over="ignore"):
+        log_kernel = -0.5 * (df + 1.0) * np.log1p(t**2 / df)
+    return np.exp(log_norm - 0.5 * np.log(np.pi * df) + log_kernel)
+
+
+def student_t_cdf(t: Tensor, df: Tensor) -> Tensor:
+    """Cumulative distribution of Student's t with `df` degrees of freedom."""
+    return _Cdf.apply(_student_t_cdf, _student_t_pdf, t, df)
+
+
+def student_t_icdf(u: Tensor, df: Tensor) -> Tensor:
+    """Quantile of Student's t; accurate in both tails. No gradient."""
+
+    def icdf(u: np.ndarray, df: np.ndarray) -> np.ndarray:
+        tail = np.minimum(u, 1.0 - u)
+        x = special.betaincinv(0.5 * df, 0.5, 2.0 * tail)  # df / (df + t^2)
+        rest = special.betaincinv(0.5, 0.5 * df, 1.0 - 2.0 * tail)  # 1 - x, where that is small
+        with np.errstate(divide="ignore"):
+            t = np.sqrt(df * np.where(x < 0.5, 1.0 - x, rest) / np.where(x < 0.5, x, 1.0 - rest))
+        return np.where(u < 0.5, -t, t)
+
+    return _evaluate(icdf, u, df)
+
+
+def _beta_pdf(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    log_kernel = special.xlogy(a - 1.0, x) + special.xlog1py(b - 1.0, -x)
+    return np.exp(log_kernel - special.betaln(a, b))
+
+
+def _beta_cdf(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return special.betainc(a, b, x)
+
+
+def beta_cdf(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Cumulative distribution of a beta distribution, the regularised incomplete beta."""
+    return _Cdf.apply(_beta_cdf, _beta_pdf, x, a, b)
+
+
+def beta_icdf(u: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Quantile of a beta distribution. No gradient."""
+    return _evaluate(lambda u, a, b: special.betaincinv(a, b, u), u, a, b)
