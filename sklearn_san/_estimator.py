@@ -73,7 +73,7 @@ default="standard"
         Rows per gradient step; "auto" takes between 16 and 512, the more the more rows.
     learning_rate : float, default=0.01
         Largest learning rate of the one-cycle schedule.
-    weight_decay : float, default=0.01
+    weight_decay : float, default=0.001
         Decoupled weight decay of AdamW.
     early_stopping : bool or "auto", default="auto"
         Whether to set rows aside for validation, keep the weights that are best on them, and
@@ -156,7 +156,7 @@ default="standard"
         epochs: int | str = "auto",
         batch_size: int | str = "auto",
         learning_rate: float = 0.01,
-        weight_decay: float = 0.01,
+        weight_decay: float = 0.001,
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
         n_iter_no_change: int | None = 20,

@@ -245,7 +245,8 @@ def check_likelihoods(
         if family.needs_both_limits and not np.isfinite(limits[d]).all():
             low, high = limits[d]
             raise ValueError(
-                f"likelihood {entry!r} needs two finite limits for {where}, got [{low:g}, {high:g}]."
+                f"likelihood {entry!r} needs two finite limits for {where}, got "
+                f"[{low:g}, {high:g}]."
             )
         if bounded[d] and not family.bounded:
             low, high = limits[d]

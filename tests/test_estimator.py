@@ -231,7 +231,7 @@ def test_a_failed_fit_leaves_the_earlier_one(bimodal):
 def test_known_truth(make):
     X, y, _ = make(20_000, random_state=0)
     X_test, y_test, log_density = make(20_000, random_state=1)
-    est = SANConditionalDensityEstimator(random_state=0, epochs=25).fit(X, y)
+    est = SANConditionalDensityEstimator(random_state=0).fit(X, y)
     gap = log_density(X_test, y_test).mean() - est.score(X_test, y_test)
     assert -0.005 < gap / y.shape[1] < 0.02
 

@@ -48,7 +48,7 @@ BAD_PARAMETERS = [
     ({"x_scaler": "log"}, ValueError, "x_scaler='log' is unknown"),
     ({"y_scaler": 3}, TypeError, "y_scaler must be None, a short name or an instance .* got 3"),
     ({"likelihood": "normal"}, ValueError, "likelihood='normal' is unknown; choose one of 'auto'"),
-    ({"likelihood": 5}, TypeError, "likelihood must be 'auto', 'mog', .* got 5"),
+    ({"likelihood": 5}, TypeError, "likelihood must be 'auto', 'gaussian', .* got 5"),
     ({"likelihood": ["mog", "mog"]}, ValueError, "likelihood has 2 entries, but y has 3 outputs"),
     ({"likelihood": ["mog", "mog", 1]}, TypeError, "must hold short names or instances, got 1"),
     (
