@@ -135,6 +135,7 @@ def run(task_name: str, task: Task, model_name: str, seed: int, changes: dict) -
         "seed": seed,
         "changes": {name: repr(value) for name, value in changes.items()},
         "nll": float(nll.mean()),
+        "validation_nll": min(getattr(model, "validation_curve_", None) or [float("nan")]),
         "nll_error": float(nll.std() / np.sqrt(len(nll))),
         "above_exact": None if task.exact is None else float(nll.mean() - task.exact),
         "correlation_error": float(np.abs(np.subtract(*correlations)).max()),
@@ -150,6 +151,7 @@ def as_row(result: dict) -> str:
         result["model"],
         str(result["seed"]),
         f"{result['nll']:.3f} ± {result['nll_error']:.3f}",
+        f"{result['validation_nll']:.3f}",
         "" if above is None else f"{above:.3f}",
         f"{result['correlation_error']:.3f}",
         f"{result['fit_seconds']:.1f}",
@@ -174,8 +176,11 @@ def main() -> int:
     changes = {name: literal_eval(value) for name, value in (p.split("=") for p in arguments.set)}
     RESULTS.mkdir(exist_ok=True)
     missing = []
-    print("| task | model | seed | test NLL | above exact | correlation error | fit s | ms / 10k |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| task | model | seed | test NLL | validation NLL | above exact | correlation error | fit s "
+        "| ms / 10k |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     for name in arguments.tasks:
         try:
             task = TASKS[name]()

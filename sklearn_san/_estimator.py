@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from . import _validation as validation
 from ._callbacks import CallbackSupportMixin, FitMonitor, with_callbacks
+from ._discrete import Ordinal
+from ._likelihood import Likelihood
 from ._linear_base import fit_linear_base, match_marginals
 from ._network import SAN, FreeRunning
 from ._scaling import InputScaler, OutputScaler
+from ._targets import TargetCodec, has_labels, split_columns
 from ._training import History, Recipe, Rows, auto_batch_size, auto_epochs, train
 from .density import ConditionalDensity, FittedModel, make_generator
 
@@ -43,10 +46,13 @@ class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseE
         Activation of the hidden layers.
     layer_norm : bool, default=True
         Whether to normalise the hidden layers.
-    likelihood : str, Likelihood or list of these, default="auto"
-        Family of the conditionals, for all outputs or one for each: "mog" (Gaussian mixture),
-        "truncated_mog" (the same inside `limits`), or an instance from
-        `sklearn_san.likelihoods`. "auto" takes "truncated_mog" for outputs with limits.
+    likelihood : str, Likelihood, list or dict of these, default="auto"
+        Family of the conditionals, for all outputs, one for each, or by column name: a short
+        name such as "mog" (Gaussian mixture), "truncated_mog" (the same inside `limits`),
+        "categorical" or "ordinal", or an instance; see `sklearn_san.likelihoods`. "auto" takes
+        "truncated_mog" for outputs with limits, "categorical" for columns of text or booleans,
+        and "mog" for all others. Discrete outputs contribute log probabilities to the score,
+        continuous ones log densities: compare models that treat each output in the same way.
     likelihood_params : dict, default=None
         Constructor arguments for families given by name.
     limits : array-like of shape (n_outputs, 2), default=None
@@ -102,6 +108,10 @@ default="standard"
         Column of y that comes first, second, ... in the network.
     limits_ : ndarray of shape (n_outputs, 2)
         Limits in the units of y.
+    families_ : list of Likelihood
+        Family of each output, in autoregressive order.
+    codec_ : object
+        Labels of y and their codes.
     output_names_ : list of str
         Names of the columns of y.
     n_outputs_ : int
@@ -275,7 +285,9 @@ default="standard"
         used = weight > 0
         return float(np.average(log_prob[used], weights=weight[used]))
 
-    def sample(self, X: Any, n_samples: int = 1, *, random_state: Any = None) -> np.ndarray:
+    def sample(
+        self, X: Any, n_samples: int = 1, *, random_state: Any = None, as_frame: bool = False
+    ) -> Any:
         """Draw from p(y | x) for every row of X.
 
         Parameters
@@ -286,16 +298,23 @@ default="standard"
             Number of draws for each row, `n_draws` below.
         random_state : int, RandomState or None, default=None
             The same seed gives the same draws; None gives fresh ones.
+        as_frame : bool, default=False
+            Whether to return a pandas frame with a row for each draw and y's column names.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_draws, n_outputs)
+        ndarray of shape (n_samples, n_draws, n_outputs), or DataFrame
             In the units of y, inside the limits; ``(n_samples, n_draws)`` if y was
-            one-dimensional in `fit`.
+            one-dimensional in `fit`. The dtype is object if some labels are no numbers. A frame
+            has y's own dtype in each column and is indexed by row and draw.
         """
         density = self._density(X)
         validation.check_integer("n_samples", n_samples, 1)
-        return self._restore_shape(density.sample(n_samples, random_state))
+        validation.check_boolean("as_frame", as_frame)
+        draws = density.sample(n_samples, random_state)
+        if as_frame:
+            return self.codec_.to_frame(draws, getattr(X, "index", None))
+        return self._restore(draws)
 
     def predict(
         self,
@@ -335,26 +354,40 @@ default="standard"
         if output_type == "samples":
             return self.sample(X, n_samples, random_state=random_state)
         density = self._density(X)
+        if output_type in ("median", "std", "quantiles") and any(self.codec_.is_label):
+            d = self.codec_.is_label.index(True)
+            raise ValueError(
+                f"output_type={output_type!r} has no meaning for the labels of output {d} "
+                f"({self.output_names_[d]}); use 'mean', which gives the most probable label, "
+                "'mode' or 'samples'."
+            )
         if output_type == "quantiles":
             result = density.quantile(validation.check_quantiles(quantiles))
         elif output_type == "median":
             result = density.quantile(np.array([0.5]))[:, 0]
         else:
             result = getattr(density, output_type)()
-        return self._restore_shape(result)
+        return self._restore(result)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> SANConditionalDensityEstimator:
         validation.check_parameters(self.get_params(deep=False))
         device = validation.check_device(self.device)
-        names_of = y
-        X, y = validate_data(
-            self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, ensure_min_samples=2
-        )
-        self._one_dimensional = y.ndim == 1
-        y = y.reshape(len(y), -1).astype(np.float64)
-        names = validation.output_names(names_of, y.shape[1])
+        X, columns, names = self._check_data(X, y)
         limits = validation.check_limits(self.limits, names)
         order = validation.check_order(self.order, names)
+        families = validation.check_likelihoods(
+            self.likelihood,
+            self.likelihood_params,
+            limits,
+            [has_labels(column) for column in columns],
+            names,
+        )
+        codec = TargetCodec(
+            names,
+            [family.scaling == "none" for family in families],
+            [isinstance(family, Ordinal) and family.spacing == 1.0 for family in families],
+        ).fit(columns)
+        y = codec.encode(columns)
         weight = None
         if sample_weight is not None:
             weight = validation.check_weight(sample_weight, len(y))
@@ -365,16 +398,24 @@ default="standard"
                 )
             weight = weight / weight.mean()
         validation.check_targets(y, limits, names)
+        for d, family in enumerate(families):
+            family.check_values(y[:, d], f"output {d} ({names[d]})")
+        validation.warn_of_ties(families, y, names)
 
         generator = make_generator(self.random_state)
         parts = _split(len(y), self._n_validation(len(y)), generator)
-        columns = [(X[part], y[part][:, order], _take(weight, part)) for part in parts if len(part)]
-        x_scaler, y_scaler, network = self._build(columns[0], limits, order, names, generator)
+        tables = [(X[part], y[part][:, order], _take(weight, part)) for part in parts if len(part)]
+        ordered = [families[j] for j in order]
+        classes = [codec.classes[j] for j in order]
+        x_scaler, y_scaler, network = self._build(
+            tables[0], limits[order], ordered, classes, generator
+        )
+        self.codec_, self.families_ = codec, ordered
         self.network_, self.x_scaler_, self.y_scaler_ = network, x_scaler, y_scaler
         self.order_, self.limits_ = order, limits
         self.output_names_, self.n_outputs_ = names, len(names)
 
-        training, *holdout = (self._rows(part, device) for part in columns)
+        training, *holdout = (self._rows(table, device) for table in tables)
         history = self._train(
             training, holdout[0] if holdout else None, device, generator, {"X": X, "y": y}
         )
@@ -398,23 +439,34 @@ default="standard"
         self,
         training: tuple[np.ndarray, np.ndarray, np.ndarray | None],
         limits: np.ndarray,
-        order: np.ndarray,
-        names: list[str],
+        families: list[Likelihood],
+        classes: list[np.ndarray | None],
         generator: torch.Generator,
     ) -> tuple[InputScaler, OutputScaler, SAN]:
-        """Fit the scalers and the linear base on the training part; build the network."""
+        """Fit the scalers and the linear base on the training part; build the network.
+
+        Everything is in autoregressive order.
+        """
         X, y, weight = training
         x_scaler = InputScaler(self.x_scaler).fit(X, weight)
-        y_scaler = OutputScaler(self.y_scaler).fit(y, weight)
-        scaled_limits = y_scaler.transform_limits(limits[order])
-        bounded = np.isfinite(scaled_limits).any(axis=1)[np.argsort(order)]
-        families = validation.check_likelihoods(
-            self.likelihood, self.likelihood_params, limits, bounded, names
+        y_scaler = OutputScaler(self.y_scaler, [family.scaling for family in families])
+        z = y_scaler.fit(y, weight).transform(y)
+        scaled_limits = y_scaler.transform_limits(limits)
+        families = validation.check_range(
+            families, scaled_limits, self.likelihood, self.likelihood_params
         )
-        z = y_scaler.transform(y)
-        base, residual = fit_linear_base(x_scaler.transform(X), z, weight, self.linear_base)
-        units = y_scaler.unit(y) * base.scale.numpy()
-        resolved = [families[j].resolve(K=self.K, unit=units[d]) for d, j in enumerate(order)]
+        x = x_scaler.transform(X)
+        base, residual = fit_linear_base(x, z, weight, self.linear_base, families)
+        units, origins = y_scaler.unit(y) * base.scale.numpy(), y_scaler.origin()
+        resolved = [
+            family.resolve(
+                K=self.K,
+                unit=units[d],
+                origin=origins[d],
+                n_classes=None if labels is None else len(labels),
+            )
+            for d, (family, labels) in enumerate(zip(families, classes, strict=True))
+        ]
         network = SAN(
             X.shape[1],
             resolved,
@@ -440,10 +492,13 @@ default="standard"
         def tensor(array: np.ndarray) -> torch.Tensor:
             return torch.as_tensor(array, dtype=validation.DTYPES[self.dtype], device=device)
 
+        x, z = self.x_scaler_.transform(X), self.y_scaler_.transform(y)
+        mass = self.network_.double().is_mass(torch.from_numpy(x), torch.from_numpy(z)).numpy()
+        jacobian = np.where(mass, 0.0, self.y_scaler_.log_jacobian(y)).sum(axis=1)
         return Rows(
-            (tensor(self.x_scaler_.transform(X)), tensor(self.y_scaler_.transform(y))),
+            (tensor(x), tensor(z)),
             None if weight is None else tensor(weight),
-            -float(np.average(self.y_scaler_.log_jacobian(y), weights=weight)),
+            -float(np.average(jacobian, weights=weight)),
         )
 
     def _train(
@@ -489,26 +544,46 @@ default="standard"
         X = validate_data(self, X, reset=False, dtype=np.float64)
         device = validation.check_device(self.device)
         model = FittedModel(
-            self.network_, self.x_scaler_, self.y_scaler_, self.order_, self.limits_, device
+            self.network_,
+            self.x_scaler_,
+            self.y_scaler_,
+            self.order_,
+            self.limits_,
+            self.families_,
+            device,
         )
         return ConditionalDensity(model, X)
 
     def _check_y(self, y: Any, n_rows: int) -> np.ndarray:
-        """Targets as (n_rows, n_outputs) in float64."""
-        y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
-        if y.ndim > 2:
-            raise ValueError(f"y must have one or two dimensions, got shape {y.shape}.")
-        y = y.reshape(len(y), -1)
-        if len(y) != n_rows:
-            raise ValueError(f"X has {n_rows} rows, but y has {len(y)}; they must match.")
-        if y.shape[1] != self.n_outputs_:
+        """Targets as codes and numbers, (n_rows, n_outputs) in float64."""
+        columns, _, _ = split_columns(y)
+        if len(columns) != self.n_outputs_:
             raise ValueError(
-                f"y has {y.shape[1]} outputs, but this estimator was fitted with "
+                f"y has {len(columns)} outputs, but this estimator was fitted with "
                 f"{self.n_outputs_} ({', '.join(self.output_names_)})."
             )
+        if len(columns[0]) != n_rows:
+            raise ValueError(f"X has {n_rows} rows, but y has {len(columns[0])}; they must match.")
+        y = self.codec_.encode(columns)
+        for j, family in zip(self.order_, self.families_, strict=True):
+            family.check_values(y[:, j], f"output {j} ({self.output_names_[j]})")
         return y
 
-    def _restore_shape(self, result: np.ndarray) -> np.ndarray:
+    def _check_data(self, X: Any, y: Any) -> tuple[np.ndarray, list[np.ndarray], list[str]]:
+        """Features in float64, the columns of y as they are, and their names."""
+        options: dict[str, Any] = {"dtype": np.float64, "ensure_min_samples": 2}
+        kinds = set() if y is None else {column.dtype.kind for column in split_columns(y)[0]}
+        if kinds <= set("iufc"):  # numbers throughout: scikit-learn's own checks and messages
+            X, _ = validate_data(self, X, y, multi_output=True, y_numeric=True, **options)
+        else:
+            X = validate_data(self, X, **options)
+        columns, names, self._one_dimensional = split_columns(y)
+        check_consistent_length(X, columns[0])
+        return X, columns, names
+
+    def _restore(self, result: np.ndarray) -> np.ndarray:
+        """Labels for codes, and y's number of dimensions."""
+        result = self.codec_.decode(result)
         return result[..., 0] if self._one_dimensional else result
 
 

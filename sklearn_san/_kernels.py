@@ -276,8 +276,8 @@ class Truncated(Kernel):
         low, high = _finite(support)
         inverse = torch.exp(-log_scale)
         a, b = (low - loc) * inverse, (high - loc) * inverse
-        log_mass = _LogMass.apply(self.kernel, a, b, *extra)
-        return self.kernel.log_pdf((y - loc) * inverse, *extra) - log_scale - log_mass
+        log_total = log_mass(self.kernel, a, b, *extra)
+        return self.kernel.log_pdf((y - loc) * inverse, *extra) - log_scale - log_total
 
     def cdf(self, y: Tensor, theta: Theta, support: Support | None) -> Tensor:
         loc, log_scale, *extra = theta
@@ -285,8 +285,8 @@ class Truncated(Kernel):
         inverse = torch.exp(-log_scale)
         a, b = (low - loc) * inverse, (high - loc) * inverse
         z = (y - loc) * inverse
-        log_total = _LogMass.apply(self.kernel, a, b, *extra)
-        log_below = _LogMass.apply(self.kernel, a, torch.maximum(z, a), *extra)
+        log_total = log_mass(self.kernel, a, b, *extra)
+        log_below = log_mass(self.kernel, a, torch.maximum(z, a), *extra)
         return torch.exp((log_below - log_total).clamp(max=0.0))
 
     def icdf(self, u: Tensor, theta: Theta, support: Support | None) -> Tensor:
@@ -336,20 +336,20 @@ class _LogMass(Function):
 
     @staticmethod
     def forward(ctx: Any, kernel: Standard, a: Tensor, b: Tensor, *extra: Tensor) -> Tensor:
-        log_mass = _log_mass(kernel, a, b, *extra)
+        log_total = _log_mass(kernel, a, b, *extra)
         ctx.kernel = kernel
-        ctx.save_for_backward(a, b, log_mass, *extra)
-        return log_mass
+        ctx.save_for_backward(a, b, log_total, *extra)
+        return log_total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        a, b, log_mass, *extra = ctx.saved_tensors
+        a, b, log_total, *extra = ctx.saved_tensors
         kernel = ctx.kernel
 
         def density(bound: Tensor) -> Tensor:
-            value = torch.exp(kernel.log_pdf(bound.clamp(-1e30, 1e30), *extra) - log_mass)
-            return torch.where(bound.isinf() | log_mass.isinf(), 0.0, value)
+            value = torch.exp(kernel.log_pdf(bound.clamp(-1e30, 1e30), *extra) - log_total)
+            return torch.where(bound.isinf() | log_total.isinf(), 0.0, value)
 
         gradients: list[Tensor | None] = [None]
         gradients.append((-grad * density(a)).sum_to_size(a.shape))
@@ -366,12 +366,17 @@ class _LogMass(Function):
         return tuple(gradients)
 
 
+def log_mass(kernel: Standard, a: Tensor, b: Tensor, *extra: Tensor) -> Tensor:
+    """``log (F(b) - F(a))``, accurate in both tails and for bounds close together."""
+    return _LogMass.apply(kernel, a, b, *extra)
+
+
 def _log_mass(kernel: Standard, a: Tensor, b: Tensor, *extra: Tensor) -> Tensor:
     mirror = a + b > 0
     left, right = torch.where(mirror, -b, a), torch.where(mirror, -a, b)
     log_left, log_right = kernel.log_cdf(left, *extra), kernel.log_cdf(right, *extra)
-    log_mass = log_right + torch.log(-torch.expm1(log_left - log_right))
+    wide = log_right + torch.log(-torch.expm1(log_left - log_right))
     middle = (0.5 * (left + right)).clamp(-1e30, 1e30)
     width = (right - left).clamp_min(torch.finfo(a.dtype).tiny)
     narrow = torch.log(width.clamp(max=1.0)) + kernel.log_pdf(middle, *extra)
-    return torch.where(width < _NARROW, narrow, log_mass)
+    return torch.where(width < _NARROW, narrow, wide)

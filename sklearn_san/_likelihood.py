@@ -44,18 +44,56 @@ class Likelihood(BaseEstimator):
         Whether the family needs a `Support`; families that do not must not be given one.
     needs_both_limits : bool
         Whether both bounds of that support must be finite.
+    discrete : bool
+        Whether `log_prob` is the log of a probability, not of a density.
+    scaling : {"free", "affine", "none"}
+        Which scalers of y the family stands: any, linear ones, or none.
+    cheap_moments : bool
+        Whether `mean` and `variance` are worth more than quasi-random draws.
     n_noise : int
         Uniform numbers that one draw consumes.
     """
 
     bounded: bool = False
     needs_both_limits: bool = False
+    discrete: bool = False
+    scaling: str = "free"
+    cheap_moments: bool = True
     n_noise: int = 1
 
     @property
     @abstractmethod
     def n_params(self) -> int:
         """Number of raw parameters."""
+
+    @property
+    def n_features(self) -> int:
+        """Numbers by which later blocks see a value of this family."""
+        return 1
+
+    def encode(self, y: Tensor) -> Tensor:
+        """What later blocks see of the values y (...); shape (..., n_features)."""
+        return y.unsqueeze(-1)
+
+    def is_mass(self, y: Tensor, support: Support | None = None) -> Tensor:
+        """Whether `log_prob` at y is the log of a probability; shape of y."""
+        return torch.full_like(y, self.discrete, dtype=torch.bool)
+
+    def snap(self, y: np.ndarray, limits: np.ndarray, tolerance: float) -> np.ndarray:
+        """Values y in their own units, with special ones freed from rounding errors.
+
+        Parameters
+        ----------
+        y : ndarray
+            Of any shape.
+        limits : ndarray of shape (2,)
+        tolerance : float
+            Largest rounding error.
+        """
+        return y
+
+    def check_values(self, y: np.ndarray, where: str) -> None:
+        """Raise if the values y (n,), in their own units, have no probability at all."""
 
     @abstractmethod
     def log_prob(self, raw: Tensor, y: Tensor, support: Support | None = None) -> Tensor:
@@ -150,13 +188,17 @@ class Likelihood(BaseEstimator):
         .. [1] Figurnov, Mohamed and Mnih (2018), Implicit reparameterization gradients.
         """
         y = self.sample(raw, noise, support).detach()
+        if self.discrete:  # a probability that moves, moves no value
+            return y
         density = self.log_prob(raw, y, support).detach().exp()
         cdf = self.cdf(raw, y, support)
         tiny = torch.finfo(y.dtype).tiny
         return y - (cdf - cdf.detach()) / density.clamp_min(tiny)
 
-    def resolve(self, *, K: int, unit: float) -> Likelihood:
-        """Copy with every default filled in, for a quantity that is y divided by `unit`.
+    def resolve(
+        self, *, K: int, unit: float, origin: float = 0.0, n_classes: int | None = None
+    ) -> Likelihood:
+        """Copy with every default filled in, for the quantity ``(y - origin) / unit``.
 
         Parameters
         ----------
@@ -164,6 +206,10 @@ class Likelihood(BaseEstimator):
             Number of components for families that leave theirs open.
         unit : float
             The size, in units of y, of one unit of the modelled quantity.
+        origin : float, default=0.0
+            The value of y at which that quantity is 0; for families with special values.
+        n_classes : int, default=None
+            Number of labels in the data, for families that need it.
         """
         resolved = clone(self)
         parameters = self.get_params(deep=False)

@@ -26,6 +26,7 @@ def fit_linear_base(
     y: np.ndarray,
     sample_weight: np.ndarray | None,
     mode: bool | str,
+    families: list[Likelihood],
 ) -> tuple[LinearBase, np.ndarray]:
     """Fit the base of every output.
 
@@ -38,6 +39,8 @@ def fit_linear_base(
     sample_weight : ndarray of shape (n_samples,) or None
     mode : bool or "auto"
         For all outputs, for none, or where it helps.
+    families : list of Likelihood
+        Outputs whose family has special values get no base; labels explain none.
 
     Returns
     -------
@@ -52,14 +55,15 @@ def fit_linear_base(
     rows = slice(None, MAX_ROWS)  # the rows are in random order
     weight = None if sample_weight is None else sample_weight[rows]
     for d in range(n_outputs):
-        if mode is False:
-            break
-        inputs = np.concatenate([x, y[:, :d]], axis=1)[rows]
+        if mode is False or families[d].scaling != "free":
+            continue
+        numbers = [j for j in range(d) if families[j].scaling != "none"]
+        inputs = np.concatenate([x, y[:, numbers]], axis=1)[rows]
         ridge = RidgeCV(alphas=np.logspace(-6, 4, 11)).fit(inputs, y[rows, d], weight)
         left = np.sqrt(-ridge.best_score_ / _mean_square(y[rows, d], weight))
         used[d] = mode is True or left < AUTO_THRESHOLD
         if used[d]:
-            weight_x[d], weight_y[d, :d] = np.split(ridge.coef_, [n_features])
+            weight_x[d], weight_y[d, numbers] = np.split(ridge.coef_, [n_features])
             intercept[d] = ridge.intercept_
             scale[d] = max(left, 1e-6) * np.sqrt(_mean_square(y[rows, d], weight))
     location = x @ weight_x.T + y @ weight_y.T + intercept

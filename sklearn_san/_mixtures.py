@@ -33,9 +33,9 @@ from ._likelihood import (
 
 
 def log_scale_of(raw: Tensor, min_scale: float | None) -> Tensor:
-    """``log (min_scale + exp(raw))``."""
+    """``log (min_scale + exp(raw))``; the scale stays below 1e26."""
     log_floor = math.log(DEFAULT_MIN_SCALE if min_scale is None else min_scale)
-    return functional.softplus(raw - log_floor) + log_floor
+    return functional.softplus(raw.clamp(max=60.0) - log_floor) + log_floor
 
 
 class _Single(Likelihood):
@@ -234,6 +234,7 @@ class TruncatedMixtureOfLogistics(_Mixture):
     """Mixture of `K` logistics inside the support. Parameters as for `MixtureOfGaussians`."""
 
     bounded = True
+    cheap_moments = False
     kernel = Truncated(Logistic())
 
 
@@ -245,4 +246,5 @@ class TruncatedMixtureOfStudentT(_Mixture):
     """
 
     bounded = True
+    cheap_moments = False
     kernel = Truncated(StudentT())

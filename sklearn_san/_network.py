@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
+from ._discrete import Categorical
 from ._likelihood import Likelihood, Support
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -225,7 +226,8 @@ class SAN(nn.Module):
         self.blocks = nn.ModuleList()
         for d, raw in enumerate(initial_raw):
             n_received = sequence_features if d else 0
-            n_earlier = d + len(self._based_before(d))
+            n_earlier = sum(family.n_features for family in families[:d])
+            n_earlier += len(self._based_before(d))
             self.blocks.append(
                 Block(
                     n_context + n_received + n_earlier,
@@ -238,6 +240,7 @@ class SAN(nn.Module):
                 )
             )
         self._groups = _group(families)
+        self._has_labels = any(family.n_features != 1 for family in families)
 
     def _based_before(self, d: int) -> list[int]:
         return [j for j in self.base.used if j < d]
@@ -253,6 +256,9 @@ class SAN(nn.Module):
         if d == 0:
             return self.blocks[0]([context])
         earlier = y[..., :d]
+        if self._has_labels:
+            columns = zip(self.families[:d], earlier.unbind(-1), strict=True)
+            earlier = torch.cat([family.encode(column) for family, column in columns], -1)
         if based := self._based_before(d):
             earlier = torch.cat([earlier, r[..., based]], -1)
         return self.blocks[d]([context, sequence, earlier])
@@ -284,6 +290,14 @@ class SAN(nn.Module):
                 value = torch.minimum(torch.maximum(value, support.low), support.high)
             total = total + family.log_prob(raw, value, support).sum(-1)
         return total
+
+    def is_mass(self, x: Tensor, y: Tensor) -> Tensor:
+        """Values whose part of `log_prob` is the log of a probability; (..., n_outputs)."""
+        location = self.base.location(x, y)
+        columns = []
+        for d, family in enumerate(self.families):
+            columns.append(family.is_mass(y[..., d], self._support(d, location[..., d])))
+        return torch.stack(columns, -1)
 
     def _support(self, outputs: list[int] | int, location: Tensor) -> Support | None:
         """Bounds of `outputs`, which share one family, in units of their residuals."""
@@ -384,6 +398,12 @@ class Conditional(NamedTuple):
         """Residual as a function of the noise (..., n_outputs, n_noise) of all outputs."""
         own = noise[..., self.output, : self.family.n_noise]
         return self.family.sample(self.raw, own, self.support)
+
+    def probabilities(self) -> Tensor | None:
+        """Probability of each label, (..., n_classes); None for numbers."""
+        if isinstance(self.family, Categorical):
+            return self.family.probabilities(self.raw)
+        return None
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and variance of the output itself, in scaled units."""

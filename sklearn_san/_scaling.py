@@ -10,6 +10,7 @@ With z = t(y) applied to each output, ``log p(y | x) = log p(z | x) + sum_d log 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -86,17 +87,85 @@ class InputScaler:
 
 
 class OutputScaler:
-    """Fitted scaler of the targets, column by column: a power transform or none, then affine.
+    """Fitted scaler of the targets, column by column.
 
     Parameters
     ----------
     spec : str, scaler or None
+    scaling : sequence of {"free", "affine", "none"}, default=None
+        Which scalers each column stands: any, linear ones (a power transform is replaced by
+        standardisation), or none. None means any, for all columns.
 
     Attributes
     ----------
+    linear : bool
+        Whether every column is scaled linearly.
     slope : ndarray of shape (n_outputs,)
-        Derivative of the affine part.
+        Derivative of the linear part.
     """
+
+    def __init__(self, spec: Any, scaling: Sequence[str] | None = None):
+        make_scaler(spec, "y_scaler")
+        self.spec = spec
+        self.scaling = scaling
+
+    def fit(self, y: np.ndarray, sample_weight: np.ndarray | None = None) -> OutputScaler:
+        """Learn from y of shape (n_samples, n_outputs)."""
+        n_outputs = y.shape[1]
+        scaling = np.array(self.scaling if self.scaling is not None else ["free"] * n_outputs)
+        power = isinstance(make_scaler(self.spec, "y_scaler"), PowerTransformer)
+        specs = {"free": self.spec, "affine": "standard" if power else self.spec, "none": None}
+        self.parts: list[tuple[np.ndarray, _ColumnScaler]] = []
+        for kind, spec in specs.items():
+            columns = np.flatnonzero(scaling == kind)
+            if len(columns):
+                scaler = _ColumnScaler(spec).fit(y[:, columns], sample_weight)
+                self.parts.append((columns, scaler))
+        self.linear = all(scaler.power is None for _, scaler in self.parts)
+        self.slope = np.empty(n_outputs)
+        for columns, scaler in self.parts:
+            self.slope[columns] = scaler.slope
+        return self
+
+    def transform(self, y: np.ndarray) -> np.ndarray:
+        """Scaled targets, float64, of the same shape (n_samples, n_outputs)."""
+        return self._by_part("transform", y)
+
+    def inverse_transform(self, z: np.ndarray) -> np.ndarray:
+        """Targets in the original units; z is (..., n_outputs)."""
+        return self._by_part("inverse_transform", z)
+
+    def log_jacobian(self, y: np.ndarray) -> np.ndarray:
+        """``log |dz_d / dy_d|`` of each value; shape (n_samples, n_outputs)."""
+        return self._by_part("log_jacobian", y)
+
+    def unit(self, y: np.ndarray) -> np.ndarray:
+        """Size in units of y of one scaled unit, at the median of y; shape (n_outputs,)."""
+        return np.exp(-self.log_jacobian(np.median(y, axis=0, keepdims=True))[0])
+
+    def origin(self) -> np.ndarray:
+        """Values of y whose image is 0; shape (n_outputs,)."""
+        return self.inverse_transform(np.zeros((1, len(self.slope))))[0]
+
+    def transform_limits(self, limits: np.ndarray) -> np.ndarray:
+        """Limits (n_outputs, 2) in scaled units.
+
+        The image of an infinite limit is finite where a power transform saturates.
+        """
+        return self._by_part("transform_limits", limits.T).T
+
+    def _by_part(self, method: str, values: np.ndarray) -> np.ndarray:
+        """Apply a method of each part to its columns of `values`, (..., n_outputs)."""
+        if len(self.parts) == 1:
+            return getattr(self.parts[0][1], method)(values)
+        result = np.empty(values.shape)
+        for columns, scaler in self.parts:
+            result[..., columns] = getattr(scaler, method)(values[..., columns])
+        return result
+
+
+class _ColumnScaler:
+    """One scaler for several columns: a power transform or none, then a linear one."""
 
     def __init__(self, spec: Any):
         self.affine = make_scaler(spec, "y_scaler")
@@ -109,8 +178,7 @@ class OutputScaler:
             )
             self.power.set_params(standardize=False)
 
-    def fit(self, y: np.ndarray, sample_weight: np.ndarray | None = None) -> OutputScaler:
-        """Learn from y of shape (n_samples, n_outputs)."""
+    def fit(self, y: np.ndarray, sample_weight: np.ndarray | None) -> _ColumnScaler:
         if self.power is not None:
             self._check_box_cox(y)
             y = self.power.fit_transform(y)
@@ -123,39 +191,24 @@ class OutputScaler:
         return self
 
     def transform(self, y: np.ndarray) -> np.ndarray:
-        """Scaled targets, float64, of the same shape (n_samples, n_outputs)."""
         if self.power is not None:
             self._check_box_cox(y)
             y = self.power.transform(y)
         return self.affine.transform(y)
 
     def inverse_transform(self, z: np.ndarray) -> np.ndarray:
-        """Targets in the original units; z is (..., n_outputs)."""
         flat = self.affine.inverse_transform(z.reshape(-1, z.shape[-1]))
         if self.power is not None:
             flat = self.power.inverse_transform(flat)
         return flat.reshape(z.shape)
 
     def log_jacobian(self, y: np.ndarray) -> np.ndarray:
-        """``sum_d log |dz_d / dy_d|`` for each row of y; shape (n_samples,)."""
-        total = np.full(len(y), np.log(self.slope).sum())
-        if self.power is not None:
-            total += self._power_log_slope(y).sum(axis=1)
-        return total
-
-    def unit(self, y: np.ndarray) -> np.ndarray:
-        """Size in units of y of one scaled unit, at the median of y; shape (n_outputs,)."""
-        log_slope = np.log(self.slope)
-        if self.power is not None:
-            log_slope = log_slope + self._power_log_slope(np.median(y, axis=0, keepdims=True))[0]
-        return np.exp(-log_slope)
+        log_slope = np.broadcast_to(np.log(self.slope), y.shape)
+        return log_slope if self.power is None else log_slope + self._power_log_slope(y)
 
     def transform_limits(self, limits: np.ndarray) -> np.ndarray:
-        """Limits (n_outputs, 2) in scaled units.
-
-        The image of an infinite limit is finite where a power transform saturates.
-        """
-        scaled = limits.T.copy()  # (2, n_outputs)
+        """Limits (2, n_outputs) in scaled units."""
+        scaled = limits
         if self.power is not None:
             low, high = self._saturation()
             # A lower limit that Box-Cox cannot take stands for 0, its own lower limit.
@@ -163,8 +216,7 @@ class OutputScaler:
             inside = self.power.transform(np.where(known, scaled, 1.0))
             scaled = np.where(known, inside, np.stack([low, high]))
         finite = np.isfinite(scaled)
-        affine = self.affine.transform(np.where(finite, scaled, 0.0))
-        return np.where(finite, affine, scaled).T
+        return np.where(finite, self.affine.transform(np.where(finite, scaled, 0.0)), scaled)
 
     def _saturation(self) -> tuple[np.ndarray, np.ndarray]:
         """Images of -inf (0 for Box-Cox) and +inf under the power transform."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -14,8 +15,11 @@ from sklearn.utils.validation import check_array
 from ._likelihood import Likelihood, check_n_components
 from ._network import ACTIVATIONS
 from ._scaling import make_scaler
+from .exceptions import TiesWarning
 from .likelihoods import LIKELIHOODS, make_likelihood
 
+#: Ties are looked for from this many rows on, below this share of different values.
+MIN_ROWS_FOR_TIES, MAX_DIFFERENT = 50, 0.2
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 OUTPUT_TYPES = ("mean", "median", "std", "quantiles", "mode", "samples")
 
@@ -206,7 +210,7 @@ def check_likelihoods(
     likelihood: Any,
     likelihood_params: Any,
     limits: np.ndarray,
-    bounded: np.ndarray,
+    has_labels: list[bool],
     names: list[str],
 ) -> list[Likelihood]:
     """One unresolved family per output, in the order of y's columns.
@@ -217,50 +221,83 @@ def check_likelihoods(
         As given to the estimator.
     limits : ndarray of shape (n_outputs, 2)
         In the units of y.
-    bounded : ndarray of bool of shape (n_outputs,)
-        Outputs whose scaled values have a limit: the user's, or the scaler's.
+    has_labels : list of bool
+        Columns that can only be labels.
     names : list of str
     """
     if likelihood_params is not None and not isinstance(likelihood_params, dict):
         raise TypeError(f"likelihood_params must be a dict or None, got {likelihood_params!r}.")
-    if isinstance(likelihood, (str, Likelihood)):
-        entries = [likelihood] * len(names)
-    elif isinstance(likelihood, Sequence):
-        entries = list(likelihood)
-    else:
-        raise TypeError(
-            f"likelihood must be 'auto', {', '.join(map(repr, LIKELIHOODS))}, an instance, or a "
-            f"list with one of these for each output; got {likelihood!r}."
-        )
-    if len(entries) != len(names):
-        raise ValueError(
-            f"likelihood has {len(entries)} entries, but y has {len(names)} outputs; give one "
-            "for all or one for each."
-        )
     families = []
-    for d, entry in enumerate(entries):
+    for d, entry in enumerate(_likelihood_entries(likelihood, names)):
         where = f"output {d} ({names[d]})"
-        family = _one_likelihood(entry, likelihood_params, bounded[d])
+        family = _one_likelihood(entry, likelihood_params, np.isfinite(limits[d]).any(),
+                                 has_labels[d])  # fmt: skip
         family.check(f"the likelihood of {where}")
+        low, high = limits[d]
+        if has_labels[d] and family.scaling != "none":
+            raise ValueError(f"likelihood {entry!r} needs numbers, but {where} holds labels.")
         if family.needs_both_limits and not np.isfinite(limits[d]).all():
-            low, high = limits[d]
             raise ValueError(
                 f"likelihood {entry!r} needs two finite limits for {where}, got "
                 f"[{low:g}, {high:g}]."
             )
-        if bounded[d] and not family.bounded:
-            low, high = limits[d]
-            cause = f"the limits [{low:g}, {high:g}]"
-            if np.isinf(limits[d]).all():
-                cause = "the range of the power transform used as y_scaler"
+        if np.isfinite(limits[d]).any() and not family.bounded:
             raise ValueError(
-                f"likelihood {entry!r} cannot respect {cause} of {where}; use 'truncated_mog'."
+                f"likelihood {entry!r} cannot respect the limits [{low:g}, {high:g}] of {where}; "
+                "use 'truncated_mog', or no limits."
             )
         families.append(family)
     return families
 
 
-def _one_likelihood(entry: Any, params: dict[str, Any] | None, bounded: bool) -> Likelihood:
+def check_range(
+    families: list[Likelihood], scaled_limits: np.ndarray, likelihood: Any, params: Any
+) -> list[Likelihood]:
+    """Families that respect the bounds which a scaler puts on its values.
+
+    Those that "auto" chose are truncated where they must be; others raise.
+    """
+    checked = []
+    for family, limits in zip(families, scaled_limits, strict=True):
+        if np.isfinite(limits).any() and not family.bounded:
+            if not _is_text(likelihood, "auto"):
+                raise ValueError(
+                    f"likelihood {family!r} cannot respect the range of the power transform used "
+                    "as y_scaler; use 'truncated_mog'."
+                )
+            family = make_likelihood("truncated_mog", **(params or {}))
+        checked.append(family)
+    return checked
+
+
+def _likelihood_entries(likelihood: Any, names: list[str]) -> list[Any]:
+    """What was given for each output."""
+    if isinstance(likelihood, (str, Likelihood)):
+        return [likelihood] * len(names)
+    if isinstance(likelihood, Mapping):
+        unknown = [key for key in likelihood if key not in names]
+        if unknown:
+            raise ValueError(
+                f"likelihood names {unknown[0]!r}, which is not a column of y; they are "
+                f"{', '.join(names)}."
+            )
+        return [likelihood.get(name, "auto") for name in names]
+    if not isinstance(likelihood, Sequence):
+        raise TypeError(
+            f"likelihood must be 'auto', {', '.join(map(repr, LIKELIHOODS))}, an instance, a list "
+            f"with one of these for each output or a dict by column name; got {likelihood!r}."
+        )
+    if len(likelihood) != len(names):
+        raise ValueError(
+            f"likelihood has {len(likelihood)} entries, but y has {len(names)} outputs; give one "
+            "for all or one for each."
+        )
+    return list(likelihood)
+
+
+def _one_likelihood(
+    entry: Any, params: dict[str, Any] | None, bounded: bool, has_labels: bool
+) -> Likelihood:
     if isinstance(entry, Likelihood):
         if params:
             raise ValueError(
@@ -270,9 +307,29 @@ def _one_likelihood(entry: Any, params: dict[str, Any] | None, bounded: bool) ->
         return entry
     if not isinstance(entry, str):
         raise TypeError(f"likelihood must hold short names or instances, got {entry!r}.")
+    if entry == "auto" and has_labels:
+        return make_likelihood("categorical")
     if entry == "auto":
         entry = "truncated_mog" if bounded else "mog"
     return make_likelihood(entry, **(params or {}))
+
+
+def warn_of_ties(families: list[Likelihood], y: np.ndarray, names: list[str]) -> None:
+    """Warn once if continuous families are to model values that repeat a lot."""
+    for d, (family, column) in enumerate(zip(families, y.T, strict=True)):
+        floor = getattr(family, "min_scale", None)
+        if family.scaling != "free" or floor is not None or len(column) < MIN_ROWS_FOR_TIES:
+            continue
+        n_different = len(np.unique(column))
+        if n_different < MAX_DIFFERENT * len(column):
+            warnings.warn(
+                f"y has only {n_different} different values in {len(column)} rows of output {d} "
+                f"({names[d]}); a continuous density can become arbitrarily narrow around them. "
+                "Use likelihood 'ordinal' for counts, 'categorical' for labels, or set min_scale.",
+                TiesWarning,
+                stacklevel=5,
+            )
+            return
 
 
 def check_weight(sample_weight: Any, n_rows: int) -> np.ndarray:
@@ -302,17 +359,6 @@ def check_quantiles(quantiles: Any) -> np.ndarray:
             f"quantiles must be one or more numbers strictly between 0 and 1, got {quantiles!r}."
         )
     return levels
-
-
-def output_names(y: Any, n_outputs: int) -> list[str]:
-    """Names of y's columns: those of a frame or a series, else y0, y1, ..."""
-    columns = getattr(y, "columns", None)
-    if columns is not None and len(columns) == n_outputs:
-        return [str(column) for column in columns]
-    name = getattr(y, "name", None)
-    if n_outputs == 1 and isinstance(name, str):
-        return [name]
-    return [f"y{d}" for d in range(n_outputs)]
 
 
 def _is_text(value: Any, text: str) -> bool:

@@ -17,6 +17,7 @@ import torch
 from sklearn.utils import check_random_state
 from torch import Tensor
 
+from ._likelihood import Likelihood
 from ._network import SAN, Conditional, uniform
 from ._scaling import InputScaler, OutputScaler
 
@@ -40,6 +41,8 @@ class FittedModel:
         ``order[d]`` is the user's column that comes d-th in the network.
     limits : ndarray of shape (n_outputs, 2)
         In the user's units and column order.
+    families : list of Likelihood
+        In autoregressive order and the user's units.
     device : torch.device
         To compute on.
     """
@@ -49,7 +52,14 @@ class FittedModel:
     y_scaler: OutputScaler
     order: np.ndarray
     limits: np.ndarray
+    families: list[Likelihood]
     device: torch.device
+
+    @property
+    def label_outputs(self) -> list[int]:
+        """Columns of labels, in the user's order."""
+        pairs = zip(self.order, self.families, strict=True)
+        return [int(j) for j, family in pairs if family.scaling == "none"]
 
     def on_device(self, dtype: torch.dtype | None = None) -> SAN:
         """Network in evaluation mode on the device, in `dtype` (default: its own)."""
@@ -78,6 +88,11 @@ class ConditionalDensity:
         return len(self._x)
 
     @property
+    def _is_smooth(self) -> bool:
+        """Whether every output has a density everywhere."""
+        return all(family.scaling == "free" for family in self.model.families)
+
+    @property
     def n_outputs(self) -> int:
         """Number of columns of y."""
         return len(self.model.order)
@@ -102,13 +117,13 @@ class ConditionalDensity:
         y = np.clip(y, low, high)[:, model.order]
         z = model.y_scaler.transform(y)
         log_prob = np.empty(len(y))
+        jacobian = model.y_scaler.log_jacobian(y)
         for rows in _chunks(len(y), CHUNK):
-            log_prob[rows] = _numpy(
-                network.log_prob(
-                    self._tensor(self._x[rows], network), self._tensor(z[rows], network)
-                )
-            )
-        return np.where(inside, log_prob + model.y_scaler.log_jacobian(y), -np.inf)
+            x_rows, z_rows = (self._tensor(v[rows], network) for v in (self._x, z))
+            density = ~network.is_mass(x_rows, z_rows).cpu().numpy()
+            log_prob[rows] = _numpy(network.log_prob(x_rows, z_rows))
+            log_prob[rows] += (jacobian[rows] * density).sum(axis=1)
+        return np.where(inside, log_prob, -np.inf)
 
     @torch.no_grad()
     def sample(self, n_draws: int, random_state: Any = None) -> np.ndarray:
@@ -138,7 +153,7 @@ class ConditionalDensity:
         return draws
 
     def mean(self) -> np.ndarray:
-        """Expectation of every output, (n_rows, n_outputs)."""
+        """Expectation of every output, (n_rows, n_outputs); for labels the most probable code."""
         return self._moments()[0]
 
     def std(self) -> np.ndarray:
@@ -174,8 +189,8 @@ class ConditionalDensity:
     def mode(self) -> np.ndarray:
         """Point of highest density of every row, (n_rows, n_outputs).
 
-        The best of many quasi-random draws, then climbed by gradient, in the coordinates of a
-        linear scaler; with a power transform as `y_scaler` the best draw itself.
+        The best of many quasi-random draws, then climbed by gradient. With a power transform as
+        `y_scaler`, or outputs that have probabilities instead of densities, the best draw.
         """
         network = self.model.on_device(torch.float64)
         modes = np.empty((len(self), self.n_outputs))
@@ -187,10 +202,10 @@ class ConditionalDensity:
             x = self._tensor(self._x[rows], network)
             with torch.no_grad():
                 log_prob = network.log_prob(x.unsqueeze(1), z)  # (n_rows, n_draws)
-            jacobian = self.model.y_scaler.log_jacobian(y).reshape(n_rows, n_draws)
+            jacobian = self.model.y_scaler.log_jacobian(y).sum(1).reshape(n_rows, n_draws)
             best = (_numpy(log_prob) + jacobian).argmax(axis=1)
             start = z[torch.arange(n_rows), torch.from_numpy(best)]  # (n_rows, n_outputs)
-            if self.model.y_scaler.power is None:
+            if self.model.y_scaler.linear and self._is_smooth:
                 start = _climb(network, x, start)
             modes[rows] = self._restore(start)
         return modes
@@ -198,18 +213,27 @@ class ConditionalDensity:
     @torch.no_grad()
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of every output, averaged over draws of the outputs before it."""
-        if self.model.y_scaler.power is not None:
+        if not self.model.y_scaler.linear:
             return self._moments_of_draws()
         network = self.model.on_device(torch.float64)
-        n_points = 1 if self.n_outputs == 1 else N_POINTS
+        closed_form = self.n_outputs == 1 and network.families[0].cheap_moments
+        n_points = 1 if closed_form else N_POINTS
         noise = self._quasi_random_noise(network, n_points)
         mean, variance = np.empty((2, len(self), self.n_outputs))
         for rows in _chunks(len(self), max(1, CHUNK // n_points)):
             moments: list[tuple[Tensor, Tensor]] = []
 
             def remember(one: Conditional, moments: list = moments) -> Tensor:
-                moments.append(one.moments())
-                return one.sample(noise)
+                probabilities, r = one.probabilities(), one.sample(noise)
+                if probabilities is not None:
+                    best = probabilities.mean(1, keepdim=True).argmax(-1).double()
+                    moments.append((best, torch.zeros_like(best)))
+                elif one.family.cheap_moments:
+                    moments.append(one.moments())
+                else:
+                    drawn = one.location + one.scale * r
+                    moments.append((drawn, torch.zeros_like(drawn)))
+                return r
 
             x = self._tensor(self._x[rows], network)
             network.ancestral(x.unsqueeze(1), remember)
@@ -217,7 +241,8 @@ class ConditionalDensity:
                 mean[rows, d] = _numpy(mean_d.mean(1))
                 spread = mean_d.var(1, correction=0)
                 variance[rows, d] = _numpy(variance_d.mean(1) + spread)
-        mean, back = self._restore(torch.from_numpy(mean)), np.argsort(self.model.order)
+        back = np.argsort(self.model.order)
+        mean = self.model.y_scaler.inverse_transform(mean)[:, back]
         return mean, (variance / self.model.y_scaler.slope**2)[:, back]
 
     def _moments_of_draws(self) -> tuple[np.ndarray, np.ndarray]:
@@ -225,6 +250,10 @@ class ConditionalDensity:
         mean, variance = np.empty((2, len(self), self.n_outputs))
         for rows, draws in self._quasi_random_draws():
             mean[rows], variance[rows] = draws.mean(axis=1), draws.var(axis=1)
+            for d in self.model.label_outputs:
+                codes = draws[..., d].astype(int)
+                counts = (codes[..., None] == np.arange(codes.max() + 1)).sum(axis=1)
+                mean[rows, d] = counts.argmax(axis=1)
         return mean, variance
 
     @torch.no_grad()
@@ -264,7 +293,13 @@ class ConditionalDensity:
         y = self.model.y_scaler.inverse_transform(_numpy(z))[..., np.argsort(self.model.order)]
         largest = np.finfo(y.dtype).max
         low, high = np.clip(self.model.limits, -largest, largest).T
-        return np.clip(y, low, high, out=y)
+        y = np.clip(y, low, high, out=y)
+        for d, j in enumerate(self.model.order):
+            family = self.model.families[d]
+            if family.scaling == "affine":
+                tolerance = 1e-5 / self.model.y_scaler.slope[d]
+                y[..., j] = family.snap(y[..., j], self.model.limits[j], tolerance)
+        return y
 
 
 def make_generator(random_state: Any) -> torch.Generator:

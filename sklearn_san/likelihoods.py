@@ -17,6 +17,9 @@ family                          short name                  support
 `TruncatedMixtureOfStudentT`    ``"truncated_most"``        ``limits``, one or both
 `MixtureOfBetas`                ``"mob"``                   ``limits``, both
 `Softmax`                       ``"softmax"``               ``limits``, both; a histogram
+`Categorical`                   ``"categorical"``           labels of any kind
+`Ordinal`                       ``"ordinal"``               whole numbers; ``limits`` if any
+`Inflated`                      instance only               a point mass and a family of these
 ==============================  ==========================  =====================================
 
 `Likelihood` is the interface, for families of one's own; `make_likelihood` makes a family from its
@@ -28,6 +31,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._bounded import MixtureOfBetas, Softmax
+from ._discrete import Categorical, Inflated, Ordinal
 from ._likelihood import Likelihood, Support
 from ._mixtures import (
     Gaussian,
@@ -43,13 +47,16 @@ from ._spline import Spline
 
 __all__ = [
     "LIKELIHOODS",
+    "Categorical",
     "Gaussian",
+    "Inflated",
     "Laplace",
     "Likelihood",
     "MixtureOfBetas",
     "MixtureOfGaussians",
     "MixtureOfLogistics",
     "MixtureOfStudentT",
+    "Ordinal",
     "Softmax",
     "Spline",
     "Support",
@@ -72,6 +79,8 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "truncated_most": TruncatedMixtureOfStudentT,
     "mob": MixtureOfBetas,
     "softmax": Softmax,
+    "categorical": Categorical,
+    "ordinal": Ordinal,
 }
 
 

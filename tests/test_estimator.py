@@ -95,7 +95,7 @@ def test_scalers_see_the_training_part_only(bimodal):
     X, y, _ = bimodal
     est = small(validation_fraction=0.5).fit(X, y)
     assert est.x_scaler_.scaler.n_samples_seen_ == 300
-    assert est.y_scaler_.affine.n_samples_seen_ == 300
+    assert est.y_scaler_.parts[0][1].affine.n_samples_seen_ == 300
 
 
 def test_frames_give_names(bimodal):

@@ -8,6 +8,8 @@ from conftest import small
 from sklearn_san._linear_base import fit_linear_base, match_marginals
 from sklearn_san.likelihoods import TruncatedMixtureOfGaussians
 
+FAMILIES = [TruncatedMixtureOfGaussians(K=2)] * 3
+
 
 def linear_problem(n=500):
     random = np.random.default_rng(0)
@@ -20,7 +22,7 @@ def linear_problem(n=500):
 
 def test_coefficients_and_where_a_base_helps():
     x, y = linear_problem()
-    base, residual = fit_linear_base(x, y, None, "auto")
+    base, residual = fit_linear_base(x, y, None, "auto", FAMILIES)
     assert base.used == [0, 2]
     np.testing.assert_allclose(base.weight_x[0], [1.0, -2.0], atol=0.02)
     np.testing.assert_allclose(base.weight_y[2], [3.0, -1.0, 0.0], atol=0.02)
@@ -32,23 +34,23 @@ def test_coefficients_and_where_a_base_helps():
 
 def test_all_or_none():
     x, y = linear_problem()
-    assert fit_linear_base(x, y, None, True)[0].used == [0, 1, 2]
-    assert fit_linear_base(x, y, None, False)[0].used == []
+    assert fit_linear_base(x, y, None, True, FAMILIES)[0].used == [0, 1, 2]
+    assert fit_linear_base(x, y, None, False, FAMILIES)[0].used == []
 
 
 def test_weights_select_rows():
     x, y = linear_problem()
     spoiled = np.where(np.arange(len(y))[:, None] < 100, 50.0, y)
     weight = np.where(np.arange(len(y)) < 100, 1e-9, 1.0)
-    base, _ = fit_linear_base(x, spoiled, weight, True)
+    base, _ = fit_linear_base(x, spoiled, weight, True, FAMILIES)
     np.testing.assert_allclose(base.weight_x[0], [1.0, -2.0], atol=0.02)
 
 
 def test_marginals_of_bounded_residuals_are_matched_inside_their_moving_bounds():
     x, y = linear_problem()
     limits = np.array([[-20.0, 20.0]] * 3)
-    base, residual = fit_linear_base(x, y, None, True)
-    raw = match_marginals([TruncatedMixtureOfGaussians(K=2)] * 3, limits, base, y, residual, None)
+    base, residual = fit_linear_base(x, y, None, True, FAMILIES)
+    raw = match_marginals(FAMILIES, limits, base, y, residual, None)
     assert all(np.isfinite(r).all() for r in raw)
 
 

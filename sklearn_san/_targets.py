@@ -1,0 +1,138 @@
+"""Targets between the user's world and the network's: columns, names, labels, dtypes.
+
+The network works on one float64 matrix; columns of labels are codes there, 0, 1, ... in the sorted
+order of the labels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_array
+
+
+def split_columns(y: Any) -> tuple[list[np.ndarray], list[str], bool]:
+    """Columns of y, their names, and whether y was one-dimensional.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        Frames keep the dtype of each column.
+    """
+    columns = getattr(y, "columns", None)
+    if columns is not None and hasattr(y, "iloc"):
+        arrays = [np.asarray(y.iloc[:, j]) for j in range(len(columns))]
+        return arrays, [str(name) for name in columns], False
+    array = np.asarray(y)
+    if array.ndim == 1:
+        name = getattr(y, "name", None)
+        return [array], [name if isinstance(name, str) else "y0"], True
+    if array.ndim != 2:
+        raise ValueError(
+            f"y must have one or two dimensions, got {array.ndim} (dim {array.ndim} array)."
+        )
+    return list(array.T), [f"y{d}" for d in range(array.shape[1])], False
+
+
+def has_labels(column: np.ndarray) -> bool:
+    """Whether a column can only be one of labels: text or booleans."""
+    if column.dtype.kind in "USbT":
+        return True
+    return column.dtype == object and all(isinstance(v, (str, bool, np.bool_)) for v in column)
+
+
+class TargetCodec:
+    """Codes for the labels in y, and y's columns back from codes.
+
+    Parameters
+    ----------
+    names : list of str
+        Of the columns of y.
+    is_label : list of bool
+        Columns that hold labels.
+
+    Attributes
+    ----------
+    classes : list of ndarray or None
+        Sorted labels of each column; None for columns of numbers.
+    whole : list of bool
+        Columns of numbers that are to be whole numbers.
+    """
+
+    def __init__(self, names: list[str], is_label: list[bool], whole: list[bool]):
+        self.names = names
+        self.is_label = is_label
+        self.whole = whole
+        self.classes: list[np.ndarray | None] = [None] * len(names)
+
+    def fit(self, columns: list[np.ndarray]) -> TargetCodec:
+        """Learn the labels."""
+        for d, column in enumerate(columns):
+            if self.is_label[d]:
+                self._check_complete(d, column)
+                self.classes[d] = np.unique(column)
+        return self
+
+    def encode(self, columns: list[np.ndarray]) -> np.ndarray:
+        """Columns as one float64 matrix (n_samples, n_outputs)."""
+        encoded = []
+        for d, (column, classes) in enumerate(zip(columns, self.classes, strict=True)):
+            if classes is None:
+                encoded.append(_numbers(column))
+                continue
+            self._check_complete(d, column)
+            known = np.isin(column, classes)
+            if not known.all():
+                raise ValueError(
+                    f"y has the label {column[~known][0]!r} in output {d} ({self.names[d]}), which "
+                    f"was not there in fit; known are {', '.join(map(repr, classes.tolist()))}."
+                )
+            encoded.append(np.searchsorted(classes, column).astype(np.float64))
+        return np.stack(encoded, axis=1)
+
+    def decode_column(self, d: int, values: np.ndarray) -> np.ndarray:
+        """Values of column d in the user's dtype, of any shape."""
+        classes = self.classes[d]
+        if classes is not None:
+            return classes[np.round(values).astype(np.intp)]
+        return np.round(values).astype(np.int64) if self.whole[d] else values
+
+    def decode(self, values: np.ndarray) -> np.ndarray:
+        """Values (..., n_outputs): float64, or object where a column's labels are no numbers."""
+        if not any(self.is_label):
+            return values
+        columns = [self.decode_column(d, values[..., d]) for d in range(len(self.names))]
+        if all(column.dtype.kind in "iuf" for column in columns):
+            return np.stack([column.astype(np.float64) for column in columns], axis=-1)
+        decoded = np.empty(values.shape, dtype=object)
+        for d, column in enumerate(columns):
+            decoded[..., d] = column
+        return decoded
+
+    def to_frame(self, draws: np.ndarray, index: Any = None) -> Any:
+        """Draws (n_rows, n_draws, n_outputs) as a pandas frame with one row for each draw."""
+        import pandas as pd
+
+        n_rows, n_draws, _ = draws.shape
+        rows = np.arange(n_rows) if index is None else index
+        return pd.DataFrame(
+            {
+                name: self.decode_column(d, draws[..., d].ravel())
+                for d, name in enumerate(self.names)
+            },
+            index=pd.MultiIndex.from_product([rows, range(n_draws)], names=["row", "draw"]),
+        )
+
+    def _check_complete(self, d: int, column: np.ndarray) -> None:
+        missing = np.array([v is None or v != v for v in column], dtype=bool)
+        if missing.any():
+            raise ValueError(
+                f"y has {missing.sum()} missing labels in output {d} ({self.names[d]}); drop those "
+                "rows."
+            )
+
+
+def _numbers(column: np.ndarray) -> np.ndarray:
+    checked = check_array(column, ensure_2d=False, dtype=np.float64, input_name="y")
+    return np.asarray(checked, dtype=np.float64)
