@@ -177,8 +177,8 @@ def main() -> int:
     RESULTS.mkdir(exist_ok=True)
     missing = []
     print(
-        "| task | model | seed | test NLL | validation NLL | above exact | correlation error | fit s "
-        "| ms / 10k |"
+        "| task | model | seed | test NLL | validation NLL | above exact | correlation error "
+        "| fit s | ms / 10k |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     for name in arguments.tasks:

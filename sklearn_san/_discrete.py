@@ -59,8 +59,8 @@ class Categorical(Likelihood):
 
     def log_prob(self, raw: Tensor, y: Tensor, support: Support | None = None) -> Tensor:
         shape = torch.broadcast_shapes(raw.shape[:-1], y.shape)
-        log_probabilities = raw.log_softmax(-1).expand(*shape, -1)
-        return log_probabilities.gather(-1, y.long().expand(shape).unsqueeze(-1)).squeeze(-1)
+        code = y.long().expand(shape).unsqueeze(-1)
+        return raw.expand(*shape, -1).gather(-1, code).squeeze(-1) - raw.logsumexp(-1)
 
     def cdf(self, raw: Tensor, y: Tensor, support: Support | None = None) -> Tensor:
         shape = torch.broadcast_shapes(raw.shape[:-1], y.shape)

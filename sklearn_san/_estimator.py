@@ -77,7 +77,7 @@ default="standard"
         Passes over the training rows. "auto" takes fewer the more rows there are.
     batch_size : int or "auto", default="auto"
         Rows per gradient step; "auto" takes between 16 and 512, the more the more rows.
-    learning_rate : float, default=0.01
+    learning_rate : float, default=0.02
         Largest learning rate of the one-cycle schedule.
     weight_decay : float, default=0.001
         Decoupled weight decay of AdamW.
@@ -165,7 +165,7 @@ default="standard"
         train_rsample: bool = False,
         epochs: int | str = "auto",
         batch_size: int | str = "auto",
-        learning_rate: float = 0.01,
+        learning_rate: float = 0.02,
         weight_decay: float = 0.001,
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
