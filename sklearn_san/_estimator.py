@@ -328,7 +328,7 @@ default="standard"
         """Summarise p(y | x) for every row of X, by default by its mean.
 
         All summaries are deterministic. Where there is no closed form, all rows share one fixed
-        set of 1,024 quasi-random points.
+        set of quasi-random points: 256 for moments, 1,024 for quantiles and modes.
 
         Parameters
         ----------
@@ -372,6 +372,7 @@ default="standard"
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> SANConditionalDensityEstimator:
         validation.check_parameters(self.get_params(deep=False))
         device = validation.check_device(self.device)
+        data = {"X": X, "y": y}  # as callbacks may pass them to `score`
         X, columns, names = self._check_data(X, y)
         limits = validation.check_limits(self.limits, names)
         order = validation.check_order(self.order, names)
@@ -388,15 +389,7 @@ default="standard"
             [isinstance(family, Ordinal) and family.spacing == 1.0 for family in families],
         ).fit(columns)
         y = codec.encode(columns)
-        weight = None
-        if sample_weight is not None:
-            weight = validation.check_weight(sample_weight, len(y))
-            X, y, weight = X[weight > 0], y[weight > 0], weight[weight > 0]
-            if len(weight) < 2:
-                raise ValueError(
-                    f"sample_weight is positive for {len(weight)} row; at least 2 are needed."
-                )
-            weight = weight / weight.mean()
+        X, y, weight = _drop_zero_weights(X, y, sample_weight)
         validation.check_targets(y, limits, names)
         for d, family in enumerate(families):
             family.check_values(y[:, d], f"output {d} ({names[d]})")
@@ -416,9 +409,7 @@ default="standard"
         self.output_names_, self.n_outputs_ = names, len(names)
 
         training, *holdout = (self._rows(table, device) for table in tables)
-        history = self._train(
-            training, holdout[0] if holdout else None, device, generator, {"X": X, "y": y}
-        )
+        history = self._train(training, holdout[0] if holdout else None, device, generator, data)
         self.n_iter_, self.best_epoch_ = len(history.train), history.best_epoch
         self.loss_curve_, self.validation_curve_ = history.train, history.validation
         return self
@@ -585,6 +576,19 @@ default="standard"
         """Labels for codes, and y's number of dimensions."""
         result = self.codec_.decode(result)
         return result[..., 0] if self._one_dimensional else result
+
+
+def _drop_zero_weights(
+    X: np.ndarray, y: np.ndarray, sample_weight: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Rows that count, and their weights with mean 1."""
+    if sample_weight is None:
+        return X, y, None
+    weight = validation.check_weight(sample_weight, len(y))
+    used = weight > 0
+    if used.sum() < 2:
+        raise ValueError(f"sample_weight is positive for {used.sum()} row; at least 2 are needed.")
+    return X[used], y[used], weight[used] / weight[used].mean()
 
 
 def _split(

@@ -23,8 +23,8 @@ from ._scaling import InputScaler, OutputScaler
 
 #: Pairs of row and draw that are computed at once.
 CHUNK = 16_384
-#: Quasi-random points behind moments and quantiles that have no closed form.
-N_POINTS = 1024
+#: Quasi-random points behind quantiles and modes, and behind moments, that have no closed form.
+N_POINTS, N_MOMENT_POINTS = 1024, 256
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ class ConditionalDensity:
             return self._moments_of_draws()
         network = self.model.on_device(torch.float64)
         closed_form = self.n_outputs == 1 and network.families[0].cheap_moments
-        n_points = 1 if closed_form else N_POINTS
+        n_points = 1 if closed_form else N_MOMENT_POINTS
         noise = self._quasi_random_noise(network, n_points)
         mean, variance = np.empty((2, len(self), self.n_outputs))
         for rows in _chunks(len(self), max(1, CHUNK // n_points)):

@@ -1,5 +1,6 @@
-"""Every Python snippet of the README runs, in order, in one namespace."""
+"""Every snippet of the README and the guide runs, and so do the short examples."""
 
+import doctest
 import re
 from pathlib import Path
 
@@ -16,6 +17,15 @@ def test_snippets_run(tmp_path, monkeypatch, capsys):
     namespace = {}
     for snippet in snippets:
         exec(compile(snippet, "README.md", "exec"), namespace)
+
+
+def test_guide_runs():
+    guide = ROOT / "docs" / "guide.rst"
+    result = doctest.testfile(
+        str(guide), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE
+    )
+    assert result.attempted > 10
+    assert result.failed == 0
 
 
 def test_pictures_and_links_exist():
