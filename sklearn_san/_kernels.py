@@ -208,9 +208,10 @@ class StudentT(Standard):
 
     def log_pdf(self, z: Tensor, *extra: Tensor) -> Tensor:
         (df,) = extra
-        log_norm = torch.lgamma(0.5 * (df + 1.0)) - torch.lgamma(0.5 * df)
-        log_kernel = torch.log1p(z.clamp(-1e18, 1e18).square() / df)  # no overflow
-        return log_norm - 0.5 * torch.log(math.pi * df) - 0.5 * (df + 1.0) * log_kernel
+        half = 0.5 * df
+        power = half + 0.5
+        log_norm = torch.lgamma(power) - torch.lgamma(half) - 0.5 * df.log()
+        return log_norm - 0.5 * math.log(math.pi) - power * torch.log1p(z.square() / df)
 
     def standard_cdf(self, z: Tensor, *extra: Tensor) -> Tensor:
         return student_t_cdf(*torch.broadcast_tensors(z, *extra))
