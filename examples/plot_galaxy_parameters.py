@@ -84,7 +84,7 @@ print(f"{outside.any(-1).sum()} outside the limits")
 # -----------------------
 # Each panel is a histogram of all draws of all test galaxies against their true values.
 
-folder = Path(globals().get("__file__", "examples/plot")).parent / "output"
+folder = Path(globals().get("__file__", "example.py")).parent / "output"
 folder.mkdir(exist_ok=True)
 
 figure, axes = plt.subplots(3, 3, figsize=(9, 9), layout="constrained")
