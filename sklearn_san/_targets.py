@@ -79,7 +79,7 @@ class TargetCodec:
         encoded = []
         for d, (column, classes) in enumerate(zip(columns, self.classes, strict=True)):
             if classes is None:
-                encoded.append(_numbers(column))
+                encoded.append(_numbers(column, f"output {d} ({self.names[d]})"))
                 continue
             self._check_complete(d, column)
             known = np.isin(column, classes)
@@ -133,6 +133,10 @@ class TargetCodec:
             )
 
 
-def _numbers(column: np.ndarray) -> np.ndarray:
+def _numbers(column: np.ndarray, where: str) -> np.ndarray:
+    if column.dtype.kind in "mM":
+        raise ValueError(
+            f"y has dates or durations in {where}; convert them to numbers, such as days."
+        )
     checked = check_array(column, ensure_2d=False, dtype=np.float64, input_name="y")
     return np.asarray(checked, dtype=np.float64)

@@ -142,7 +142,7 @@ def train(
             f"Training was interrupted in epoch {len(history.train) + 1} of {recipe.epochs}; "
             "the best weights so far are kept.",
             TrainingInterruptedWarning,
-            stacklevel=4,
+            stacklevel=6,  # the caller of `fit`
         )
     history.best_epoch = best.restore(module)
     return history
@@ -221,7 +221,7 @@ def _warn_diverged(epoch: int, learning_rate: float) -> None:
         f"so far are kept. Lower learning_rate (got {learning_rate:g}) or look for outliers in "
         "X and y.",
         ConvergenceWarning,
-        stacklevel=5,
+        stacklevel=8,  # the caller of `fit`
     )
 
 

@@ -185,6 +185,12 @@ def test_bad_families(family, error, message):
         small(likelihood=family).fit(X, np.arange(40.0))
 
 
+def test_dates_are_refused():
+    dates = pd.DataFrame({"when": pd.date_range("2020-01-01", periods=30)})
+    with pytest.raises(ValueError, match=r"dates or durations in output 0 \(when\); convert"):
+        small().fit(np.arange(30.0)[:, None], dates)
+
+
 def test_columns_and_labels():
     columns, names, flat = split_columns(pd.Series([1.0, 2.0], name="z"))
     assert (len(columns), names, flat) == (1, ["z"], True)
