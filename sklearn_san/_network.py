@@ -79,17 +79,6 @@ class LinearBase(nn.Module):
         self.intercept: Tensor
         self.scale: Tensor
 
-    @classmethod
-    def identity(cls, n_features: int, n_outputs: int) -> LinearBase:
-        """Base that leaves every output as it is."""
-        return cls(
-            np.zeros((n_outputs, n_features)),
-            np.zeros((n_outputs, n_outputs)),
-            np.zeros(n_outputs),
-            np.ones(n_outputs),
-            np.zeros(n_outputs, dtype=bool),
-        )
-
     def location(self, x: Tensor, y: Tensor) -> Tensor:
         """Location of every output; shape (..., n_outputs)."""
         return x @ self.weight_x.T + y @ self.weight_y.T + self.intercept
@@ -265,7 +254,9 @@ class SAN(nn.Module):
 
     def raw_parameters(self, x: Tensor, y: Tensor) -> list[Tensor]:
         """Raw parameters of every output, (..., n_params) each, given the true earlier targets."""
-        r = (y - self.base.location(x, y)) / self.base.scale
+        return self._raw_parameters(x, y, (y - self.base.location(x, y)) / self.base.scale)
+
+    def _raw_parameters(self, x: Tensor, y: Tensor, r: Tensor) -> list[Tensor]:
         context, sequence, raw_parameters = self.context(x), x[..., :0], []
         for d in range(self.n_outputs):
             sequence, raw = self._run_block(d, context, sequence, y, r)
@@ -274,12 +265,9 @@ class SAN(nn.Module):
 
     def log_prob(self, x: Tensor, y: Tensor) -> Tensor:
         """Log density of y given x, in nats per scaled unit of every output; shape (...)."""
-        return self.log_prob_of(self.raw_parameters(x, y), x, y)
-
-    def log_prob_of(self, raw_parameters: list[Tensor], x: Tensor, y: Tensor) -> Tensor:
-        """Log density of y where the raw parameters of every output are known already."""
         location = self.base.location(x, y)  # (..., n_outputs)
         r = (y - location) / self.base.scale
+        raw_parameters = self._raw_parameters(x, y, r)
         total = -self.base.scale.log().sum()
         for family, outputs in self._groups:
             raw = torch.stack(
@@ -378,7 +366,7 @@ class SAN(nn.Module):
         columns = [
             family.cdf(raw, r[..., d], self._support(d, location[..., d]))
             for d, (family, raw) in enumerate(
-                zip(self.families, self.raw_parameters(x, y), strict=True)
+                zip(self.families, self._raw_parameters(x, y, r), strict=True)
             )
         ]
         return torch.stack(columns, -1)

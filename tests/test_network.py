@@ -16,7 +16,9 @@ def make_network(*, with_base=True, limits=LIMITS, **parameters):
     """Three outputs, two features, in float64, with weights large enough to matter."""
     generator = torch.Generator().manual_seed(0)
     random = np.random.default_rng(0)
-    base = LinearBase.identity(2, 3)
+    base = LinearBase(
+        np.zeros((3, 2)), np.zeros((3, 3)), np.zeros(3), np.ones(3), np.zeros(3, dtype=bool)
+    )
     if with_base:
         base = LinearBase(
             random.normal(size=(3, 2)),
