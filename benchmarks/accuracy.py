@@ -1,163 +1,168 @@
-"""Test likelihood, fit time and sampling time of each model on each task.
+"""Test likelihood of each model on each task, with fit time, sampling time and peak memory.
 
 Usage: python benchmarks/accuracy.py [--tasks NAME ...] [--models NAME ...] [--seeds N]
-                                     [--set NAME=VALUE ...]
+           [--splits N] [--rows N] [--budget SECONDS] [--set NAME=VALUE ...] [--c2st] [--yardstick N]
 
-Prints a Markdown table and appends one JSON line per run to benchmarks/results/accuracy.jsonl.
-Tasks marked * need the benchmark files; set SAN_BENCH_DATA to their folder.
+Each run has a process of its own. Prints a Markdown table, writes it to
+benchmarks/results/accuracy.md, and appends one JSON line per run to
+benchmarks/results/accuracy.jsonl. See peers.py for the models and tasks.py for the tasks.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
+import multiprocessing
+import resource
 import sys
 import time
 from ast import literal_eval
-from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
-from scipy.stats import norm
-from sklearn.linear_model import LinearRegression
-
-from sklearn_san import SANConditionalDensityEstimator
-from sklearn_san.datasets import (
-    GALAXY_LIMITS,
-    make_bimodal,
-    make_galaxies,
-    make_heteroscedastic_gaussian,
-)
+from peers import MODELS, applies, make_model
+from tasks import TASKS, Task
 
 RESULTS = Path(__file__).parent / "results"
-
-
-class Task(NamedTuple):
-    """Rows to fit and to test on; the exact mean NLL of the test rows where it is known."""
-
-    X: np.ndarray
-    y: np.ndarray
-    X_test: np.ndarray
-    y_test: np.ndarray
-    limits: np.ndarray | None = None
-    exact: float | None = None
-
-
-def load(name: str) -> dict[str, np.ndarray]:
-    folder = os.environ.get("SAN_BENCH_DATA")
-    if folder is None:
-        raise FileNotFoundError(f"{name}: set SAN_BENCH_DATA to the folder that holds it")
-    path = Path(folder) / name
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing")
-    with np.load(path) as arrays:
-        return dict(arrays)
-
-
-def galaxies(n: int) -> Task:
-    data = load("galaxies.npz")
-    X, y = data["x"], data["y"]
-    return Task(X[:n], y[:n], X[-5000:], y[-5000:], data["y_limits"])
-
-
-def magnitudes() -> Task:
-    data = load("dc2_galaxies.npz")
-    X, y = data["redshift"][:, None], data["mags"]
-    return Task(X[:20_000], y[:20_000], X[-5000:], y[-5000:])
-
-
-def simulated() -> Task:
-    X, y = make_galaxies(25_000, random_state=0)
-    return Task(X[:20_000], y[:20_000], X[20_000:], y[20_000:], GALAXY_LIMITS)
-
-
-def closed_form(make: Callable) -> Task:
-    X, y, log_density = make(40_000, random_state=0)
-    exact = -log_density(X[20_000:], y[20_000:]).mean()
-    return Task(X[:20_000], y[:20_000], X[20_000:], y[20_000:], exact=exact)
-
-
-TASKS: dict[str, Callable[[], Task]] = {
-    "gaussian": lambda: closed_form(make_heteroscedastic_gaussian),
-    "bimodal": lambda: closed_form(make_bimodal),
-    "make_galaxies": simulated,
-    "magnitudes*": magnitudes,
-    "galaxies-20k*": lambda: galaxies(20_000),
-    "galaxies-100k*": lambda: galaxies(100_000),
+COLUMNS = {
+    "task": "task",
+    "model": "model",
+    "nll": "test NLL",
+    "nll_error": "± error",
+    "seeds_std": "std of seeds",
+    "above_exact": "above exact",
+    "crps": "CRPS or energy score",
+    "fit_seconds": "fit s",
+    "ms_per_10000_draws": "ms / 10k draws",
+    "peak_memory_mb": "peak MB",
+    "c2st": "C2ST",
 }
 
 
-class LinearGaussian:
-    """Linear regression with a Gaussian residual of full covariance."""
-
-    def fit(self, X: np.ndarray, y: np.ndarray) -> LinearGaussian:
-        self.line = LinearRegression().fit(X, y)
-        self.covariance = np.atleast_2d(np.cov((y - self.line.predict(X)).T))
-        return self
-
-    def log_prob(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
-        factor = np.linalg.cholesky(self.covariance)
-        white = np.linalg.solve(factor, (y - self.line.predict(X)).T)
-        return norm.logpdf(white).sum(0) - np.log(np.diag(factor)).sum()
-
-    def sample(self, X: np.ndarray, n: int, random_state: int) -> np.ndarray:
-        random = np.random.default_rng(random_state)
-        noise = random.multivariate_normal(np.zeros(len(self.covariance)), self.covariance,
-                                           (len(X), n))  # fmt: skip
-        return self.line.predict(X)[:, None] + noise
-
-
-MODELS: dict[str, Callable] = {
-    "san": lambda task, seed, changes: SANConditionalDensityEstimator(
-        limits=task.limits, random_state=seed, **changes
-    ),
-    "linear-gaussian": lambda task, seed, changes: LinearGaussian(),
-}
-
-
-def run(task_name: str, task: Task, model_name: str, seed: int, changes: dict) -> dict:
-    model = MODELS[model_name](task, seed, changes)
+def run(
+    task: Task, model_name: str, seed: int, budget: float, changes: dict, extras: dict
+) -> dict[str, Any]:
+    """Fit one model and measure it."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
-    model.fit(task.X, task.y)
+    model = make_model(model_name, task, seed, budget, changes).fit(task.X, task.y)
     fit_time = time.perf_counter() - start
     nll = -model.log_prob(task.X_test, task.y_test)
     model.sample(task.X_test[:1], 10, random_state=0)
-    start = time.perf_counter()
-    model.sample(task.X_test[:1], 10_000, random_state=0)
-    sample_time = time.perf_counter() - start
-    one_each = model.sample(task.X_test, 1, random_state=0)[:, 0]
-    correlations = [np.corrcoef(values.T) for values in (one_each, task.y_test)]
-    return {
-        "task": task_name,
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        model.sample(task.X_test[:1], 10_000, random_state=0)
+        times.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result = {
         "model": model_name,
         "seed": seed,
         "changes": {name: repr(value) for name, value in changes.items()},
         "nll": float(nll.mean()),
-        "validation_nll": min(getattr(model, "validation_curve_", None) or [float("nan")]),
         "nll_error": float(nll.std() / np.sqrt(len(nll))),
-        "above_exact": None if task.exact is None else float(nll.mean() - task.exact),
-        "correlation_error": float(np.abs(np.subtract(*correlations)).max()),
+        "crps": energy_score(model, task),
         "fit_seconds": fit_time,
-        "seconds_per_10000_draws": sample_time,
+        "ms_per_10000_draws": 1000 * float(np.median(times)),
+        "peak_memory_mb": (peak - before) / 1024,
     }
+    if task.exact is not None:
+        result["above_exact"] = result["nll"] - task.exact
+    if hasattr(model, "n_members_"):
+        result["resolved"] = {
+            name: getattr(model, name)
+            for name in ("n_members_", "epochs_", "batch_size_", "n_iter_")
+        }
+    if extras["c2st"] and task.references is not None:
+        result["c2st"] = c2st(model, *task.references)
+    if extras["yardstick"]:
+        from yardstick import gap
+
+        result["above_exact"] = gap(model, extras["yardstick"])
+    return result
 
 
-def as_row(result: dict) -> str:
-    above = result["above_exact"]
+def energy_score(model: Any, task: Task, n_rows: int = 500, n_draws: int = 200) -> float:
+    """Mean energy score with each output in units of its deviation; the CRPS in y's units of one."""
+    X, y = task.X_test[:n_rows], task.y_test[:n_rows]
+    unit = task.y.std(axis=0) if y.shape[1] > 1 else 1.0
+    draws, y = model.sample(X, n_draws, random_state=0) / unit, y / unit
+    error = np.linalg.norm(draws - y[:, None], axis=-1).mean()
+    spread = np.mean([
+        np.linalg.norm(draws - np.roll(draws, s, axis=1), axis=-1).mean() for s in range(1, 50)
+    ])  # fmt: skip
+    return float(error - 0.5 * spread)
+
+
+def c2st(model: Any, observations: np.ndarray, reference: np.ndarray) -> float:
+    """Accuracy of a classifier that tells draws from the reference; 0.5 means it cannot."""
+    from sklearn.model_selection import KFold, cross_val_score
+    from sklearn.neural_network import MLPClassifier
+
+    draws = model.sample(observations, reference.shape[1], random_state=0)
+    accuracy = []
+    for own, true in zip(draws, reference, strict=True):
+        both = (np.concatenate([true, own]) - true.mean(0)) / true.std(0)
+        label = np.repeat([0, 1], [len(true), len(own)])
+        width = 10 * both.shape[1]
+        classifier = MLPClassifier((width, width), max_iter=1000, random_state=1)
+        folds = KFold(5, shuffle=True, random_state=1)
+        accuracy.append(cross_val_score(classifier, both, label, cv=folds).mean())
+    return float(np.mean(accuracy))
+
+
+def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over the splits and seeds of one model on one task."""
+    row: dict[str, Any] = {name: runs[0][name] for name in ("task", "model")}
+    for name in COLUMNS:
+        values = [one[name] for one in runs if isinstance(one.get(name), float)]
+        if values:
+            row[name] = float(np.mean(values))
+    nll = {seed: [one["nll"] for one in runs if one["seed"] == seed] for seed in seeds_of(runs)}
+    if len(nll) > 1:
+        row["seeds_std"] = float(np.std([np.mean(values) for values in nll.values()], ddof=1))
+    per_split = list(nll.values())[0]
+    if len(per_split) > 1:
+        row["nll_error"] = float(np.std(per_split, ddof=1) / np.sqrt(len(per_split)))
+    return row
+
+
+def seeds_of(runs: list[dict[str, Any]]) -> list[int]:
+    return sorted({one["seed"] for one in runs})
+
+
+def as_text(row: dict[str, Any]) -> str:
+    digits = {"fit_seconds": 1, "ms_per_10000_draws": 0, "peak_memory_mb": 0}
     cells = [
-        result["task"],
-        result["model"],
-        str(result["seed"]),
-        f"{result['nll']:.3f} ± {result['nll_error']:.3f}",
-        f"{result['validation_nll']:.3f}",
-        "" if above is None else f"{above:.3f}",
-        f"{result['correlation_error']:.3f}",
-        f"{result['fit_seconds']:.1f}",
-        f"{1000 * result['seconds_per_10000_draws']:.0f}",
-    ]
+        f"{row[name]:.{digits.get(name, 3)}f}" if isinstance(row.get(name), float)
+        else str(row.get(name, ""))
+        for name in COLUMNS
+    ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
+
+
+def _in_child(connection: Any, *arguments: Any) -> None:
+    try:
+        connection.send(run(*arguments))
+    except Exception as error:
+        connection.send(f"{type(error).__name__}: {error}")
+
+
+def in_process(*arguments: Any) -> dict[str, Any] | str:
+    """`run` in a fresh process, so that memory and threads are its own; a text if it failed."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_in_child, args=(sender, *arguments))
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    except EOFError:
+        return "the process died"
+    finally:
+        process.join()
 
 
 def main() -> int:
@@ -165,36 +170,52 @@ def main() -> int:
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--splits", type=int, help="at most this many splits of a task")
+    parser.add_argument("--rows", type=int, help="at most this many training rows")
+    parser.add_argument("--budget", type=float, default=900.0, help="seconds a flow may train")
+    parser.add_argument("--c2st", action="store_true", help="classifier test (minutes per model)")
     parser.add_argument(
-        "--set",
-        nargs="+",
-        default=[],
-        metavar="NAME=VALUE",
+        "--yardstick", type=int, default=0, metavar="N",
+        help="distance from the exact posterior of N simulated galaxies (minutes per model)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="NAME=VALUE",
         help="parameters of our estimator to change from their defaults",
-    )
+    )  # fmt: skip
     arguments = parser.parse_args()
     changes = {name: literal_eval(value) for name, value in (p.split("=") for p in arguments.set)}
     RESULTS.mkdir(exist_ok=True)
-    missing = []
-    print(
-        "| task | model | seed | test NLL | validation NLL | above exact | correlation error "
-        "| fit s | ms / 10k |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|")
-    for name in arguments.tasks:
+    table = ["| " + " | ".join(COLUMNS.values()) + " |", "|---" * len(COLUMNS) + "|"]
+    print("\n".join(table))
+    notes = []
+    for task_name in arguments.tasks:
         try:
-            task = TASKS[name]()
+            splits = list(islice(TASKS[task_name](), arguments.splits))
         except FileNotFoundError as error:
-            missing.append(str(error))
+            notes.append(f"left out: {error}")
             continue
         for model in arguments.models:
-            for seed in range(arguments.seeds):
-                result = run(name, task, model, seed, changes)
-                print(as_row(result), flush=True)
-                with (RESULTS / "accuracy.jsonl").open("a") as file:
-                    file.write(json.dumps(result) + "\n")
-    for message in missing:
-        print(f"left out: {message}", file=sys.stderr)
+            runs = []
+            for split, task in enumerate(splits):
+                if not applies(model, task):
+                    continue
+                task = task._replace(X=task.X[: arguments.rows], y=task.y[: arguments.rows])
+                yardstick = arguments.yardstick if task_name.startswith("make_galaxies") else 0
+                extras = {"c2st": arguments.c2st, "yardstick": yardstick}
+                for seed in range(arguments.seeds):
+                    result = in_process(task, model, seed, arguments.budget, changes, extras)
+                    if isinstance(result, str):
+                        notes.append(f"{task_name}, {model}: {result}")
+                        continue
+                    runs.append({"task": task_name, "split": split, **result})
+                    with (RESULTS / "accuracy.jsonl").open("a") as file:
+                        file.write(json.dumps(runs[-1]) + "\n")
+            if runs:
+                table.append(as_text(summarise(runs)))
+                print(table[-1], flush=True)
+    (RESULTS / "accuracy.md").write_text("\n".join(table) + "\n")
+    for note in notes:
+        print(note, file=sys.stderr)
     return 0
 
 

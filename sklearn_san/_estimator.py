@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
@@ -18,7 +19,16 @@ from ._linear_base import fit_linear_base, match_marginals
 from ._network import SAN, FreeRunning
 from ._scaling import InputScaler, OutputScaler
 from ._targets import TargetCodec, has_labels, split_columns
-from ._training import History, Recipe, Rows, auto_batch_size, auto_epochs, train
+from ._training import (
+    History,
+    Recipe,
+    Rows,
+    auto_batch_size,
+    auto_epochs,
+    auto_members,
+    train,
+    train_in_processes,
+)
 from .density import ConditionalDensity, FittedModel, make_generator
 
 
@@ -73,10 +83,19 @@ default="standard"
         as the first SAN did; it then cannot learn how the outputs depend on each other.
     train_rsample : bool, default=False
         With ``teacher_forcing=False``, whether gradients flow through these draws.
+    n_members : int or "auto", default="auto"
+        Networks of different initial weights and validation rows. The predictive density is the
+        mean of their densities, and each draw comes from one of them. "auto" takes the more the
+        fewer rows there are.
+    n_jobs : int, default=None
+        Processes that share the members, as for joblib. None and 1 train them side by side in
+        this process, on all of torch's threads; with more there is no progress bar, callbacks
+        see the end only, and Ctrl-C gives up the fit. Results are equal up to rounding errors,
+        which training amplifies.
     epochs : int or "auto", default="auto"
         Passes over the training rows. "auto" takes fewer the more rows there are.
     batch_size : int or "auto", default="auto"
-        Rows per gradient step; "auto" takes between 16 and 512, the more the more rows.
+        Rows per gradient step; "auto" takes between 32 and 512, the more the more rows.
     learning_rate : float, default=0.02
         Largest learning rate of the one-cycle schedule.
     weight_decay : float, default=0.001
@@ -124,7 +143,7 @@ default="standard"
         Epochs that were run.
     best_epoch_ : int
         Epoch whose weights were kept.
-    epochs_, batch_size_ : int
+    n_members_, epochs_, batch_size_ : int
         Resolved parameters.
     loss_curve_ : list of float
         Mean negative log-likelihood of the training rows during each epoch, in nats per row and
@@ -163,6 +182,8 @@ default="standard"
         y_scaler: Any = "standard",
         teacher_forcing: bool = True,
         train_rsample: bool = False,
+        n_members: int | str = "auto",
+        n_jobs: int | None = None,
         epochs: int | str = "auto",
         batch_size: int | str = "auto",
         learning_rate: float = 0.02,
@@ -191,6 +212,8 @@ default="standard"
         self.y_scaler = y_scaler
         self.teacher_forcing = teacher_forcing
         self.train_rsample = train_rsample
+        self.n_members = n_members
+        self.n_jobs = n_jobs
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -396,20 +419,33 @@ default="standard"
         validation.warn_of_ties(families, y, names)
 
         generator = make_generator(self.random_state)
-        parts = _split(len(y), self._n_validation(len(y)), generator)
-        tables = [(X[part], y[part][:, order], _take(weight, part)) for part in parts if len(part)]
+        n_members = auto_members(len(y)) if self.n_members == "auto" else int(self.n_members)
+        training, holdout = _split(len(y), self._n_validation(len(y)), n_members, generator)
+        y = y[:, order]
         ordered = [families[j] for j in order]
         classes = [codec.classes[j] for j in order]
+        used = np.unique(training)
         x_scaler, y_scaler, network = self._build(
-            tables[0], limits[order], ordered, classes, generator
+            (X[used], y[used], None if weight is None else weight[used]),
+            limits[order],
+            ordered,
+            classes,
+            n_members,
+            generator,
         )
         self.codec_, self.families_ = codec, ordered
         self.network_, self.x_scaler_, self.y_scaler_ = network, x_scaler, y_scaler
         self.order_, self.limits_ = order, limits
         self.output_names_, self.n_outputs_ = names, len(names)
 
-        training, *holdout = (self._rows(table, device) for table in tables)
-        history = self._train(training, holdout[0] if holdout else None, device, generator, data)
+        history = self._train(
+            self._rows(X, y, weight, training),
+            self._rows(X, y, weight, holdout) if holdout.size else None,
+            device,
+            generator,
+            data,
+        )
+        self.n_members_ = n_members
         self.n_iter_, self.best_epoch_ = len(history.train), history.best_epoch
         self.loss_curve_, self.validation_curve_ = history.train, history.validation
         return self
@@ -432,6 +468,7 @@ default="standard"
         limits: np.ndarray,
         families: list[Likelihood],
         classes: list[np.ndarray | None],
+        n_members: int,
         generator: torch.Generator,
     ) -> tuple[InputScaler, OutputScaler, SAN]:
         """Fit the scalers and the linear base on the training part; build the network.
@@ -464,6 +501,7 @@ default="standard"
             match_marginals(resolved, scaled_limits, base, z, residual, weight),
             scaled_limits,
             base,
+            n_members=n_members,
             first_module_shape=self.first_module_shape or self.module_shape,
             module_shape=self.module_shape,
             encoder_shape=self.encoder_shape or (),
@@ -475,21 +513,19 @@ default="standard"
         return x_scaler, y_scaler, network
 
     def _rows(
-        self, part: tuple[np.ndarray, np.ndarray, np.ndarray | None], device: torch.device
+        self, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None, index: np.ndarray
     ) -> Rows:
-        """Scaled rows on the device, with the Jacobian that brings losses back to y's units."""
-        X, y, weight = part
-
-        def tensor(array: np.ndarray) -> torch.Tensor:
-            return torch.as_tensor(array, dtype=validation.DTYPES[self.dtype], device=device)
-
+        """Scaled rows with the Jacobian that brings each member's losses back to y's units."""
         x, z = self.x_scaler_.transform(X), self.y_scaler_.transform(y)
         mass = self.network_.double().is_mass(torch.from_numpy(x), torch.from_numpy(z)).numpy()
-        jacobian = np.where(mass, 0.0, self.y_scaler_.log_jacobian(y)).sum(axis=1)
+        jacobian = np.where(mass, 0.0, self.y_scaler_.log_jacobian(y)).sum(axis=1)[index]
+        offset = -np.average(jacobian, axis=1, weights=None if weight is None else weight[index])
+        dtype = validation.DTYPES[self.dtype]
         return Rows(
-            (tensor(x), tensor(z)),
-            None if weight is None else tensor(weight),
-            -float(np.average(jacobian, weights=weight)),
+            (torch.as_tensor(x, dtype=dtype), torch.as_tensor(z, dtype=dtype)),
+            torch.from_numpy(index),
+            None if weight is None else torch.as_tensor(weight, dtype=dtype),
+            torch.from_numpy(offset),
         )
 
     def _train(
@@ -514,12 +550,23 @@ default="standard"
             n_iter_no_change=None if holdout is None else self.n_iter_no_change,
         )
         network = self.network_.to(device, validation.DTYPES[self.dtype])
+        n_jobs = min(effective_n_jobs(self.n_jobs), network.n_members)
+        shape = (2, network.n_members)
+        seeds, other_seeds = torch.randint(2**62, shape, generator=generator).tolist()
         objective: SAN | FreeRunning = network
         if not self.teacher_forcing:
-            objective = FreeRunning(network, self.train_rsample, generator)
+            objective = FreeRunning(network, self.train_rsample, other_seeds)
+        training = training.to(device)
+        holdout = None if holdout is None else holdout.to(device)
         monitor = FitMonitor(self, data, self.epochs_, bool(self.verbose), self._attributes_so_far)
         try:
-            history = train(objective, training, holdout, recipe, generator, monitor.end_epoch)
+            if n_jobs == 1:
+                history = train(objective, training, holdout, recipe, seeds, monitor.end_epoch)
+            else:
+                history = train_in_processes(
+                    objective, training, holdout, recipe, seeds, n_jobs
+                )
+                monitor.end_epoch(len(history.train), history)
         finally:
             monitor.close()
             network.zero_grad(set_to_none=True)
@@ -592,12 +639,12 @@ def _drop_zero_weights(
 
 
 def _split(
-    n_rows: int, n_validation: int, generator: torch.Generator
+    n_rows: int, n_validation: int, n_members: int, generator: torch.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Shuffled row numbers for training and for validation."""
+    """Rows to train on and to validate on for each member, (n_members, ...) each.
+
+    Members validate on different rows, so that together they learn from all.
+    """
     permutation = torch.randperm(n_rows, generator=generator).numpy()
-    return permutation[n_validation:], permutation[:n_validation]
-
-
-def _take(weight: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
-    return None if weight is None else weight[rows]
+    rolled = np.stack([np.roll(permutation, -m * n_validation) for m in range(n_members)])
+    return rolled[:, n_validation:], rolled[:, :n_validation]

@@ -23,6 +23,8 @@ from torch import Tensor
 DEFAULT_MIN_SCALE = 1e-5
 #: Values to which a family is matched before training.
 MARGINAL_POINTS = 512
+#: Pull of that match towards the guess, as a precision of each raw parameter.
+PULL = 3.0
 
 
 class Support(NamedTuple):
@@ -163,12 +165,13 @@ class Likelihood(BaseEstimator):
             values = torch.minimum(torch.maximum(values, support.low), support.high)
         guess = torch.as_tensor(self.guess_raw(y[rows]), dtype=torch.float64)
         raw = guess.clone().requires_grad_(True)
+        pull = PULL / len(values)
         optimizer = torch.optim.LBFGS([raw], max_iter=40, line_search_fn="strong_wolfe")
 
         def closure() -> Tensor:
             optimizer.zero_grad()
             log_prob = self.log_prob(raw.expand(len(values), -1), values, support)
-            loss = 0.003 * (raw - guess).square().sum() - log_prob.mean()
+            loss = pull * (raw - guess).square().sum() - log_prob.mean()
             loss.backward()
             return loss
 

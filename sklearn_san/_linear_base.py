@@ -52,7 +52,7 @@ def fit_linear_base(
     weight_x, weight_y = np.zeros((n_outputs, n_features)), np.zeros((n_outputs, n_outputs))
     intercept, scale = np.zeros(n_outputs), np.ones(n_outputs)
     used = np.zeros(n_outputs, dtype=bool)
-    rows = slice(None, MAX_ROWS)  # the rows are in random order
+    rows = slice(None, None, -(-len(x) // MAX_ROWS))
     weight = None if sample_weight is None else sample_weight[rows]
     for d in range(n_outputs):
         if mode is False or families[d].scaling != "free":

@@ -28,13 +28,19 @@ from ._likelihood import (
     Support,
     choose_component,
     invert_cdf,
+    require,
     widen,
 )
 
 
+def log_floor_of(min_scale: float | None) -> float:
+    """Log of the smallest scale."""
+    return math.log(DEFAULT_MIN_SCALE if min_scale is None else min_scale)
+
+
 def log_scale_of(raw: Tensor, min_scale: float | None) -> Tensor:
     """``log (min_scale + exp(raw))``; the scale stays below 1e26."""
-    log_floor = math.log(DEFAULT_MIN_SCALE if min_scale is None else min_scale)
+    log_floor = log_floor_of(min_scale)
     return functional.softplus(raw.clamp(max=60.0) - log_floor) + log_floor
 
 
@@ -164,16 +170,42 @@ class _Mixture(Likelihood):
         return mean, (weights * (variance_k + spread)).sum(-1)
 
     def guess_raw(self, y: np.ndarray) -> np.ndarray:
+        """Raw parameters of a smooth density of the sorted values `y`.
+
+        References
+        ----------
+        .. [1] Silverman (1986), Density estimation for statistics and data analysis.
+        """
         K = self._n_components
         edges = np.quantile(y, np.arange(2 * K + 1) / (2 * K))
         loc = edges[1::2]
-        # Each component covers 1/K of the values; the floor keeps ties from making spikes.
+        # Each component covers 1/K of the values, smoothed by a kernel's bandwidth [1]_; then
+        # all are drawn together so that the variance is still that of the values.
         width = 0.5 * (edges[2::2] - edges[:-2:2])
-        scale = np.maximum(width, 0.02 * max(float(np.std(y)), 1e-12))
+        spread = max(float(np.std(y)), 1e-12)
+        scale = np.hypot(width, spread * len(y) ** -0.2)
+        left = 1.0 - np.mean(scale**2) / spread**2
+        loc = loc.mean() + (loc - loc.mean()) * math.sqrt(max(left, 0.2))
         return np.concatenate([np.zeros(K), loc, np.log(scale), self.kernel.initial_extra(K)])
 
 
-class MixtureOfGaussians(_Mixture):
+class _MixtureOfGaussians(_Mixture):
+    """Log density by a compiled kernel where that can be used."""
+
+    def log_prob(self, raw: Tensor, y: Tensor, support: Support | None = None) -> Tensor:
+        bounds = (None, None) if support is None else support
+        if raw.dtype != torch.float32 or raw.device.type != "cpu":
+            return super().log_prob(raw, y, support)
+        if any(bound is not None and bound.requires_grad for bound in bounds):
+            return super().log_prob(raw, y, support)
+        from ._fused import mixture_log_prob  # compiles on import of numba: only when needed
+
+        if self.bounded:
+            bounds = require(support)
+        return mixture_log_prob(raw, y, *bounds, log_floor_of(self.min_scale))
+
+
+class MixtureOfGaussians(_MixtureOfGaussians):
     """Mixture of `K` Gaussians on the whole line (Bishop 1994).
 
     Parameters
@@ -211,7 +243,7 @@ class MixtureOfStudentT(_Mixture):
     kernel = StudentT()
 
 
-class TruncatedMixtureOfGaussians(_Mixture):
+class TruncatedMixtureOfGaussians(_MixtureOfGaussians):
     """Mixture of `K` Gaussians, each truncated to the support and normalised inside it.
 
     One or both bounds may be infinite. Parameters as for `MixtureOfGaussians`.

@@ -16,24 +16,27 @@ residual of a least-squares fit, and see the earlier residuals next to the earli
 `Block`          one small multilayer perceptron with two heads
 ===============  ==========================================================================
 
-Everything here is in scaled units; shapes: x ``(..., n_features)``, y ``(..., n_outputs)``. Leading
-axes broadcast, so x of shape ``(n, 1, n_features)`` serves draws ``(n, n_draws, n_outputs)`` and
-whatever depends on x alone is computed once per row.
+Everything here is in scaled units. A network holds the weights of several *members* of an ensemble
+and evaluates them side by side: the first axis of every array is theirs, of size 1 where all members
+see the same. Shapes: x ``(members, ..., n_features)``, y ``(members, ..., n_outputs)``. The axes in
+between broadcast, so x of shape ``(1, n, 1, n_features)`` serves draws
+``(1, n, n_draws, n_outputs)`` and whatever depends on x alone is computed once per row.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
 from ._discrete import Categorical
-from ._likelihood import Likelihood, Support
+from ._likelihood import Likelihood, Support, invert_cdf
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
@@ -84,12 +87,53 @@ class LinearBase(nn.Module):
         return x @ self.weight_x.T + y @ self.weight_y.T + self.intercept
 
 
-def linear(n_in: int, n_out: int, gain: float, generator: Generator) -> nn.Linear:
-    """Linear layer with normal weights of standard deviation ``gain / sqrt(n_in)``, zero bias."""
-    layer = nn.utils.skip_init(nn.Linear, n_in, n_out)
-    nn.init.normal_(layer.weight, std=gain / math.sqrt(max(n_in, 1)), generator=generator)
-    nn.init.zeros_(layer.bias)
-    return layer
+class Linear(nn.Module):
+    """One affine map for each member, with normal weights of deviation ``gain / sqrt(n_in)``."""
+
+    def __init__(self, n_members: int, n_in: int, n_out: int, gain: float, generator: Generator):
+        super().__init__()
+        std = gain / math.sqrt(max(n_in, 1))
+        weight = torch.randn((n_members, n_in, n_out), generator=generator)
+        self.weight = nn.Parameter(std * weight)
+        self.bias = nn.Parameter(torch.zeros(n_members, n_out))
+
+    def forward(self, parts: Sequence[Tensor]) -> Tensor:
+        """Map ``cat(parts, -1)``, where the leading axes of the parts need only broadcast."""
+        if all(part.shape[:-1] == parts[0].shape[:-1] for part in parts):
+            joined = parts[0] if len(parts) == 1 else torch.cat(list(parts), -1)
+            return self._product(joined, self.weight, self.bias)
+        weights = self.weight.split([part.shape[-1] for part in parts], 1)
+        # Small ones, shared by all draws, first
+        pairs = sorted(zip(parts, weights, strict=True), key=lambda pair: pair[0].numel())
+        total = self._product(*pairs[0], self.bias)
+        for part, weight in pairs[1:]:
+            total = total + self._product(part, weight)
+        return total
+
+    def _product(self, h: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """``h @ weight + bias`` for h (1 or n_members, ..., n_in)."""
+        n_members, n_in, n_out = weight.shape
+        flat = h.reshape(len(h), -1, n_in).expand(n_members, -1, -1)
+        if bias is None:
+            product = torch.bmm(flat, weight)
+        else:
+            product = torch.baddbmm(bias.unsqueeze(1), flat, weight)
+        return product.reshape(n_members, *h.shape[1:-1], n_out)
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation with the scale and shift of each member."""
+
+    def __init__(self, n_members: int, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(n_members, width))
+        self.bias = nn.Parameter(torch.zeros(n_members, width))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Normalise h (n_members, ..., width) over its last axis."""
+        shape = (len(h), *(1,) * (h.ndim - 2), h.shape[-1])
+        normal = nn.functional.layer_norm(h, h.shape[-1:])
+        return torch.addcmul(self.bias.view(shape), normal, self.weight.view(shape))
 
 
 class Block(nn.Module):
@@ -97,6 +141,7 @@ class Block(nn.Module):
 
     Parameters
     ----------
+    n_members : int
     n_inputs : int
         Total width of the inputs.
     shape : sequence of int
@@ -109,6 +154,7 @@ class Block(nn.Module):
 
     def __init__(
         self,
+        n_members: int,
         n_inputs: int,
         shape: Sequence[int],
         n_sequence: int,
@@ -121,41 +167,28 @@ class Block(nn.Module):
         super().__init__()
         widths = [n_inputs, *shape]
         self.hidden = nn.ModuleList(
-            linear(n_in, n_out, math.sqrt(2.0), generator) for n_in, n_out in pairwise(widths)
+            Linear(n_members, n_in, n_out, math.sqrt(2.0), generator)
+            for n_in, n_out in pairwise(widths)
         )
         self.norms = nn.ModuleList(
-            nn.LayerNorm(width) if layer_norm else nn.Identity() for width in shape
+            LayerNorm(n_members, width) if layer_norm else nn.Identity() for width in shape
         )
         self.activation = ACTIVATIONS[activation]()
         self.n_sequence = n_sequence
         # Both heads in one product: sequence features first, then the raw parameters.
-        self.heads = linear(widths[-1], n_sequence + len(initial_raw), 1.0, generator)
+        n_params = len(initial_raw)
+        self.heads = Linear(n_members, widths[-1], n_sequence + n_params, 1.0, generator)
         with torch.no_grad():
-            self.heads.weight[n_sequence:] *= 0.1
-            self.heads.bias[n_sequence:] = torch.as_tensor(initial_raw, dtype=torch.float32)
+            self.heads.weight[..., n_sequence:] *= 0.1
+            self.heads.bias[:, n_sequence:] = torch.as_tensor(initial_raw, dtype=torch.float32)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Sequence features (..., n_sequence) and raw parameters (..., n_params)."""
-        first = cast(nn.Linear, self.hidden[0])
-        h = _linear_of_parts(first, inputs)
-        h = self.activation(self.norms[0](h))  # (..., shape[0])
-        for layer, norm in zip(self.hidden[1:], self.norms[1:], strict=True):
-            h = self.activation(norm(layer(h)))
-        out = self.heads(h)  # (..., n_sequence + n_params)
+        parts = inputs
+        for layer, norm in zip(self.hidden, self.norms, strict=True):
+            parts = [self.activation(norm(layer(parts)))]
+        out = self.heads(parts)  # (n_members, ..., n_sequence + n_params)
         return torch.relu(out[..., : self.n_sequence]), out[..., self.n_sequence :]
-
-
-def _linear_of_parts(layer: nn.Linear, parts: Sequence[Tensor]) -> Tensor:
-    """``layer(cat(parts, -1))`` where the leading axes of the parts need only broadcast."""
-    if all(part.shape[:-1] == parts[0].shape[:-1] for part in parts):
-        return layer(parts[0] if len(parts) == 1 else torch.cat(list(parts), -1))
-    weights = layer.weight.split([part.shape[-1] for part in parts], -1)
-    products = [part @ weight.T for part, weight in zip(parts, weights, strict=True)]
-    products.sort(key=Tensor.numel)  # add the small ones, shared by all draws, first
-    total = products[0] + layer.bias
-    for product in products[1:]:
-        total = total + product
-    return total
 
 
 class SAN(nn.Module):
@@ -172,6 +205,8 @@ class SAN(nn.Module):
     limits : ndarray of shape (n_outputs, 2)
         Bounds of each output in scaled units, infinities allowed.
     base : LinearBase
+    n_members : int
+        Networks that are evaluated side by side, with weights of their own.
     first_module_shape, module_shape, encoder_shape : sequence of int
         Hidden widths; an empty `encoder_shape` means no encoder.
     sequence_features : int
@@ -186,6 +221,7 @@ class SAN(nn.Module):
         limits: np.ndarray,
         base: LinearBase,
         *,
+        n_members: int,
         first_module_shape: Sequence[int],
         module_shape: Sequence[int],
         encoder_shape: Sequence[int],
@@ -197,20 +233,16 @@ class SAN(nn.Module):
         super().__init__()
         self.families = families
         self.n_outputs = len(families)
+        self.n_members = n_members
         self.base = base
         self.register_buffer("limits", torch.tensor(limits, dtype=torch.float64))
         self.limits: Tensor
         widths = [n_features, *encoder_shape]
-        self.encoder = nn.Sequential(
-            *(
-                module
-                for n_in, n_out in pairwise(widths)
-                for module in (
-                    linear(n_in, n_out, math.sqrt(2.0), generator),
-                    ACTIVATIONS[activation](),
-                )
-            )
+        self.encoder = nn.ModuleList(
+            Linear(n_members, n_in, n_out, math.sqrt(2.0), generator)
+            for n_in, n_out in pairwise(widths)
         )
+        self.activation = ACTIVATIONS[activation]()
         n_context = n_features + (encoder_shape[-1] if encoder_shape else 0)
         self.blocks = nn.ModuleList()
         for d, raw in enumerate(initial_raw):
@@ -219,6 +251,7 @@ class SAN(nn.Module):
             n_earlier += len(self._based_before(d))
             self.blocks.append(
                 Block(
+                    n_members,
                     n_context + n_received + n_earlier,
                     module_shape if d else first_module_shape,
                     sequence_features if d < self.n_outputs - 1 else 0,
@@ -236,7 +269,10 @@ class SAN(nn.Module):
 
     def context(self, x: Tensor) -> Tensor:
         """Scaled features and their encoding; shape (..., n_context)."""
-        return torch.cat([x, self.encoder(x)], -1) if len(self.encoder) else x
+        encoded = x
+        for layer in self.encoder:
+            encoded = self.activation(layer([encoded]))
+        return torch.cat([x.expand(len(encoded), *x.shape[1:]), encoded], -1) if self.encoder else x
 
     def _run_block(
         self, d: int, context: Tensor, sequence: Tensor, y: Tensor, r: Tensor
@@ -264,15 +300,16 @@ class SAN(nn.Module):
         return raw_parameters
 
     def log_prob(self, x: Tensor, y: Tensor) -> Tensor:
-        """Log density of y given x, in nats per scaled unit of every output; shape (...)."""
+        """Log density of every member, per scaled unit of every output; (n_members, ...)."""
         location = self.base.location(x, y)  # (..., n_outputs)
         r = (y - location) / self.base.scale
         raw_parameters = self._raw_parameters(x, y, r)
+        shape = torch.broadcast_shapes((self.n_members, *(1,) * (y.ndim - 2)), y.shape[:-1])
         total = -self.base.scale.log().sum()
         for family, outputs in self._groups:
             raw = torch.stack(
-                [raw_parameters[d].expand(*y.shape[:-1], -1) for d in outputs], -2
-            )  # (..., n_group, n_params)
+                [raw_parameters[d].expand(*shape, -1) for d in outputs], -2
+            )  # (n_members, ..., n_group, n_params)
             value, support = r[..., outputs], self._support(outputs, location[..., outputs])
             if support is not None:
                 value = torch.minimum(torch.maximum(value, support.low), support.high)
@@ -341,6 +378,16 @@ class SAN(nn.Module):
         """
         return self.ancestral(x, lambda one: one.sample(noise))
 
+    def of_members(self, members: slice) -> SAN:
+        """Network of some of the members; shares its weights with this one."""
+        memo: dict[int, Any] = {
+            id(p): nn.Parameter(p.detach()[members], p.requires_grad) for p in self.parameters()
+        }
+        memo |= {id(buffer): buffer for buffer in self.buffers()}
+        part = copy.deepcopy(self, memo)
+        part.n_members = len(range(*members.indices(self.n_members)))
+        return part
+
     @property
     def n_noise(self) -> int:
         """Uniform numbers per output and draw."""
@@ -353,11 +400,24 @@ class SAN(nn.Module):
         )
 
     def first_icdf(self, x: Tensor, u: Tensor) -> Tensor:
-        """Quantiles `u` of output 0, whose conditional depends on x alone; shape of u."""
+        """Quantiles `u` of output 0, mixed over the members.
+
+        Its conditional depends on x alone. Shapes: x (1, ..., 1, n_features), u (n_levels,),
+        result (..., n_levels).
+        """
         location = self.base.location(x, torch.zeros_like(self.base.scale))[..., 0]
         _, raw = self.blocks[0]([self.context(x)])
-        r = self.families[0].icdf(raw, u, self._support(0, location))
-        return location + self.base.scale[0] * r
+        family, support = self.families[0], self._support(0, location)
+        r = family.icdf(raw, u, support)  # (n_members, ..., n_levels)
+        if self.n_members > 1:
+            lowest, highest = r.amin(0), r.amax(0)
+
+            def mixed(r: Tensor) -> tuple[Tensor, Tensor]:
+                cdf = family.cdf(raw, r.unsqueeze(0), support).mean(0)
+                return cdf, family.log_prob(raw, r.unsqueeze(0), support).exp().mean(0)
+
+            r = invert_cdf(mixed, u, lowest, highest).unsqueeze(0)
+        return (location + self.base.scale[0] * r)[0]
 
     def cdf(self, x: Tensor, y: Tensor) -> Tensor:
         """Rosenblatt transform: cdf of each conditional at y, (..., n_outputs)."""
@@ -414,20 +474,28 @@ class FreeRunning(nn.Module):
     network : SAN
     through_draws : bool
         Whether gradients flow through the draws, by implicit reparametrisation.
-    generator : torch.Generator
-        Source of the draws.
+    seeds : list of int
+        Of the draws, one per member.
     """
 
-    def __init__(self, network: SAN, through_draws: bool, generator: Generator):
+    def __init__(self, network: SAN, through_draws: bool, seeds: list[int]):
         super().__init__()
         self.network = network
         self.through_draws = through_draws
-        self.generator = generator
+        self.seeds = seeds
+        self.generators = [Generator().manual_seed(seed) for seed in seeds]
+
+    def of_members(self, members: slice) -> FreeRunning:
+        """Objective of some of the members."""
+        part = self.network.of_members(members)
+        return FreeRunning(part, self.through_draws, self.seeds[members])
 
     def log_prob(self, x: Tensor, y: Tensor) -> Tensor:
         """Sum over outputs of the log density of y_d given x and drawn values of y_<d."""
         network = self.network
-        noise = uniform((*y.shape, network.n_noise), self.generator, y.dtype).to(y.device)
+        shape = (*y.shape[1:], network.n_noise)
+        noise = torch.stack([uniform(shape, one, y.dtype) for one in self.generators])
+        noise = noise.to(y.device)  # (n_members, ..., n_outputs, n_noise)
         log_prob: list[Tensor] = []
 
         def score_and_draw(one: Conditional) -> Tensor:

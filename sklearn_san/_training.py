@@ -1,21 +1,25 @@
-"""One training loop for any module with a ``log_prob(*columns)`` that returns one value per row.
+"""One training loop for ensembles of networks that share nothing but the rows they learn from.
 
-The steps are ``train -> _run_epoch -> _step``. The learning rate follows a one-cycle schedule: a
-short linear warm-up, then a cosine down to zero at the last epoch. The weights with the best
-validation loss are kept. A non-finite loss restores the last good weights and halves the
-learning rate.
+A module has ``log_prob(*columns)``. The first axis of its parameters, of the columns of a batch and
+of what it returns is that of the members; each member has its own rows, order of rows, gradient
+clipping and best weights. The steps are ``train -> _run_epoch -> _step``. The learning rate follows a
+one-cycle schedule: a short linear warm-up, then a cosine down to zero at the last epoch. The weights
+with the best validation loss are kept. A non-finite loss restores the last good weights of that
+member and halves the learning rate.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise, zip_longest
 from typing import Any
 
+import numpy as np
 import torch
+from joblib import Parallel, delayed
 from torch import Generator, Tensor, nn
 
 from .exceptions import ConvergenceWarning, TrainingInterruptedWarning
@@ -28,36 +32,56 @@ MAX_RECOVERIES = 8
 
 @dataclass(frozen=True)
 class Rows:
-    """Columns that are batched together, and the weight of each row.
+    """Rows of a table, and which of them belong to each member.
 
     Parameters
     ----------
     columns : tuple of Tensor
-        Arguments of ``log_prob``, each with one entry per row.
-    weight : Tensor of shape (n_rows,) or None
-    offset : float
+        Arguments of ``log_prob``, each with one entry per row of the table.
+    index : Tensor of shape (n_members, n_rows)
+        Row numbers of each member.
+    weight : Tensor, one entry per row of the table, or None
+    offset : Tensor of shape (n_members,)
         Added to the mean loss of these rows when it is reported, so that curves are in the
         user's units.
     """
 
     columns: tuple[Tensor, ...]
-    weight: Tensor | None = None
-    offset: float = 0.0
+    index: Tensor
+    weight: Tensor | None
+    offset: Tensor
 
     def __len__(self) -> int:
-        return len(self.columns[0])
+        """Rows of each member."""
+        return self.index.shape[1]
 
-    def batches(self, size: int, permutation: Tensor | None = None) -> Iterator[Rows]:
-        """Batches of `size` rows in the order of `permutation`; the last may be smaller."""
-        for start in range(0, len(self), size):
-            if permutation is None:
-                yield self._take(slice(start, start + size))
-            else:
-                yield self._take(permutation[start : start + size])
+    def to(self, device: torch.device) -> Rows:
+        """Rows on a device."""
+        return Rows(
+            tuple(column.to(device) for column in self.columns),
+            self.index.to(device),
+            None if self.weight is None else self.weight.to(device),
+            self.offset.to(device),
+        )
 
-    def _take(self, index: slice | Tensor) -> Rows:
-        weight = None if self.weight is None else self.weight[index]
-        return Rows(tuple(column[index] for column in self.columns), weight)
+    def of_members(self, members: slice) -> Rows:
+        """Rows of some of the members."""
+        return replace(self, index=self.index[members], offset=self.offset[members])
+
+    def batches(
+        self, size: int, generators: Sequence[Generator] = ()
+    ) -> Iterator[tuple[tuple[Tensor, ...], Tensor | None]]:
+        """Columns (n_members, size, ...) and weights (n_members, size).
+
+        Shuffled by the members' generators, if there are any. The last batch may be smaller.
+        """
+        index = self.index
+        if generators:
+            shuffled = [torch.randperm(len(self), generator=one) for one in generators]
+            index = index.gather(1, torch.stack(shuffled).to(index.device))
+        for chosen in index.split(size, 1):
+            weight = None if self.weight is None else self.weight[chosen]
+            yield tuple(column[chosen] for column in self.columns), weight
 
 
 @dataclass(frozen=True)
@@ -77,8 +101,8 @@ class Recipe:
 
 
 def auto_batch_size(n_rows: int) -> int:
-    """Power of two near a 64th of the rows, between 16 and 512."""
-    return 2 ** min(max(round(math.log2(n_rows / 64)), 4), 9)
+    """Power of two near a 64th of the rows, between 32 and 512."""
+    return 2 ** min(max(round(math.log2(n_rows / 64)), 5), 9)
 
 
 def auto_epochs(n_rows: int) -> int:
@@ -86,14 +110,25 @@ def auto_epochs(n_rows: int) -> int:
     return int(min(max(60 * math.sqrt(20_000 / n_rows), 8), 150))
 
 
+def auto_members(n_rows: int) -> int:
+    """4 members for 20,000 rows; inversely with the root of the rows, between 2 and 8."""
+    return round(min(max(4.0 * math.sqrt(20_000 / n_rows), 2.0), 8.0))
+
+
 @dataclass
 class History:
-    """What happened, in nats per row and the user's units."""
+    """What happened, in nats per row and the user's units; means over the members."""
 
     train: list[float] = field(default_factory=list)
     validation: list[float] = field(default_factory=list)
-    best_epoch: int = 0  # counted from 1; 0 means the initial weights
+    #: Of each member, counted from 1; 0 means the initial weights
+    best_epochs: list[int] = field(default_factory=list)
     interrupted: bool = False
+
+    @property
+    def best_epoch(self) -> int:
+        """The latest epoch whose weights are kept by a member."""
+        return max(self.best_epochs, default=0)
 
 
 #: Called after each epoch with its number (from 1) and the history; True stops the training.
@@ -105,7 +140,7 @@ def train(
     rows: Rows,
     validation: Rows | None,
     recipe: Recipe,
-    generator: Generator,
+    seeds: Sequence[int],
     on_epoch: EpochHook = lambda epoch, history: False,
 ) -> History:
     """Minimise the mean negative log density of `rows`; leaves the best weights in `module`.
@@ -117,8 +152,8 @@ def train(
     rows, validation : Rows
         On the module's device, in its dtype.
     recipe : Recipe
-    generator : Generator
-        Shuffles the rows.
+    seeds : sequence of int
+        Of the generators that shuffle the rows, one per member.
     on_epoch : callable
 
     Returns
@@ -133,9 +168,11 @@ def train(
         On KeyboardInterrupt; the best weights so far are kept.
     """
     history = History()
-    best = _Best(module, validation, recipe.batch_size)
+    generators = [Generator().manual_seed(seed) for seed in seeds]
+    weights = _Weights(module, recipe)
+    best = _Best(module, weights, validation, recipe.batch_size)
     try:
-        _run_epochs(module, rows, recipe, generator, on_epoch, history, best)
+        _run_epochs(module, weights, rows, recipe, generators, on_epoch, history, best)
     except KeyboardInterrupt:
         history.interrupted = True
         warnings.warn(
@@ -144,73 +181,173 @@ def train(
             TrainingInterruptedWarning,
             stacklevel=6,  # the caller of `fit`
         )
-    history.best_epoch = best.restore(module)
+    finally:
+        weights.values.copy_(best.values)
+        weights.release()
+        history.best_epochs = best.epoch.tolist()
     return history
 
 
+def train_in_processes(
+    module: Any,
+    rows: Rows,
+    validation: Rows | None,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    n_jobs: int,
+) -> History:
+    """`train`, with the members shared out between processes; `module` has ``of_members``."""
+    bounds = np.linspace(0, len(seeds), n_jobs + 1).round().astype(int)
+    parts = [slice(*pair) for pair in pairwise(bounds.tolist())]
+    trained = Parallel(n_jobs=n_jobs)(
+        delayed(_train_part)(
+            module.of_members(part),
+            rows.of_members(part),
+            None if validation is None else validation.of_members(part),
+            recipe,
+            seeds[part],
+        )
+        for part in parts
+    )
+    weights, histories = zip(*trained, strict=True)
+    for p, pieces in zip(module.parameters(), zip(*weights, strict=True), strict=True):
+        p.data = torch.cat(pieces)
+    return _merge(histories)
+
+
+def _train_part(module: nn.Module, *arguments: Any) -> tuple[list[Tensor], History]:
+    history = train(module, *arguments)
+    return [p.detach() for p in module.parameters()], history
+
+
+def _merge(histories: Sequence[History]) -> History:
+    """Mean curves, over the parts that still ran in an epoch."""
+
+    def mean(curves: list[list[float]]) -> list[float]:
+        epochs = zip_longest(*curves, fillvalue=math.nan)
+        return [float(np.nanmean(values)) for values in epochs]
+
+    return History(
+        mean([history.train for history in histories]),
+        mean([history.validation for history in histories]),
+        [epoch for history in histories for epoch in history.best_epochs],
+        any(history.interrupted for history in histories),
+    )
+
+
+class _Weights:
+    """All parameters of a module as one matrix with a row per member, and their optimiser.
+
+    While this exists, the parameters are views of `values`. Clipping and the step of the optimiser
+    are then a few passes over one array.
+    """
+
+    def __init__(self, module: nn.Module, recipe: Recipe):
+        self.parameters = list(module.parameters())
+        self.max_norm = recipe.max_grad_norm
+        n_members = len(self.parameters[0])
+        self.values = torch.cat([p.detach().reshape(n_members, -1) for p in self.parameters], 1)
+        self.gradient = torch.zeros_like(self.values)
+        start = 0
+        for p in self.parameters:
+            stop = start + p[0].numel()
+            p.data = self.values[:, start:stop].view(p.shape)
+            start = stop
+        joint = nn.Parameter(self.values)
+        joint.grad = self.gradient
+        self.optimizer = torch.optim.AdamW([joint], weight_decay=recipe.weight_decay, fused=True)
+
+    def step(self, loss: Tensor, learning_rate: float) -> None:
+        """One step down `loss` with each member's gradient clipped to `max_norm`."""
+        parts = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
+        torch.cat([part.reshape(len(part), -1) for part in parts], 1, out=self.gradient)
+        norm = torch.linalg.vector_norm(self.gradient, dim=1, keepdim=True)  # (n_members, 1)
+        self.gradient.mul_((self.max_norm / (norm + 1e-6)).clamp_(max=1.0))
+        self.optimizer.param_groups[0]["lr"] = learning_rate
+        self.optimizer.step()
+
+    def arrays(self) -> list[Tensor]:
+        """Weights and the optimiser's moments of them, a row per member."""
+        (state,) = self.optimizer.state.values() or [{}]
+        return [self.values, *(value for value in state.values() if value.ndim)]
+
+    def reset(self, saved: list[Tensor], members: Tensor) -> None:
+        """Bring the given members (a mask) back to copies of `arrays` made before."""
+        for now, before in zip(self.arrays(), saved, strict=False):
+            now[members] = before[members]
+        for moment in self.arrays()[len(saved) :]:  # there were none before the first step
+            moment[members] = 0.0
+
+    def release(self) -> None:
+        """Give the parameters memory of their own again."""
+        for p in self.parameters:
+            p.data = p.data.clone()
+
+
 class _Best:
-    """Keeps the weights with the lowest validation loss, or the latest without validation rows."""
+    """Each member's weights of lowest validation loss; without validation rows the latest."""
 
-    def __init__(self, module: nn.Module, validation: Rows | None, batch_size: int):
-        self.validation = validation
-        self.batch_size = batch_size
-        self.loss = math.inf
-        self.epoch = 0
-        self.state = copy.deepcopy(module.state_dict())
+    def __init__(
+        self, module: nn.Module, weights: _Weights, validation: Rows | None, batch_size: int
+    ):
+        self.module, self.weights, self.validation = module, weights, validation
+        self.batch_size = max(batch_size, 4096)
+        self.values = weights.values.clone()
+        self.loss = torch.full((len(self.values),), math.inf, dtype=torch.float64)
+        if validation is not None:  # a table too small to learn from is best left alone
+            loss = mean_loss(module, validation, self.batch_size)
+            self.loss = torch.where(loss.isfinite(), loss, self.loss.to(loss))
+        self.loss = self.loss.to(self.values.device)
+        self.epoch = torch.zeros_like(self.loss, dtype=torch.int64)
 
-    def update(self, module: nn.Module, epoch: int, history: History) -> bool:
-        """Look at the weights after `epoch`; False if their validation loss is not finite."""
-        loss = -math.inf
-        if self.validation is not None:
-            loss = mean_loss(module, self.validation, max(self.batch_size, 4096))
-            if not math.isfinite(loss):
-                return False
-            history.validation.append(loss)
-        if loss < self.loss or self.validation is None:
-            self.loss, self.epoch = loss, epoch
-            self.state = copy.deepcopy(module.state_dict())
-        return True
-
-    def restore(self, module: nn.Module) -> int:
-        module.load_state_dict(self.state)
-        return self.epoch
+    def update(self, epoch: int, usable: Tensor, history: History) -> Tensor:
+        """Look at the weights after `epoch` of `usable` members; which of these still are."""
+        if self.validation is None:
+            loss = torch.full_like(self.loss, -math.inf)
+            better = usable
+        else:
+            loss = mean_loss(self.module, self.validation, self.batch_size)
+            usable = usable & loss.isfinite()
+            better = usable & (loss < self.loss)
+            if bool(usable.any()):
+                history.validation.append(loss[usable].mean().item())
+        self.values[better] = self.weights.values[better]
+        self.loss[better] = loss[better]
+        self.epoch[better] = epoch
+        return usable
 
 
 def _run_epochs(
     module: nn.Module,
+    weights: _Weights,
     rows: Rows,
     recipe: Recipe,
-    generator: Generator,
+    generators: list[Generator],
     on_epoch: EpochHook,
     history: History,
     best: _Best,
 ) -> None:
-    optimizer = torch.optim.AdamW(
-        module.parameters(),
-        lr=recipe.learning_rate,
-        weight_decay=recipe.weight_decay,
-        fused=True,
-    )
     steps_per_epoch = math.ceil(len(rows) / recipe.batch_size)
     schedule = _OneCycle(recipe.learning_rate, recipe.epochs * steps_per_epoch)
     recoveries = 0
     for epoch in range(1, recipe.epochs + 1):
-        safe = copy.deepcopy((module.state_dict(), optimizer.state_dict()))
-        loss = _run_epoch(module, optimizer, schedule, rows, recipe, generator)
-        if not math.isfinite(loss) or not best.update(module, epoch, history):
+        safe = [array.clone() for array in weights.arrays()]
+        loss = _run_epoch(module, weights, schedule, rows, recipe, generators)
+        usable = best.update(epoch, loss.isfinite(), history)
+        if not bool(usable.all()):
             recoveries += 1
-            module.load_state_dict(safe[0])
-            optimizer.load_state_dict(safe[1])
+            weights.reset(safe, ~usable)
             schedule.peak *= 0.5
             if recoveries == MAX_RECOVERIES:
                 _warn_diverged(epoch, recipe.learning_rate)
                 return
-            continue
-        history.train.append(loss)
+            if not bool(usable.any()):
+                continue
+        history.train.append(loss[usable].mean().item())
         if on_epoch(epoch, history):
             return
         patience = recipe.n_iter_no_change
-        if patience is not None and epoch - best.epoch >= patience:
+        if patience is not None and epoch - best.epoch.max().item() >= patience:
             return
 
 
@@ -227,58 +364,44 @@ def _warn_diverged(epoch: int, learning_rate: float) -> None:
 
 def _run_epoch(
     module: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    weights: _Weights,
     schedule: _OneCycle,
     rows: Rows,
     recipe: Recipe,
-    generator: Generator,
-) -> float:
-    """One pass over the rows; the mean loss before each step, which may be non-finite."""
+    generators: list[Generator],
+) -> Tensor:
+    """One pass over the rows; each member's mean loss before each step, which may be non-finite."""
     module.train()
-    device = rows.columns[0].device
-    permutation = torch.randperm(len(rows), generator=generator).to(device)
-    total = torch.zeros((), dtype=torch.float64, device=device)
-    total_weight = torch.zeros((), dtype=torch.float64, device=device)
-    for batch in rows.batches(recipe.batch_size, permutation):
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.next()
-        loss, weight = _step(module, optimizer, batch, recipe.max_grad_norm)
-        total += loss * weight
-        total_weight += weight
-    return (total / total_weight).item() + rows.offset
+    total = total_weight = torch.zeros(1, dtype=torch.float64, device=rows.offset.device)
+    for columns, weight in rows.batches(recipe.batch_size, generators):
+        loss, batch_weight = _weighted_loss(module, columns, weight)
+        weights.step(loss.sum(), schedule.next())  # no weight has a share in two members
+        total = total + loss.detach() * batch_weight
+        total_weight = total_weight + batch_weight
+    return total / total_weight + rows.offset
 
 
-def _step(
-    module: nn.Module, optimizer: torch.optim.Optimizer, batch: Rows, max_grad_norm: float
+def _weighted_loss(
+    module: Any, columns: tuple[Tensor, ...], weight: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Loss of the batch before the step, and its total weight."""
-    loss, weight = _weighted_loss(module, batch)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(module.parameters(), max_grad_norm)
-    optimizer.step()
-    return loss.detach(), weight
-
-
-def _weighted_loss(module: Any, batch: Rows) -> tuple[Tensor, Tensor]:
-    """Mean negative log density of the batch, and its total weight."""
-    log_prob = module.log_prob(*batch.columns)  # (batch,)
-    if batch.weight is None:
-        return -log_prob.mean(), log_prob.new_tensor(float(len(log_prob)))
-    total = batch.weight.sum()
-    return -(log_prob * batch.weight).sum() / total, total
+    """Mean negative log density of each member's batch, and its total weight; (n_members,)."""
+    log_prob = module.log_prob(*columns)  # (n_members, batch)
+    if weight is None:
+        return -log_prob.mean(1), torch.full_like(log_prob[:, 0], log_prob.shape[1])
+    total = weight.sum(1)
+    return -(log_prob * weight).sum(1) / total, total
 
 
 @torch.no_grad()
-def mean_loss(module: nn.Module, rows: Rows, batch_size: int) -> float:
-    """Weighted mean negative log density of all rows, in nats per row and the user's units."""
+def mean_loss(module: nn.Module, rows: Rows, batch_size: int) -> Tensor:
+    """Weighted mean negative log density of each member's rows, in the user's units."""
     module.eval()
-    total = weight = 0.0
-    for batch in rows.batches(batch_size):
-        batch_loss, batch_weight = _weighted_loss(module, batch)
-        total += batch_loss.double().item() * batch_weight.item()
-        weight += batch_weight.item()
-    return total / weight + rows.offset
+    total = total_weight = torch.zeros(1, dtype=torch.float64, device=rows.offset.device)
+    for columns, weight in rows.batches(batch_size):
+        loss, batch_weight = _weighted_loss(module, columns, weight)
+        total = total + loss.double() * batch_weight
+        total_weight = total_weight + batch_weight
+    return total / total_weight + rows.offset
 
 
 class _OneCycle:

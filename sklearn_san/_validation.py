@@ -37,6 +37,7 @@ def check_parameters(params: dict[str, Any]) -> None:
     check_boolean("linear_base", params["linear_base"], or_auto=True)
     check_boolean("early_stopping", params["early_stopping"], or_auto=True)
     check_boolean_or_integer("verbose", params["verbose"])
+    check_integer("n_members", params["n_members"], 1, or_auto=True)
     check_integer("epochs", params["epochs"], 1, or_auto=True)
     check_integer("batch_size", params["batch_size"], 1, or_auto=True)
     check_integer("n_iter_no_change", params["n_iter_no_change"], 1, optional=True)

@@ -8,6 +8,7 @@ chunks, so that its memory does not grow with the number of rows or draws.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -121,7 +122,7 @@ class ConditionalDensity:
         for rows in _chunks(len(y), CHUNK):
             x_rows, z_rows = (self._tensor(v[rows], network) for v in (self._x, z))
             density = ~network.is_mass(x_rows, z_rows).cpu().numpy()
-            log_prob[rows] = _numpy(network.log_prob(x_rows, z_rows))
+            log_prob[rows] = _numpy(_mixed_log_prob(network, x_rows, z_rows))
             log_prob[rows] += (jacobian[rows] * density).sum(axis=1)
         return np.where(inside, log_prob, -np.inf)
 
@@ -143,13 +144,15 @@ class ConditionalDensity:
         dtype = next(network.parameters()).dtype
         generator = make_generator(random_state)
         draws = np.empty((len(self), n_draws, self.n_outputs))
+        members = [network.of_members(slice(m, m + 1)) for m in range(network.n_members)]
         for rows, columns in _blocks(len(self), n_draws):
             n_rows, n_columns = rows.stop - rows.start, columns.stop - columns.start
             # Consumed in the order of the result, whatever the size of the chunks.
-            shape = (n_rows, n_columns, self.n_outputs, network.n_noise)
-            noise = uniform(shape, generator, dtype).to(self.model.device)
+            n_numbers = self.n_outputs * network.n_noise + 1  # the first chooses the member
+            noise = uniform((n_rows, n_columns, n_numbers), generator, dtype)
+            noise = noise.to(self.model.device)
             x = self._tensor(self._x[rows], network).unsqueeze(1)  # (n_rows, 1, n_features)
-            draws[rows, columns] = self._restore(network.sample(x, noise))
+            draws[rows, columns] = self._restore(_mixed_sample(members, x, noise))
         return draws
 
     def mean(self) -> np.ndarray:
@@ -201,7 +204,7 @@ class ConditionalDensity:
             z = z.reshape(n_rows, n_draws, -1)
             x = self._tensor(self._x[rows], network)
             with torch.no_grad():
-                log_prob = network.log_prob(x.unsqueeze(1), z)  # (n_rows, n_draws)
+                log_prob = _mixed_log_prob(network, x.unsqueeze(1), z)  # (n_rows, n_draws)
             jacobian = self.model.y_scaler.log_jacobian(y).sum(1).reshape(n_rows, n_draws)
             best = (_numpy(log_prob) + jacobian).argmax(axis=1)
             start = z[torch.arange(n_rows), torch.from_numpy(best)]  # (n_rows, n_outputs)
@@ -220,13 +223,14 @@ class ConditionalDensity:
         n_points = 1 if closed_form else N_MOMENT_POINTS
         noise = self._quasi_random_noise(network, n_points)
         mean, variance = np.empty((2, len(self), self.n_outputs))
-        for rows in _chunks(len(self), max(1, CHUNK // n_points)):
+        n_pairs = n_points * network.n_members
+        for rows in _chunks(len(self), max(1, CHUNK // n_pairs)):
             moments: list[tuple[Tensor, Tensor]] = []
 
             def remember(one: Conditional, moments: list = moments) -> Tensor:
                 probabilities, r = one.probabilities(), one.sample(noise)
                 if probabilities is not None:
-                    best = probabilities.mean(1, keepdim=True).argmax(-1).double()
+                    best = probabilities.mean((0, 2), keepdim=True).argmax(-1).double()
                     moments.append((best, torch.zeros_like(best)))
                 elif one.family.cheap_moments:
                     moments.append(one.moments())
@@ -236,11 +240,12 @@ class ConditionalDensity:
                 return r
 
             x = self._tensor(self._x[rows], network)
-            network.ancestral(x.unsqueeze(1), remember)
-            for d, (mean_d, variance_d) in enumerate(moments):  # (n_rows, 1 or n_points) each
-                mean[rows, d] = _numpy(mean_d.mean(1))
-                spread = mean_d.var(1, correction=0)
-                variance[rows, d] = _numpy(variance_d.mean(1) + spread)
+            network.ancestral(x[None, :, None], remember)
+            # Moments of each member at each point, (n_members or 1, n_rows, n_points or 1)
+            for d, (mean_d, variance_d) in enumerate(moments):
+                mean[rows, d] = _numpy(mean_d.mean((0, 2)))
+                spread = mean_d.var((0, 2), correction=0)
+                variance[rows, d] = _numpy(variance_d.mean((0, 2)) + spread)
         back = np.argsort(self.model.order)
         mean = self.model.y_scaler.inverse_transform(mean)[:, back]
         return mean, (variance / self.model.y_scaler.slope**2)[:, back]
@@ -263,10 +268,12 @@ class ConditionalDensity:
         All rows share one set of points, so that no row's result depends on the others.
         """
         network = self.model.on_device(torch.float64)
-        noise = self._quasi_random_noise(network, N_POINTS)
-        for rows in _chunks(len(self), CHUNK // N_POINTS):
-            x = self._tensor(self._x[rows], network).unsqueeze(1)
-            yield rows, self._restore(network.sample(x, noise))
+        n_points = math.ceil(N_POINTS / network.n_members)
+        noise = self._quasi_random_noise(network, n_points)
+        for rows in _chunks(len(self), max(1, CHUNK // N_POINTS)):
+            x = self._tensor(self._x[rows], network)[None, :, None]
+            draws = network.sample(x, noise)  # (n_members, n_rows, n_points, n_outputs)
+            yield rows, self._restore(draws.transpose(0, 1).flatten(1, 2))
 
     def _quasi_random_noise(self, network: SAN, n_points: int) -> Tensor:
         """Scrambled Sobol points with a fixed seed, (n_points, n_outputs, n_noise)."""
@@ -280,8 +287,8 @@ class ConditionalDensity:
         """Exact scaled quantiles (n_rows, n_levels) of the first output in the network."""
         network = self.model.on_device(torch.float64)
         u = torch.as_tensor(levels, dtype=torch.float64, device=self.model.device)
-        for rows in _chunks(len(self), max(1, CHUNK // len(levels))):
-            x = self._tensor(self._x[rows], network).unsqueeze(1)
+        for rows in _chunks(len(self), max(1, CHUNK // len(levels) // network.n_members)):
+            x = self._tensor(self._x[rows], network)[None, :, None]
             yield rows, _numpy(network.first_icdf(x, u))
 
     def _tensor(self, array: np.ndarray, network: SAN) -> Tensor:
@@ -313,6 +320,39 @@ def make_generator(random_state: Any) -> torch.Generator:
     return generator
 
 
+def _mixed_log_prob(network: SAN, x: Tensor, z: Tensor) -> Tensor:
+    """Log of the members' mean density at z (..., n_outputs); shape (...)."""
+    log_prob = network.log_prob(x.unsqueeze(0), z.unsqueeze(0))  # (n_members, ...)
+    return log_prob.logsumexp(0) - math.log(network.n_members)
+
+
+def _mixed_sample(members: list[SAN], x: Tensor, noise: Tensor) -> Tensor:
+    """Draws of a member each, chosen by the first uniform number of every draw.
+
+    Parameters
+    ----------
+    members : list of SAN
+        One network each.
+    x : Tensor of shape (n_rows, 1, n_features)
+    noise : Tensor of shape (n_rows, n_draws, 1 + n_outputs * n_noise)
+
+    Returns
+    -------
+    Tensor of shape (n_rows, n_draws, n_outputs)
+    """
+    shape = noise.shape[:2]
+    chosen = (noise[..., 0] * len(members)).long()  # (n_rows, n_draws)
+    noise = noise[..., 1:].reshape(*shape, members[0].n_outputs, -1)
+    if len(members) == 1:
+        return members[0].sample(x.unsqueeze(0), noise.unsqueeze(0))[0]
+    draws = x.new_empty(*shape, members[0].n_outputs)
+    for m, member in enumerate(members):
+        own = chosen == m
+        x_own = x.expand(*shape, -1)[own] if len(x) > 1 else x[0]  # (n_own or 1, n_features)
+        draws[own] = member.sample(x_own.unsqueeze(0), noise[own].unsqueeze(0))[0]
+    return draws
+
+
 def _climb(network: SAN, x: Tensor, z: Tensor, n_steps: int = 60) -> Tensor:
     """Gradient ascent on log p(z | x) with a step size per row that grows and backs off."""
     low, high = network.limits.T
@@ -320,7 +360,7 @@ def _climb(network: SAN, x: Tensor, z: Tensor, n_steps: int = 60) -> Tensor:
 
     def value_and_slope(z: Tensor) -> tuple[Tensor, Tensor]:
         z = z.detach().requires_grad_(True)
-        log_prob = network.log_prob(x, z)
+        log_prob = _mixed_log_prob(network, x, z)
         (slope,) = torch.autograd.grad(log_prob.sum(), z)
         return log_prob.detach().unsqueeze(-1), slope
 

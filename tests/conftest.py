@@ -29,7 +29,13 @@ def global_state_untouched():
 
 def small(**parameters):
     """Estimator that fits in a second."""
-    defaults = {"K": 3, "module_shape": (16,), "epochs": 5, "random_state": 0}
+    defaults = {
+        "K": 3,
+        "module_shape": (16,),
+        "n_members": 1,
+        "epochs": 5,
+        "random_state": 0,
+    }
     return SANConditionalDensityEstimator(**(defaults | parameters))
 
 

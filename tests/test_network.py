@@ -1,5 +1,7 @@
 """The network: who sees what, density and draws against slow references."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -33,6 +35,7 @@ def make_network(*, with_base=True, limits=LIMITS, **parameters):
         for row in limits
     ]
     defaults = {
+        "n_members": 1,
         "first_module_shape": (8,),
         "module_shape": (8, 8),
         "encoder_shape": (),
@@ -50,8 +53,8 @@ def make_network(*, with_base=True, limits=LIMITS, **parameters):
 
 def draws_of(network, n=6, seed=1):
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn((n, 2), generator=generator, dtype=torch.float64)
-    noise = uniform((n, 3, 2), generator, torch.float64)
+    x = torch.randn((1, n, 2), generator=generator, dtype=torch.float64)
+    noise = uniform((1, n, 3, 2), generator, torch.float64)
     return x, network.sample(x, noise)
 
 
@@ -62,19 +65,20 @@ def test_conditionals_do_not_see_their_own_or_later_targets(encoder_shape):
     y = y.detach().requires_grad_(True)
     for d, raw in enumerate(network.raw_parameters(x, y)):
         (gradient,) = torch.autograd.grad(raw.sum(), y, allow_unused=True, retain_graph=True)
-        seen = torch.zeros(3) if gradient is None else gradient.abs().sum(0)
+        seen = torch.zeros(3) if gradient is None else gradient.abs().sum((0, 1))
         assert (seen[d:] == 0).all()
         assert (seen[:d] > 0).all()
 
 
 @pytest.mark.parametrize("with_base", [True, False])
-def test_log_prob_equals_a_slow_double_loop(with_base):
-    network = make_network(with_base=with_base)
-    x, y = draws_of(network)
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_log_prob_equals_a_slow_triple_loop(with_base, n_members):
+    network = make_network(with_base=with_base, n_members=n_members)
+    x, y = draws_of(make_network(with_base=with_base))
     base = network.base
-    slow = []
-    for x_i, y_i in zip(x, y, strict=True):
-        total = 0.0
+    slow = torch.zeros(n_members, len(x[0]), dtype=torch.float64)
+    for m, i in product(range(n_members), range(len(x[0]))):
+        x_i, y_i = x[0, i], y[0, i]
         location = [
             base.weight_x[d] @ x_i + base.weight_y[d, :d] @ y_i[:d] + base.intercept[d]
             for d in range(3)
@@ -86,14 +90,26 @@ def test_log_prob_equals_a_slow_double_loop(with_base):
             h = torch.cat(parts)
             block = network.blocks[d]
             for layer, norm in zip(block.hidden, block.norms, strict=True):
-                h = torch.nn.functional.silu(norm(layer(h)))
-            out = block.heads(h)
+                h = h @ layer.weight[m] + layer.bias[m]
+                h = torch.nn.functional.layer_norm(h, h.shape, norm.weight[m], norm.bias[m])
+                h = torch.nn.functional.silu(h)
+            out = h @ block.heads.weight[m] + block.heads.bias[m]
             sequence, raw = torch.relu(out[: block.n_sequence]), out[block.n_sequence :]
             support = Support(*((network.limits[d] - location[d]) / base.scale[d]))
-            total = total + network.families[d].log_prob(raw, r_i[d], support)
-            total = total - base.scale[d].log()
-        slow.append(total)
-    torch.testing.assert_close(network.log_prob(x, y), torch.stack(slow))
+            slow[m, i] += network.families[d].log_prob(raw, r_i[d], support)
+            slow[m, i] -= base.scale[d].log()
+    torch.testing.assert_close(network.log_prob(x, y), slow)
+
+
+def test_some_members_alone_are_what_they_are_together():
+    network = make_network(n_members=3, encoder_shape=(5,))
+    x, y = draws_of(make_network())
+    whole = network.log_prob(x, y)
+    part = network.of_members(slice(1, 3))
+    torch.testing.assert_close(part.log_prob(x, y), whole[1:])
+    assert part.n_members == 2
+    own = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    assert {p.untyped_storage().data_ptr() for p in part.parameters()} <= own
 
 
 def test_density_of_two_outputs_integrates_to_one():
@@ -102,15 +118,15 @@ def test_density_of_two_outputs_integrates_to_one():
     nodes, weights = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(120))
     first, second = nodes, 1.0 + nodes
     y = torch.cartesian_prod(first, second)
-    y = torch.cat([y, torch.zeros_like(y[:, :1])], -1)
-    x = torch.tensor([0.3, -0.4], dtype=torch.float64)
+    y = torch.cat([y, torch.zeros_like(y[:, :1])], -1).unsqueeze(0)
+    x = torch.tensor([[[0.3, -0.4]]], dtype=torch.float64)
     raw = network.raw_parameters(x, y)
     location = network.base.location(x, y)
     r = (y - location) / network.base.scale
     log_prob = 0.0
     for d in range(2):
-        support = Support(*((network.limits[d, :, None] - location[:, d]) / network.base.scale[d]))
-        log_prob = log_prob + network.families[d].log_prob(raw[d], r[:, d], support)
+        bounds = (network.limits[d, :, None, None] - location[..., d]) / network.base.scale[d]
+        log_prob = log_prob + network.families[d].log_prob(raw[d], r[..., d], Support(*bounds))
         log_prob = log_prob - network.base.scale[d].log()
     integral = (log_prob.exp() * torch.cartesian_prod(weights, weights).prod(-1)).sum()
     assert integral.item() == pytest.approx(1.0, abs=1e-6)
@@ -119,9 +135,9 @@ def test_density_of_two_outputs_integrates_to_one():
 def test_draws_per_row_equal_draws_of_repeated_rows():
     network = make_network(encoder_shape=(5,))
     x, _ = draws_of(network)
-    noise = uniform((6, 4, 3, 2), torch.Generator().manual_seed(2), torch.float64)
-    shared = network.sample(x.unsqueeze(1), noise)
-    repeated = network.sample(x.unsqueeze(1).expand(6, 4, 2).contiguous(), noise)
+    noise = uniform((1, 6, 4, 3, 2), torch.Generator().manual_seed(2), torch.float64)
+    shared = network.sample(x.unsqueeze(2), noise)
+    repeated = network.sample(x.unsqueeze(2).expand(1, 6, 4, 2).contiguous(), noise)
     torch.testing.assert_close(shared, repeated)
 
 
@@ -130,10 +146,10 @@ def test_draws_follow_their_conditionals():
     from scipy.stats import kstest
 
     network = make_network()
-    x = torch.tensor([[0.2, -0.5]], dtype=torch.float64)
+    x = torch.tensor([[[0.2, -0.5]]], dtype=torch.float64)
     noise = uniform((1, 20_000, 3, 2), torch.Generator().manual_seed(3), torch.float64)
-    y = network.sample(x.unsqueeze(1), noise)
-    u = network.cdf(x.unsqueeze(1), y)[0].detach().numpy()
+    y = network.sample(x, noise)
+    u = network.cdf(x, y)[0].detach().numpy()
     for d in range(3):
         assert kstest(u[:, d], "uniform").pvalue > 1e-5
     assert np.abs(np.corrcoef(u.T) - np.eye(3)).max() < 0.04  # 5 sigma
@@ -144,7 +160,18 @@ def test_inverse_rosenblatt_transform():
     x, y = draws_of(network)
     u = network.cdf(x, y)
     torch.testing.assert_close(network.icdf(x, u), y, rtol=1e-7, atol=1e-7)
-    torch.testing.assert_close(network.first_icdf(x, u[:, 0]), y[:, 0], rtol=1e-7, atol=1e-7)
+    first = network.first_icdf(x[:, :1].unsqueeze(2), u[0, :1, 0])[0]
+    torch.testing.assert_close(first, y[0, :1, 0], rtol=1e-7, atol=1e-7)
+
+
+def test_quantiles_of_the_first_output_are_those_of_the_mixture_of_members():
+    network = make_network(n_members=3)
+    x = torch.tensor([[[[0.2, -0.5]], [[1.0, 0.3]]]], dtype=torch.float64)  # (1, 2 rows, 1, 2)
+    levels = torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64)
+    y = network.first_icdf(x, levels)  # (2, 3)
+    filled = torch.stack([y, torch.zeros_like(y), torch.zeros_like(y)], -1).unsqueeze(0)
+    cdf = network.cdf(x, filled)[..., 0].mean(0)
+    torch.testing.assert_close(cdf, levels.expand(2, 3), rtol=1e-7, atol=1e-7)
 
 
 def test_layer_norm_is_optional():
@@ -157,16 +184,16 @@ def test_layer_norm_is_optional():
 def test_free_running_gradients_flow_through_draws_only_on_request(through_draws):
     network = make_network()
     x, y = draws_of(network)
-    objective = FreeRunning(network, through_draws, torch.Generator().manual_seed(0))
-    noise = uniform((6, 3, 2), torch.Generator().manual_seed(0), torch.float64)
-    assert objective.log_prob(x, y).shape == (6,)
+    objective = FreeRunning(network, through_draws, [0])
+    noise = uniform((1, 6, 3, 2), torch.Generator().manual_seed(0), torch.float64)
+    assert objective.log_prob(x, y).shape == (1, 6)
     # Make the last block independent of the sequence features: what is left of the gradient of
     # the first block's head is what flows through the draws, plus its own likelihood.
     columns = []
 
     def last_only(one):
         if one.output == 2:
-            columns.append(one.family.log_prob(one.raw, torch.zeros(6).double(), one.support))
+            columns.append(one.family.log_prob(one.raw, torch.zeros(1, 6).double(), one.support))
         if through_draws:
             own = noise[..., one.output, : one.family.n_noise]
             return one.family.rsample(one.raw, own, one.support)
@@ -175,11 +202,11 @@ def test_free_running_gradients_flow_through_draws_only_on_request(through_draws
     with torch.no_grad():
         width = network.blocks[0].n_sequence
         for block in network.blocks[1:]:
-            block.hidden[0].weight[:, 2 : 2 + width] = 0.0
+            block.hidden[0].weight[:, 2 : 2 + width] = 0.0  # (1, n_in, n_out)
     network.ancestral(x, last_only)
     head = network.blocks[0].heads.weight
     (gradient,) = torch.autograd.grad(columns[0].sum(), head, allow_unused=True)
-    flows = gradient is not None and bool((gradient[width:] != 0).any())
+    flows = gradient is not None and bool((gradient[..., width:] != 0).any())
     assert flows is through_draws
 
 

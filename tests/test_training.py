@@ -18,16 +18,17 @@ from sklearn_san._training import (
     auto_epochs,
     mean_loss,
     train,
+    train_in_processes,
 )
 from sklearn_san.exceptions import ConvergenceWarning, TrainingInterruptedWarning
 
 
 class Gaussian(nn.Module):
-    """p(y | x) with a free mean and unit variance; fails on request."""
+    """p(y | x) of each member with a free mean and unit variance; the last one fails on request."""
 
-    def __init__(self):
+    def __init__(self, n_members=1):
         super().__init__()
-        self.mean = nn.Parameter(torch.zeros(()))
+        self.mean = nn.Parameter(torch.zeros((n_members, 1)))
         self.calls = 0
         self.nan_at = ()
         self.interrupt_at = None
@@ -38,12 +39,22 @@ class Gaussian(nn.Module):
             if self.calls == self.interrupt_at:
                 raise KeyboardInterrupt
         log_prob = -0.5 * (y - self.mean) ** 2 - 0.5 * math.log(2 * math.pi)
-        return log_prob * float("nan") if self.training and self.calls in self.nan_at else log_prob
+        if self.training and self.calls in self.nan_at:
+            log_prob[-1] *= float("nan")
+        return log_prob
+
+    def of_members(self, members):
+        part = Gaussian()
+        part.mean = nn.Parameter(self.mean[members].detach())
+        return part
 
 
-def rows_of(values, weight=None):
+def rows_of(values, weight=None, offset=0.0, index=None):
     y = torch.tensor(values)
-    return Rows((torch.zeros_like(y), y), None if weight is None else torch.tensor(weight))
+    index = torch.arange(len(y)).unsqueeze(0) if index is None else torch.tensor(index)
+    weight = None if weight is None else torch.tensor(weight)
+    offsets = torch.full((len(index),), offset, dtype=torch.float64)
+    return Rows((torch.zeros_like(y), y), index, weight, offsets)
 
 
 def recipe(**changes):
@@ -58,12 +69,14 @@ def recipe(**changes):
 
 
 DATA = rows_of([2.0, 4.0] * 8)
+# Two members: the first sees the twos only, the second the fours
+SPLIT = rows_of([2.0, 4.0] * 8, index=[list(range(0, 16, 2)), list(range(1, 16, 2))])
 
 
 def run(module=None, rows=DATA, validation=None, **changes):
     module = Gaussian() if module is None else module
-    generator = torch.Generator().manual_seed(0)
-    return module, train(module, rows, validation, recipe(**changes), generator)
+    seeds = list(range(len(rows.index)))
+    return module, train(module, rows, validation, recipe(**changes), seeds)
 
 
 def test_finds_the_maximum_likelihood_estimate():
@@ -78,7 +91,7 @@ def test_weights_count_as_repetitions():
     assert module.mean.item() == pytest.approx(2.0, abs=0.05)
     rows = rows_of([0.0, 3.0], [1.0, 2.0])
     twice = rows_of([0.0, 3.0, 3.0])
-    assert mean_loss(module, rows, 10) == pytest.approx(mean_loss(module, twice, 2))
+    assert mean_loss(module, rows, 10).item() == pytest.approx(mean_loss(module, twice, 2).item())
 
 
 def test_keeps_the_weights_that_are_best_on_validation_rows_and_stops():
@@ -87,12 +100,12 @@ def test_keeps_the_weights_that_are_best_on_validation_rows_and_stops():
     assert module.mean.item() == pytest.approx(1.0, abs=0.5)
     assert len(history.train) == len(history.validation) == history.best_epoch + 4
     best = min(history.validation)
-    assert mean_loss(module, validation, 10) == pytest.approx(best)
+    assert mean_loss(module, validation, 10).item() == pytest.approx(best)
     assert history.validation[history.best_epoch - 1] == best
 
 
 def test_curves_carry_the_offset():
-    offset = Rows(DATA.columns, None, 10.0)
+    offset = rows_of([2.0, 4.0] * 8, offset=10.0)
     _, plain = run(validation=DATA)
     _, shifted = run(rows=offset, validation=offset)
     np.testing.assert_allclose(np.subtract(shifted.train, plain.train), 10.0, rtol=1e-6)
@@ -120,13 +133,50 @@ def test_warns_when_it_cannot_recover():
     assert module.calls == 8 + 2 * MAX_RECOVERIES
 
 
+def test_members_learn_from_their_own_rows_only():
+    module, history = run(Gaussian(2), SPLIT, epochs=150)
+    torch.testing.assert_close(module.mean[:, 0], torch.tensor([2.0, 4.0]), atol=0.05, rtol=0.0)
+    alone, _ = run(Gaussian(1), SPLIT.of_members(slice(0, 1)), epochs=150)
+    torch.testing.assert_close(alone.mean[0], module.mean[0])
+    assert history.best_epochs == [150, 150]
+
+
+def test_a_member_that_fails_does_not_hold_up_the_others():
+    module = Gaussian(2)
+    module.nan_at = range(10, 10_000)  # never recovers
+    with pytest.warns(ConvergenceWarning):
+        module, history = run(module, SPLIT, validation=SPLIT)
+    assert module.mean.isfinite().all()
+    assert module.calls == 8 + 2 * MAX_RECOVERIES
+    assert len(history.train) == 4 + MAX_RECOVERIES - 1  # the first one went on
+    assert np.isfinite(history.train).all()
+
+
+def test_each_member_keeps_its_own_best_weights():
+    validation = rows_of([1.0, 4.0], index=[[0], [1]])  # the first passes its best on the way
+    module, history = run(Gaussian(2), SPLIT, validation, epochs=150)
+    assert module.mean[0].item() == pytest.approx(1.0, abs=0.5)
+    assert module.mean[1].item() == pytest.approx(4.0, abs=0.05)
+    assert history.best_epochs[0] < history.best_epochs[1]
+
+
+def test_processes_give_what_one_gives():
+    together, history = run(Gaussian(2), SPLIT, SPLIT)
+    apart = Gaussian(2)
+    other = train_in_processes(apart, SPLIT, SPLIT, recipe(), [0, 1], 2)
+    torch.testing.assert_close(apart.mean, together.mean)
+    np.testing.assert_allclose(other.train, history.train, rtol=1e-6)
+    np.testing.assert_allclose(other.validation, history.validation, rtol=1e-6)
+    assert other.best_epochs == history.best_epochs
+
+
 def test_interruption_keeps_the_best_weights():
     module = Gaussian()
     module.interrupt_at = 50
     with pytest.warns(TrainingInterruptedWarning, match="interrupted in epoch 25 of 40"):
         module, history = run(module, validation=DATA)
     assert history.interrupted
-    assert mean_loss(module, DATA, 16) == pytest.approx(min(history.validation))
+    assert mean_loss(module, DATA, 16).item() == pytest.approx(min(history.validation))
 
 
 def test_a_hook_can_stop():
@@ -136,7 +186,7 @@ def test_a_hook_can_stop():
         seen.append((epoch, len(history.train)))
         return epoch == 3
 
-    train(Gaussian(), DATA, None, recipe(), torch.Generator().manual_seed(0), hook)
+    train(Gaussian(), DATA, None, recipe(), [0], hook)
     assert seen == [(1, 1), (2, 2), (3, 3)]
 
 
@@ -151,7 +201,7 @@ def test_one_cycle_rises_then_falls_to_zero():
 
 
 def test_automatic_sizes():
-    assert [auto_batch_size(n) for n in (2, 300, 18_000, 10**6)] == [16, 16, 256, 512]
+    assert [auto_batch_size(n) for n in (2, 300, 18_000, 10**6)] == [32, 32, 256, 512]
     assert [auto_epochs(n) for n in (2, 20_000, 80_000, 10**7)] == [150, 60, 30, 8]
 
 
@@ -159,15 +209,15 @@ def test_an_interrupted_fit_leaves_a_fitted_estimator(bimodal, monkeypatch):
     X, y, _ = bimodal
     from sklearn_san import _training
 
-    step, calls = _training._step, []
+    step, calls = _training._Weights.step, []
 
     def interrupted_step(*args):
         calls.append(1)
         if len(calls) == 100:
             raise KeyboardInterrupt
-        return step(*args)
+        step(*args)
 
-    monkeypatch.setattr(_training, "_step", interrupted_step)
+    monkeypatch.setattr(_training._Weights, "step", interrupted_step)
     est = small(epochs=50)
     with pytest.warns(TrainingInterruptedWarning, match="weights so far are kept") as caught:
         est.fit(X, y)
