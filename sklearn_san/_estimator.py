@@ -439,8 +439,7 @@ default="standard"
         self.output_names_, self.n_outputs_ = names, len(names)
 
         history = self._train(
-            self._rows(X, y, weight, training),
-            self._rows(X, y, weight, holdout) if holdout.size else None,
+            *self._rows(X, y, weight, (training, holdout)),
             device,
             generator,
             data,
@@ -513,20 +512,29 @@ default="standard"
         return x_scaler, y_scaler, network
 
     def _rows(
-        self, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None, index: np.ndarray
-    ) -> Rows:
-        """Scaled rows with the Jacobian that brings each member's losses back to y's units."""
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        weight: np.ndarray | None,
+        parts: tuple[np.ndarray, np.ndarray],
+    ) -> list[Rows | None]:
+        """Scaled rows of each part, with the Jacobian that brings losses back to y's units."""
         x, z = self.x_scaler_.transform(X), self.y_scaler_.transform(y)
         mass = self.network_.double().is_mass(torch.from_numpy(x), torch.from_numpy(z)).numpy()
-        jacobian = np.where(mass, 0.0, self.y_scaler_.log_jacobian(y)).sum(axis=1)[index]
-        offset = -np.average(jacobian, axis=1, weights=None if weight is None else weight[index])
+        jacobian = np.where(mass, 0.0, self.y_scaler_.log_jacobian(y)).sum(axis=1)
         dtype = validation.DTYPES[self.dtype]
-        return Rows(
-            (torch.as_tensor(x, dtype=dtype), torch.as_tensor(z, dtype=dtype)),
-            torch.from_numpy(index),
-            None if weight is None else torch.as_tensor(weight, dtype=dtype),
-            torch.from_numpy(offset),
-        )
+        columns = (torch.as_tensor(x, dtype=dtype), torch.as_tensor(z, dtype=dtype))
+        weights = None if weight is None else torch.as_tensor(weight, dtype=dtype)
+        rows: list[Rows | None] = []
+        for index in parts:
+            share = None if weight is None else weight[index]
+            offset = -np.average(jacobian[index], axis=1, weights=share) if index.size else None
+            rows.append(
+                None
+                if offset is None
+                else Rows(columns, torch.from_numpy(index), weights, torch.from_numpy(offset))
+            )
+        return rows
 
     def _train(
         self,

@@ -57,6 +57,26 @@ def _as_float(typingctx: Any, bits: Any) -> Any:
 
 
 @intrinsic
+def _as_float32(typingctx: Any, bits: Any) -> Any:
+    """Float32 with the given bits."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(types.float32))
+
+    return types.float32(types.int32), codegen
+
+
+@intrinsic
+def _as_bits32(typingctx: Any, value: Any) -> Any:
+    """Bits of a float32."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(types.int32))
+
+    return types.int32(types.float32), codegen
+
+
+@intrinsic
 def _as_bits(typingctx: Any, value: Any) -> Any:
     """Bits of a float64."""
 
@@ -177,7 +197,7 @@ def _mass(a, b, width):
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
-def _mixture(raw, y, low, high, bounded, log_floor, out, gradient, slope):
+def _mixture(raw, y, low, high, bounded, log_floor, out, gradient, slope, with_gradient):
     """Log density `out` (n,), its gradient by `raw` (n, 3 K) and its slope in `y` (n,)."""
     n, n_params = raw.shape
     K = n_params // 3
@@ -253,6 +273,12 @@ def _mixture(raw, y, low, high, bounded, log_floor, out, gradient, slope):
                 p = _exp(log_density[k, j] - largest[j])
                 log_density[k, j] = p  # from here on unnormalised responsibilities
                 total[j] += p
+        for j in range(count):
+            out[start + j] = (
+                largest[j] + _log(total[j]) - _log(weight_total[j]) - largest_logit[j]
+            )
+        if not with_gradient:
+            continue
         for k in range(K):
             for j in range(LANES):
                 responsibility = log_density[k, j] / total[j]
@@ -263,11 +289,8 @@ def _mixture(raw, y, low, high, bounded, log_floor, out, gradient, slope):
                 grown = _exp(min(raw_scale[k, j], 60.0))
                 inverse = 1.0 / (floor + grown)
                 drift[j] -= responsibility * (value[j] - loc[k, j]) * inverse * inverse
-        for j in range(LANES):
-            largest[j] += _log(total[j]) - _log(weight_total[j]) - largest_logit[j]
         for j in range(count):
             i = start + j
-            out[i] = largest[j]
             slope[i] = drift[j]
             for k in range(K):
                 gradient[i, k] = logit[k, j]
@@ -297,7 +320,7 @@ class _MixtureLogProb(Function):
         slope, gradient = torch.empty_like(out), torch.empty_like(flat)
         _mixture(
             *arrays, bounded, log_floor,
-            out.view(-1).numpy(), gradient.numpy(), slope.view(-1).numpy(),
+            out.view(-1).numpy(), gradient.numpy(), slope.view(-1).numpy(), True,
         )  # fmt: skip
         ctx.save_for_backward(gradient, slope)
         ctx.raw_shape = raw.shape

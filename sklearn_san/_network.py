@@ -29,7 +29,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -37,6 +37,10 @@ from torch import Generator, Tensor, nn
 
 from ._discrete import Categorical
 from ._likelihood import Likelihood, Support, invert_cdf
+from ._mixtures import MixtureOfGaussians, TruncatedMixtureOfGaussians, log_floor_of
+
+if TYPE_CHECKING:
+    from ._engine import Engine, Plan
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
@@ -174,6 +178,8 @@ class Block(nn.Module):
             LayerNorm(n_members, width) if layer_norm else nn.Identity() for width in shape
         )
         self.activation = ACTIVATIONS[activation]()
+        self.shape = tuple(shape)
+        self.layer_norm = layer_norm
         self.n_sequence = n_sequence
         # Both heads in one product: sequence features first, then the raw parameters.
         n_params = len(initial_raw)
@@ -232,6 +238,7 @@ class SAN(nn.Module):
     ):
         super().__init__()
         self.families = families
+        self.n_features = n_features
         self.n_outputs = len(families)
         self.n_members = n_members
         self.base = base
@@ -315,6 +322,51 @@ class SAN(nn.Module):
                 value = torch.minimum(torch.maximum(value, support.low), support.high)
             total = total + family.log_prob(raw, value, support).sum(-1)
         return total
+
+    def compiled(self, x: Tensor, y: Tensor) -> Engine | None:
+        """Kernels for the rows x (n, n_features), y (n, n_outputs); None if they cannot do it."""
+        plan = self.plan()
+        if plan is None or y.dtype != torch.float32 or y.device.type != "cpu":
+            return None
+        from ._engine import Engine, Table
+
+        x64, y64, base = x.double(), y.double(), copy.deepcopy(self.base).double()
+        location = base.location(x64, y64)
+        limits = self.limits.double()
+        table = (
+            x64,
+            y64,
+            (y64 - location) / base.scale,
+            (limits[:, 0] - location) / base.scale,
+            (limits[:, 1] - location) / base.scale,
+        )
+        columns = (value.float().contiguous().numpy() for value in table)
+        return Engine(plan, Table(*columns), torch.get_num_threads())
+
+    def plan(self) -> Plan | None:
+        """Layout for the compiled kernels; None for a network that they cannot do."""
+        families = self.families
+        gaussian = {MixtureOfGaussians, TruncatedMixtureOfGaussians}
+        if (
+            len(self.encoder)
+            or not isinstance(self.activation, nn.SiLU)
+            or {type(family) for family in families} - gaussian
+            or len({family.n_params for family in families}) > 1
+        ):
+            return None
+        from ._engine import make_plan
+
+        blocks = [cast(Block, block) for block in self.blocks]
+        return make_plan(
+            self.n_features,
+            blocks[0].n_sequence,
+            [block.shape for block in blocks],
+            self.base.used,
+            [family.bounded for family in families],
+            [log_floor_of(cast(Any, family).min_scale) for family in families],
+            families[0].n_params,
+            blocks[0].layer_norm,
+        )
 
     def is_mass(self, x: Tensor, y: Tensor) -> Tensor:
         """Values whose part of `log_prob` is the log of a probability; (..., n_outputs)."""

@@ -1,6 +1,7 @@
 """One training loop for ensembles of networks that share nothing but the rows they learn from.
 
-A module has ``log_prob(*columns)``. The first axis of its parameters, of the columns of a batch and
+A module has ``log_prob(*columns)``; it may have ``compiled(*columns)``, which returns kernels for
+these rows or None. The first axis of its parameters, of the columns of a batch and
 of what it returns is that of the members; each member has its own rows, order of rows, gradient
 clipping and best weights. The steps are ``train -> _run_epoch -> _step``. The learning rate follows a
 one-cycle schedule: a short linear warm-up, then a cosine down to zero at the last epoch. The weights
@@ -68,20 +69,25 @@ class Rows:
         """Rows of some of the members."""
         return replace(self, index=self.index[members], offset=self.offset[members])
 
-    def batches(
-        self, size: int, generators: Sequence[Generator] = ()
-    ) -> Iterator[tuple[tuple[Tensor, ...], Tensor | None]]:
-        """Columns (n_members, size, ...) and weights (n_members, size).
+    def batches(self, size: int, generators: Sequence[Generator] = ()) -> Iterator[Tensor]:
+        """Row numbers (n_members, size); the last batch may be smaller.
 
-        Shuffled by the members' generators, if there are any. The last batch may be smaller.
+        Shuffled by the members' generators, if there are any.
         """
         index = self.index
         if generators:
             shuffled = [torch.randperm(len(self), generator=one) for one in generators]
             index = index.gather(1, torch.stack(shuffled).to(index.device))
-        for chosen in index.split(size, 1):
-            weight = None if self.weight is None else self.weight[chosen]
-            yield tuple(column[chosen] for column in self.columns), weight
+        yield from index.split(size, 1)
+
+    def shares(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight of each chosen row in the mean over the batch, and the batch's total weight."""
+        if self.weight is None:
+            weight = torch.ones(chosen.shape, dtype=self.columns[0].dtype, device=chosen.device)
+        else:
+            weight = self.weight[chosen]
+        total = weight.sum(1)  # (n_members,)
+        return weight / total.unsqueeze(1), total
 
 
 @dataclass(frozen=True)
@@ -170,9 +176,10 @@ def train(
     history = History()
     generators = [Generator().manual_seed(seed) for seed in seeds]
     weights = _Weights(module, recipe)
-    best = _Best(module, weights, validation, recipe.batch_size)
+    objective = _Objective(module, weights, rows)
+    best = _Best(objective, weights, validation, recipe.batch_size)
     try:
-        _run_epochs(module, weights, rows, recipe, generators, on_epoch, history, best)
+        _run_epochs(objective, recipe, generators, on_epoch, history, best)
     except KeyboardInterrupt:
         history.interrupted = True
         warnings.warn(
@@ -182,6 +189,7 @@ def train(
             stacklevel=6,  # the caller of `fit`
         )
     finally:
+        objective.close()
         weights.values.copy_(best.values)
         weights.release()
         history.best_epochs = best.epoch.tolist()
@@ -236,7 +244,7 @@ def _merge(histories: Sequence[History]) -> History:
 
 
 class _Weights:
-    """All parameters of a module as one matrix with a row per member, and their optimiser.
+    """All parameters of a module as one matrix with a row per member, and Adam's state.
 
     While this exists, the parameters are views of `values`. Clipping and the step of the optimiser
     are then a few passes over one array.
@@ -244,39 +252,42 @@ class _Weights:
 
     def __init__(self, module: nn.Module, recipe: Recipe):
         self.parameters = list(module.parameters())
-        self.max_norm = recipe.max_grad_norm
+        self.recipe = recipe
         n_members = len(self.parameters[0])
         self.values = torch.cat([p.detach().reshape(n_members, -1) for p in self.parameters], 1)
         self.gradient = torch.zeros_like(self.values)
+        self.mean, self.square = torch.zeros_like(self.values), torch.zeros_like(self.values)
+        self.n_steps = 0
         start = 0
         for p in self.parameters:
             stop = start + p[0].numel()
             p.data = self.values[:, start:stop].view(p.shape)
             start = stop
-        joint = nn.Parameter(self.values)
-        joint.grad = self.gradient
-        self.optimizer = torch.optim.AdamW([joint], weight_decay=recipe.weight_decay, fused=True)
 
-    def step(self, loss: Tensor, learning_rate: float) -> None:
-        """One step down `loss` with each member's gradient clipped to `max_norm`."""
+    def differentiate(self, loss: Tensor) -> None:
+        """Fill `gradient` by automatic differentiation."""
         parts = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
         torch.cat([part.reshape(len(part), -1) for part in parts], 1, out=self.gradient)
-        norm = torch.linalg.vector_norm(self.gradient, dim=1, keepdim=True)  # (n_members, 1)
-        self.gradient.mul_((self.max_norm / (norm + 1e-6)).clamp_(max=1.0))
-        self.optimizer.param_groups[0]["lr"] = learning_rate
-        self.optimizer.step()
 
-    def arrays(self) -> list[Tensor]:
-        """Weights and the optimiser's moments of them, a row per member."""
-        (state,) = self.optimizer.state.values() or [{}]
-        return [self.values, *(value for value in state.values() if value.ndim)]
+    def step(self, rate: float) -> None:
+        """One step of AdamW, the gradient of each member clipped to a norm."""
+        self.n_steps += 1
+        norm = torch.linalg.vector_norm(self.gradient, dim=1, keepdim=True)  # (n_members, 1)
+        self.gradient.mul_((self.recipe.max_grad_norm / (norm + 1e-6)).clamp_(max=1.0))
+        self.mean.lerp_(self.gradient, 1.0 - 0.9)
+        self.square.mul_(0.999).addcmul_(self.gradient, self.gradient, value=1.0 - 0.999)
+        size = (self.square / (1.0 - 0.999**self.n_steps)).sqrt_().add_(1e-8)
+        self.values.mul_(1.0 - rate * self.recipe.weight_decay)
+        self.values.addcdiv_(self.mean, size, value=-rate / (1.0 - 0.9**self.n_steps))
+
+    def arrays(self) -> tuple[Tensor, ...]:
+        """Weights and Adam's moments of them, a row per member."""
+        return self.values, self.mean, self.square
 
     def reset(self, saved: list[Tensor], members: Tensor) -> None:
         """Bring the given members (a mask) back to copies of `arrays` made before."""
-        for now, before in zip(self.arrays(), saved, strict=False):
+        for now, before in zip(self.arrays(), saved, strict=True):
             now[members] = before[members]
-        for moment in self.arrays()[len(saved) :]:  # there were none before the first step
-            moment[members] = 0.0
 
     def release(self) -> None:
         """Give the parameters memory of their own again."""
@@ -284,18 +295,81 @@ class _Weights:
             p.data = p.data.clone()
 
 
+class _Objective:
+    """Mean negative log density of each member's rows in a batch, with its gradient.
+
+    Compiled if the module has kernels for it, otherwise by automatic differentiation.
+    """
+
+    def __init__(self, module: Any, weights: _Weights, rows: Rows):
+        self.module, self.weights, self.rows = module, weights, rows
+        compiled = getattr(module, "compiled", None)
+        self.engine = None if compiled is None else compiled(*rows.columns)
+
+    def close(self) -> None:
+        if self.engine is not None:
+            self.engine.close()
+
+    def differentiate(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss of each member, and its total weight; leaves the gradient in `weights`."""
+        share, total = self.rows.shares(chosen)
+        if self.engine is None:
+            loss = self._loss(chosen, share)
+            self.weights.differentiate(loss.sum())  # no weight has a share in two members
+            return loss.detach().double(), total
+        arrays = (self.weights.values, self.weights.gradient, chosen, share)
+        return torch.from_numpy(self.engine.loss(*(a.detach().numpy() for a in arrays))), total
+
+    def step(self, rate: float) -> None:
+        """One step down the gradient."""
+        weights, recipe = self.weights, self.weights.recipe
+        if self.engine is None:
+            return weights.step(rate)
+        weights.n_steps += 1
+        arrays = (weights.values, weights.gradient, weights.mean, weights.square)
+        self.engine.step(
+            *(a.numpy() for a in arrays),
+            rate=rate,
+            decay=recipe.weight_decay,
+            max_norm=recipe.max_grad_norm,
+            n_steps=weights.n_steps,
+        )
+
+    @torch.no_grad()
+    def mean(self, rows: Rows, batch_size: int) -> Tensor:
+        """Mean loss of each member's `rows`, in the user's units."""
+        self.module.eval()
+        loss = weight = torch.zeros(1, dtype=torch.float64, device=rows.offset.device)
+        for chosen in rows.batches(batch_size):
+            share, total = rows.shares(chosen)
+            loss = loss + self._loss(chosen, share).double() * total
+            weight = weight + total
+        return loss / weight + rows.offset
+
+    def _loss(self, chosen: Tensor, share: Tensor) -> Tensor:
+        if self.engine is not None:
+            log_prob = self.engine.log_prob(self.weights.values.numpy(), chosen.numpy())
+            return -(torch.from_numpy(log_prob) * share).sum(1)
+        columns = (column[chosen] for column in self.rows.columns)
+        return -(self.module.log_prob(*columns) * share).sum(1)
+
+
 class _Best:
     """Each member's weights of lowest validation loss; without validation rows the latest."""
 
     def __init__(
-        self, module: nn.Module, weights: _Weights, validation: Rows | None, batch_size: int
+        self,
+        objective: _Objective,
+        weights: _Weights,
+        validation: Rows | None,
+        batch_size: int,
     ):
-        self.module, self.weights, self.validation = module, weights, validation
+        self.objective, self.weights, self.validation = objective, weights, validation
         self.batch_size = max(batch_size, 4096)
         self.values = weights.values.clone()
         self.loss = torch.full((len(self.values),), math.inf, dtype=torch.float64)
         if validation is not None:  # a table too small to learn from is best left alone
-            loss = mean_loss(module, validation, self.batch_size)
+            loss = objective.mean(validation, self.batch_size)
             self.loss = torch.where(loss.isfinite(), loss, self.loss.to(loss))
         self.loss = self.loss.to(self.values.device)
         self.epoch = torch.zeros_like(self.loss, dtype=torch.int64)
@@ -306,7 +380,7 @@ class _Best:
             loss = torch.full_like(self.loss, -math.inf)
             better = usable
         else:
-            loss = mean_loss(self.module, self.validation, self.batch_size)
+            loss = self.objective.mean(self.validation, self.batch_size)
             usable = usable & loss.isfinite()
             better = usable & (loss < self.loss)
             if bool(usable.any()):
@@ -318,21 +392,20 @@ class _Best:
 
 
 def _run_epochs(
-    module: nn.Module,
-    weights: _Weights,
-    rows: Rows,
+    objective: _Objective,
     recipe: Recipe,
     generators: list[Generator],
     on_epoch: EpochHook,
     history: History,
     best: _Best,
 ) -> None:
-    steps_per_epoch = math.ceil(len(rows) / recipe.batch_size)
+    weights = objective.weights
+    steps_per_epoch = math.ceil(len(objective.rows) / recipe.batch_size)
     schedule = _OneCycle(recipe.learning_rate, recipe.epochs * steps_per_epoch)
     recoveries = 0
     for epoch in range(1, recipe.epochs + 1):
         safe = [array.clone() for array in weights.arrays()]
-        loss = _run_epoch(module, weights, schedule, rows, recipe, generators)
+        loss = _run_epoch(objective, schedule, recipe, generators)
         usable = best.update(epoch, loss.isfinite(), history)
         if not bool(usable.all()):
             recoveries += 1
@@ -363,45 +436,18 @@ def _warn_diverged(epoch: int, learning_rate: float) -> None:
 
 
 def _run_epoch(
-    module: nn.Module,
-    weights: _Weights,
-    schedule: _OneCycle,
-    rows: Rows,
-    recipe: Recipe,
-    generators: list[Generator],
+    objective: _Objective, schedule: _OneCycle, recipe: Recipe, generators: list[Generator]
 ) -> Tensor:
     """One pass over the rows; each member's mean loss before each step, which may be non-finite."""
-    module.train()
-    total = total_weight = torch.zeros(1, dtype=torch.float64, device=rows.offset.device)
-    for columns, weight in rows.batches(recipe.batch_size, generators):
-        loss, batch_weight = _weighted_loss(module, columns, weight)
-        weights.step(loss.sum(), schedule.next())  # no weight has a share in two members
-        total = total + loss.detach() * batch_weight
-        total_weight = total_weight + batch_weight
-    return total / total_weight + rows.offset
-
-
-def _weighted_loss(
-    module: Any, columns: tuple[Tensor, ...], weight: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Mean negative log density of each member's batch, and its total weight; (n_members,)."""
-    log_prob = module.log_prob(*columns)  # (n_members, batch)
-    if weight is None:
-        return -log_prob.mean(1), torch.full_like(log_prob[:, 0], log_prob.shape[1])
-    total = weight.sum(1)
-    return -(log_prob * weight).sum(1) / total, total
-
-
-@torch.no_grad()
-def mean_loss(module: nn.Module, rows: Rows, batch_size: int) -> Tensor:
-    """Weighted mean negative log density of each member's rows, in the user's units."""
-    module.eval()
-    total = total_weight = torch.zeros(1, dtype=torch.float64, device=rows.offset.device)
-    for columns, weight in rows.batches(batch_size):
-        loss, batch_weight = _weighted_loss(module, columns, weight)
-        total = total + loss.double() * batch_weight
-        total_weight = total_weight + batch_weight
-    return total / total_weight + rows.offset
+    objective.module.train()
+    rows = objective.rows
+    loss = weight = torch.zeros(1, dtype=torch.float64, device=rows.offset.device)
+    for chosen in rows.batches(recipe.batch_size, generators):
+        batch_loss, total = objective.differentiate(chosen)
+        objective.step(schedule.next())
+        loss = loss + batch_loss * total
+        weight = weight + total
+    return loss / weight + rows.offset
 
 
 class _OneCycle:

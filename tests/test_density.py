@@ -1,5 +1,8 @@
 """The density of given rows: chunks, units, moments, quantiles, modes."""
 
+import copy
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -103,11 +106,11 @@ def test_order_is_invisible_in_shapes_and_columns(bimodal):
     assert np.abs(draws.mean((0, 1)) - y.mean(0)).max() < 0.2
 
 
-@pytest.mark.parametrize("y_scaler", ["standard", "power"])
-def test_moments_and_quantiles_agree_with_many_draws(bimodal, y_scaler):
+@pytest.mark.parametrize(("y_scaler", "n_members"), [("standard", 1), ("standard", 3), ("power", 3)])
+def test_moments_and_quantiles_agree_with_many_draws(bimodal, y_scaler, n_members):
     # 200,000 draws: standard errors near 0.003; tolerances are five of these
     X, y, _ = bimodal
-    est = small(y_scaler=y_scaler, epochs=15).fit(X, y)
+    est = small(y_scaler=y_scaler, n_members=n_members, epochs=15).fit(X, y)
     draws = est.sample(X[:3], 200_000, random_state=0)
     np.testing.assert_allclose(est.predict(X[:3]), draws.mean(1), atol=0.02)
     np.testing.assert_allclose(
@@ -121,9 +124,10 @@ def test_moments_and_quantiles_agree_with_many_draws(bimodal, y_scaler):
     np.testing.assert_allclose(est.predict(X[:3], output_type="median"), quantiles[:, 1])
 
 
-def test_one_output_has_closed_forms(bimodal):
+@pytest.mark.parametrize("n_members", [1, 3])
+def test_one_output_has_closed_forms(bimodal, n_members):
     X, y, _ = bimodal
-    est = small(dtype="float64").fit(X, y[:, 0])
+    est = small(dtype="float64", n_members=n_members).fit(X, y[:, 0])
     density = lambda v: np.exp(est.log_prob(X[:1], [v])[0])  # noqa: E731
     mean = quad(lambda v: v * density(v), -9, 9, limit=400)[0]
     variance = quad(lambda v: (v - mean) ** 2 * density(v), -9, 9, limit=400)[0]
@@ -136,12 +140,53 @@ def test_one_output_has_closed_forms(bimodal):
 @pytest.mark.parametrize("y_scaler", ["standard", "power", MinMaxScaler((0, 9))])
 def test_no_draw_beats_the_mode(bimodal, y_scaler):
     X, y, _ = bimodal
-    est = small(y_scaler=y_scaler, dtype="float64", epochs=15).fit(X, y)
+    est = small(y_scaler=y_scaler, dtype="float64", n_members=2, epochs=15).fit(X, y)
     mode = est.predict(X[:5], output_type="mode")
     best = est.log_prob(X[:5], mode)
     draws = est.sample(X[:5], 2000, random_state=0)
     log_prob = np.stack([est.log_prob(X[:5], draws[:, s]) for s in range(2000)], 1)
     assert (best >= log_prob.max(1) - (0.02 if y_scaler == "power" else 0.0)).all()
+
+
+def member(est, m):
+    """Copy of a fitted estimator with one of its members alone."""
+    one = copy.deepcopy(est)
+    one.network_ = est.network_.of_members(slice(m, m + 1))
+    return one
+
+
+def test_the_density_of_an_ensemble_is_the_mean_of_its_members(bimodal):
+    X, y, _ = bimodal
+    est = small(n_members=3).fit(X, y)
+    assert est.n_members_ == est.network_.n_members == 3
+    members = [member(est, m) for m in range(3)]
+    densities = [np.exp(one.log_prob(X, y)) for one in members]
+    assert np.abs(densities[0] - densities[1]).max() > 0.01
+    np.testing.assert_allclose(np.exp(est.log_prob(X, y)), np.mean(densities, 0), rtol=1e-5)
+    means = [one.predict(X) for one in members]
+    np.testing.assert_allclose(est.predict(X), np.mean(means, 0), rtol=1e-6)
+
+
+def test_each_draw_of_an_ensemble_comes_from_one_of_its_members():
+    # Members whose densities do not overlap: the draws of each are told apart by their value
+    X, y = np.zeros((60, 1)), np.random.default_rng(0).normal(size=(60, 2))
+    est = small(n_members=4, K=1, epochs=1).fit(X, y)
+    with torch.no_grad():
+        for m, block in itertools.product(range(4), est.network_.blocks):
+            block.heads.weight[m] = 0.0
+            block.heads.bias[m, block.n_sequence :] = torch.tensor([0.0, 100.0 * m, -3.0])
+    draws = est.sample(X[:5], 2000, random_state=0)
+    scaled = (draws - est.y_scaler_.origin()) / est.y_scaler_.unit(y)
+    chosen = np.rint(scaled / 100.0)
+    np.testing.assert_allclose(scaled, 100.0 * chosen, atol=1.0)
+    assert (chosen[..., 0] == chosen[..., 1]).all()  # all outputs of a draw
+    counts = np.stack([(chosen[..., 0] == m).sum(1) for m in range(4)], 1)
+    assert np.abs(counts - 500).max() < 100  # 5 sigma
+    # Independent from draw to draw
+    first, second = chosen[:, :-1, 0].ravel(), chosen[:, 1:, 0].ravel()
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.05
+    whole = est.sample(X, 700, random_state=1)
+    np.testing.assert_array_equal(whole[:3], est.sample(X[:3], 700, random_state=1))
 
 
 def test_float32_and_float64_agree(bimodal):

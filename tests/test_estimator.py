@@ -95,6 +95,9 @@ def test_scalers_see_the_training_part_only(bimodal):
     X, y, _ = bimodal
     est = small(validation_fraction=0.5).fit(X, y)
     assert est.x_scaler_.scaler.n_samples_seen_ == 300
+    # Two members validate on different rows, so each row trains one of them.
+    pair = small(validation_fraction=0.5, n_members=2).fit(X, y)
+    assert pair.x_scaler_.scaler.n_samples_seen_ == 600
     assert est.y_scaler_.parts[0][1].affine.n_samples_seen_ == 300
 
 
@@ -256,3 +259,30 @@ def test_no_gradients_are_left_on(fitted, bimodal):
         fitted.predict(X[:2], output_type="mode")
         fitted.log_prob(X, y)
     assert all(p.grad is None for p in fitted.network_.parameters())
+
+
+def test_members_are_shared_out_between_processes(bimodal):
+    X, y, _ = bimodal
+    one = small(n_members=3, epochs=3).fit(X, y)
+    two = small(n_members=3, epochs=3, n_jobs=2).fit(X, y)
+    np.testing.assert_allclose(one.log_prob(X, y), two.log_prob(X, y), atol=1e-3)
+    np.testing.assert_allclose(one.loss_curve_, two.loss_curve_, atol=1e-4)
+    assert two.n_members_ == 3
+
+
+def test_an_ensemble_beats_its_members(bimodal):
+    X, y, _ = bimodal
+    test = make_bimodal(2000, random_state=1)
+    ensemble = small(n_members=5, module_shape=(64, 64), epochs=60).fit(X, y)
+    alone = [
+        small(module_shape=(64, 64), epochs=60, random_state=seed).fit(X, y).score(*test[:2])
+        for seed in range(3)
+    ]
+    assert ensemble.score(*test[:2]) > np.mean(alone) + 0.02
+
+
+def test_automatic_values_are_attributes(bimodal):
+    X, y, _ = bimodal
+    est = SANConditionalDensityEstimator(module_shape=(8,), K=2, random_state=0).fit(X, y)
+    assert (est.n_members_, est.batch_size_, est.epochs_) == (8, 32, 150)
+    assert small(n_members=2).fit(X, y).n_members_ == 2
