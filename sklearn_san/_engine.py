@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from ._fused import _as_bits32, _as_float32, _mixture
+from ._fused import _as_bits32, _as_float32, _draw, _mixture
 
 #: Largest number of multiplications that OpenBLAS leaves to one thread.
 _ONE_THREAD = 64**3
@@ -421,6 +421,90 @@ def _score(values, gradient, layers, starts, based, bounded, log_floor, n_featur
                       by_sequence)  # fmt: skip
 
 
+@njit(**_EXACT)
+def _sample(values, layers, starts, based, bounded, log_floor, n_features, n_sequence,
+            n_params, tile, n_scratch, x, n_columns, noise, base, limits, pairs, out):  # fmt: skip
+    """Draws for some pairs of row and column, in rising order; see `Engine.sample`."""
+    n_outputs = len(starts) - 1
+    widest = 1
+    for k in range(len(layers)):
+        widest = max(widest, layers[k, _IN], layers[k, _OUT])
+    work = np.zeros(n_scratch * tile, dtype=np.float32)
+    product = np.empty(tile * widest, dtype=np.float32)
+    context = np.empty(tile * widest, dtype=np.float32)
+    ones = np.ones(widest, dtype=np.float32)
+    own = np.empty((tile, n_features), dtype=np.float32)
+    local = np.empty(tile, dtype=np.int64)  # place of each pair's row among the tile's rows
+    y = np.empty((tile, n_outputs), dtype=np.float32)
+    r = np.empty((tile, n_outputs), dtype=np.float32)
+    weight_x = base[:, :n_features]
+    weight_y = base[:, n_features : n_features + n_outputs]
+    intercept, scale = base[:, -2], base[:, -1]
+    for start in range(0, len(pairs), tile):
+        n = min(tile, len(pairs) - start)
+        n_rows, last = 0, -1
+        for i in range(n):
+            row = pairs[start + i] // n_columns
+            if row != last:
+                for j in range(n_features):
+                    own[n_rows, j] = x[row, j]
+                n_rows += 1
+                last = row
+            local[i] = n_rows - 1
+        for d in range(n_outputs):
+            first, heads = starts[d], starts[d + 1] - 1
+            n_now = n_rows if d == 0 else n  # the first block sees x alone
+            for k in range(first, heads):
+                n_in, n_out = layers[k, _IN], layers[k, _OUT]
+                p = product[: n_now * n_out].reshape(n_now, n_out)
+                weight = _matrix(values, layers[k, _WEIGHT], n_in, n_out)
+                if k > first:
+                    h = _part(work, layers[k, _INPUT], tile, n_now, n_in)
+                    np.dot(h, weight, p)
+                elif d == 0:
+                    np.dot(own[:n_rows], weight, p)
+                else:
+                    before = layers[first - 1, _OUT]
+                    sequence = _part(work, layers[first - 1, _RESULT], tile, n, before)
+                    h = _part(work, layers[k, _INPUT], tile, n, n_in - n_features)
+                    _assemble(h, 0, sequence, n_sequence, y, r, based, d)
+                    np.dot(h, weight[n_features:], p)
+                    c = context[: n_rows * n_out].reshape(n_rows, n_out)
+                    np.dot(own[:n_rows], weight[:n_features], c)
+                    for i in range(n):
+                        shared = c[local[i]]
+                        for j in range(n_out):
+                            p[i, j] += shared[j]
+                _hidden(values, layers[k], work, tile, n_now, ones, ones, p, False, layers[k + 1])
+            n_in, n_out = layers[heads, _IN], layers[heads, _OUT]
+            h = _part(work, layers[heads, _INPUT], tile, n_now, n_in)
+            result = _part(work, layers[heads, _RESULT], tile, n, n_out)
+            p = product[: n_now * n_out].reshape(n_now, n_out)
+            np.dot(h, _matrix(values, layers[heads, _WEIGHT], n_in, n_out), p)
+            bias = values[layers[heads, _BIAS] : layers[heads, _BIAS] + n_out]
+            floor = math.exp(log_floor[d])
+            for i in range(n):
+                row = local[i] if d == 0 else i
+                for j in range(n_out):
+                    result[i, j] = p[row, j] + bias[j]
+                location = intercept[d]
+                for j in range(n_features):
+                    location += weight_x[d, j] * own[local[i], j]
+                for j in range(d):
+                    location += weight_y[d, j] * y[i, j]
+                low = (limits[d, 0] - location) / scale[d]
+                high = (limits[d, 1] - location) / scale[d]
+                pair = pairs[start + i]
+                drawn = _draw(result[i, n_out - n_params :], noise[pair, 2 * d + 1],
+                              noise[pair, 2 * d + 2], bounded[d], floor, low, high)  # fmt: skip
+                target = location + scale[d] * drawn
+                if bounded[d]:
+                    target = min(max(target, limits[d, 0]), limits[d, 1])
+                r[i, d] = drawn
+                y[i, d] = target
+                out[pair, d] = target
+
+
 @njit(**_SUMS)
 def _clipped(gradient, max_norm):
     """Factor that brings the norm of the gradient down to `max_norm`."""
@@ -453,6 +537,7 @@ class Table(NamedTuple):
     r: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    constant: float  # what the log densities of the residuals lack
 
 
 class Engine:
@@ -461,11 +546,12 @@ class Engine:
     Parameters
     ----------
     plan : Plan
-    table : Table
+    table : Table or None
+        Needed for `log_prob` and `loss`.
     n_threads : int
     """
 
-    def __init__(self, plan: Plan, table: Table, n_threads: int):
+    def __init__(self, plan: Plan, table: Table | None, n_threads: int):
         self.plan = plan
         self.table = table
         self.n_threads = n_threads
@@ -515,7 +601,7 @@ class Engine:
 
         parts = [slice(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
         self.run([task(m, part) for m in range(n_members) for part in parts])
-        return log_prob
+        return log_prob + self.table.constant
 
     def loss(
         self,
@@ -542,7 +628,7 @@ class Engine:
         self.run([task(m, part) for m in range(n_members) for part in range(n_parts)])
         if partial is not None:
             np.sum(partial, axis=0, out=gradient)
-        return -(weight * log_prob).sum(axis=1)
+        return -(weight * (log_prob + self.table.constant)).sum(axis=1)
 
     def _score(
         self,
@@ -556,9 +642,49 @@ class Engine:
         p = self.plan
         _score(
             values, gradient, p.layers, p.starts, p.based, p.bounded, p.log_floor, p.n_features,
-            p.n_sequence, p.n_params, p.tile, p.n_scratch, *self.table, index, weight, log_prob,
+            p.n_sequence, p.n_params, p.tile, p.n_scratch, *self.table[:5], index, weight, log_prob,
             with_gradient,
         )  # fmt: skip
+
+    def sample(
+        self, values: np.ndarray, x: np.ndarray, noise: np.ndarray, base: np.ndarray,
+        limits: np.ndarray,
+    ) -> np.ndarray:  # fmt: skip
+        """Draws as a function of uniform noise.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n_members, n_values)
+        x : ndarray of shape (n_rows, n_features)
+        noise : ndarray of shape (n_rows, n_columns, 1 + 2 * n_outputs)
+            The first number chooses the member.
+        base : ndarray of shape (n_outputs, n_features + n_outputs + 2)
+            Weights, intercepts and scales of the linear base.
+        limits : ndarray of shape (n_outputs, 2)
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_columns, n_outputs)
+        """
+        p = self.plan
+        n_rows, n_columns, n_noise = noise.shape
+        noise = noise.reshape(-1, n_noise)
+        out = np.empty((len(noise), len(limits)), dtype=np.float32)
+        chosen = (noise[:, 0] * len(values)).astype(np.intp)
+        tasks = []
+
+        def task(m: int, pairs: np.ndarray) -> Callable[[], None]:
+            return lambda: _sample(
+                values[m], p.layers, p.starts, p.based, p.bounded, p.log_floor, p.n_features,
+                p.n_sequence, p.n_params, p.tile, p.n_scratch, x, n_columns, noise, base, limits,
+                pairs, out,
+            )  # fmt: skip
+
+        for m in range(len(values)):
+            own = np.flatnonzero(chosen == m)
+            tasks += [task(m, part) for part in np.array_split(own, self.n_threads) if len(part)]
+        self.run(tasks)
+        return out.reshape(n_rows, n_columns, -1)
 
     def step(
         self,

@@ -16,6 +16,7 @@ import torch
 from numba import njit, types
 from numba.extending import intrinsic
 from scipy.special import erfcx as _scipy_erfcx
+from scipy.special import ndtri, ndtri_exp
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -25,6 +26,7 @@ LANES = 16
 _HUGE = 1e30  # stands for an infinite bound
 _NARROW = 0.05
 
+_SCALAR: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 _LOG2E = 1.0 / math.log(2.0)
 _LN2_HIGH = 6.93147180369123816490e-01  # 32 bits; the rest below
 _LN2_LOW = 1.90821492927058770002e-10
@@ -41,7 +43,21 @@ def _erfcx_polynomial(degree: int = 20) -> np.ndarray:
     return np.polynomial.chebyshev.cheb2poly(chebyshev)
 
 
+def _fit(function: Any, low: float, high: float, degree: int) -> tuple[float, ...]:
+    """Coefficients of a polynomial in ``t``, -1 to 1 on [low, high], that interpolates."""
+    t = np.cos(np.pi * (np.arange(200) + 0.5) / 200)
+    values = function(0.5 * (low + high) + 0.5 * (high - low) * t)
+    chebyshev = np.polynomial.chebyshev.chebfit(t, values, degree)
+    return tuple(np.polynomial.chebyshev.cheb2poly(chebyshev).tolist())
+
+
 _ERFCX = tuple(_erfcx_polynomial().tolist())
+# Normal quantiles: by q^2 in the middle, where q = p - 0.5; by sqrt(-log p) in the tail
+_CENTRAL = 0.425
+_MIDDLE = _fit(lambda s: ndtri(0.5 + np.sqrt(s)) / np.sqrt(s), 0.0, _CENTRAL**2, 14)
+_TAIL_EDGES = (1.6, 4.0, 27.0)
+_NEAR_TAIL = _fit(lambda r: ndtri_exp(-r * r), _TAIL_EDGES[0], _TAIL_EDGES[1], 14)
+_FAR_TAIL = _fit(lambda r: ndtri_exp(-r * r) / r, _TAIL_EDGES[1], _TAIL_EDGES[2], 20)
 _GAUSS = tuple(np.polynomial.legendre.leggauss(3)[0] * 0.5 + 0.5)
 _GAUSS_WEIGHTS = tuple(np.polynomial.legendre.leggauss(3)[1] * 0.5)
 
@@ -355,3 +371,88 @@ def mixture_log_prob(
     if low is not None and high is not None:
         low, high = low.expand(shape), high.expand(shape)
     return _MixtureLogProb.apply(raw, y, low, high, log_floor)
+
+
+@njit(**_SCALAR)
+def _polynomial(coefficients, t):
+    p = 0.0
+    for c in coefficients[::-1]:
+        p = p * t + c
+    return p
+
+
+@njit(**_SCALAR)
+def _ndtri(p):
+    """Quantile of the standard normal, to 1e-9."""
+    q = p - 0.5
+    if abs(q) <= _CENTRAL:
+        return q * _polynomial(_MIDDLE, 2.0 * q * q / _CENTRAL**2 - 1.0)
+    tail = max(min(p, 1.0 - p), 1e-300)
+    r = math.sqrt(-math.log(tail))
+    if r < _TAIL_EDGES[1]:
+        middle = 0.5 * (_TAIL_EDGES[0] + _TAIL_EDGES[1])
+        z = _polynomial(_NEAR_TAIL, (r - middle) / (_TAIL_EDGES[1] - middle))
+    else:
+        middle = 0.5 * (_TAIL_EDGES[1] + _TAIL_EDGES[2])
+        z = r * _polynomial(_FAR_TAIL, (r - middle) / (_TAIL_EDGES[2] - middle))
+    return z if q < 0.0 else -z
+
+
+@njit(**_SCALAR)
+def _tail_offset(u, near, width):
+    """As `_normal._tail_offset`: quantile of a normal on [near, near + width], less `near`."""
+    start = math.log(_erfcx(near * _SQRT_HALF))
+    far = 0.0
+    if width < _HUGE:
+        steep = math.log(_erfcx((near + width) * _SQRT_HALF)) - start
+        far = math.exp(steep - width * (near + 0.5 * width))
+    target = -math.log1p(u * (far - 1.0))
+    t = 2.0 * target / (math.sqrt(near * near + 2.0 * target) + near)
+    for _ in range(3):
+        scaled = _erfcx((near + t) * _SQRT_HALF)
+        value = t * (near + 0.5 * t) - math.log(scaled) + start - target
+        t = max(t - value * _SQRT_HALF_PI * scaled, 0.0)
+    return t
+
+
+@njit(**_SCALAR)
+def _truncated_quantile(u, loc, scale, low, high):
+    """Value at the probability u of a normal truncated to [low, high]."""
+    a, b = (low - loc) / scale, (high - loc) / scale
+    mirror = a + b > 0.0
+    left, right = (-b, -a) if mirror else (a, b)
+    if mirror:
+        u = 1.0 - u
+    if right < -1.0:
+        inward = scale * _tail_offset(1.0 - u, -right, (high - low) / scale)
+        y = low + inward if mirror else high - inward
+    else:
+        below = 0.5 * math.erfc(-left * _SQRT_HALF)
+        above = 0.5 * math.erfc(-right * _SQRT_HALF)
+        z = _ndtri(below + u * (above - below))
+        y = loc - scale * z if mirror else loc + scale * z
+    return min(max(y, low), high)
+
+
+@njit(**_SCALAR)
+def _draw(raw, noise_component, noise_value, bounded, floor, low, high):
+    """Draw of a mixture with raw parameters (3 K,), from two uniform numbers."""
+    K = len(raw) // 3
+    largest = raw[0]
+    for k in range(1, K):
+        largest = max(largest, raw[k])
+    total = 0.0
+    for k in range(K):
+        total += math.exp(raw[k] - largest)
+    threshold = noise_component * total
+    chosen, cumulative = K - 1, 0.0
+    for k in range(K):
+        cumulative += math.exp(raw[k] - largest)
+        if threshold < cumulative:
+            chosen = k
+            break
+    loc = np.float64(raw[K + chosen])
+    scale = floor + math.exp(min(np.float64(raw[2 * K + chosen]), 60.0))
+    if bounded:
+        return _truncated_quantile(noise_value, loc, scale, low, high)
+    return loc + scale * _ndtri(noise_value)

@@ -333,15 +333,16 @@ class SAN(nn.Module):
         x64, y64, base = x.double(), y.double(), copy.deepcopy(self.base).double()
         location = base.location(x64, y64)
         limits = self.limits.double()
-        table = (
+        arrays = (
             x64,
             y64,
             (y64 - location) / base.scale,
             (limits[:, 0] - location) / base.scale,
             (limits[:, 1] - location) / base.scale,
         )
-        columns = (value.float().contiguous().numpy() for value in table)
-        return Engine(plan, Table(*columns), torch.get_num_threads())
+        columns = (value.float().contiguous().numpy() for value in arrays)
+        table = Table(*columns, constant=-base.scale.log().sum().item())
+        return Engine(plan, table, torch.get_num_threads())
 
     def plan(self) -> Plan | None:
         """Layout for the compiled kernels; None for a network that they cannot do."""
@@ -367,6 +368,31 @@ class SAN(nn.Module):
             families[0].n_params,
             blocks[0].layer_norm,
         )
+
+    def sampler(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray] | None:
+        """Compiled function of x (n_rows, n_features) and noise that draws from the ensemble.
+
+        Noise is ``(n_rows, n_draws, 1 + n_outputs * n_noise)``, its first number chooses the
+        member. None for what the kernels cannot do.
+        """
+        plan, parameters = self.plan(), list(self.parameters())
+        if plan is None or {p.dtype for p in parameters} != {torch.float32}:
+            return None
+        if parameters[0].device.type != "cpu":
+            return None
+        from ._engine import Engine
+
+        values = torch.cat([p.detach().reshape(self.n_members, -1) for p in parameters], 1)
+        base = self.base
+        columns = [base.weight_x, base.weight_y, base.intercept[:, None], base.scale[:, None]]
+        affine = torch.cat(columns, 1).double().numpy()
+        limits = self.limits.double().numpy()
+        engine = Engine(plan, None, torch.get_num_threads())
+
+        def sample(x: np.ndarray, noise: np.ndarray) -> np.ndarray:
+            return engine.sample(values.numpy(), x, noise, affine, limits)
+
+        return sample
 
     def is_mass(self, x: Tensor, y: Tensor) -> Tensor:
         """Values whose part of `log_prob` is the log of a probability; (..., n_outputs)."""

@@ -112,8 +112,8 @@ def auto_batch_size(n_rows: int) -> int:
 
 
 def auto_epochs(n_rows: int) -> int:
-    """60 epochs for 20,000 rows; inversely with the root of the rows, between 8 and 150."""
-    return int(min(max(60 * math.sqrt(20_000 / n_rows), 8), 150))
+    """100 epochs for 20,000 rows; inversely with the root of the rows, between 10 and 150."""
+    return int(min(max(100 * math.sqrt(20_000 / n_rows), 10), 150))
 
 
 def auto_members(n_rows: int) -> int:
@@ -156,7 +156,7 @@ def train(
     module : Module
         Has ``log_prob(*columns)``; trained in place.
     rows, validation : Rows
-        On the module's device, in its dtype.
+        Of one table, on the module's device, in its dtype.
     recipe : Recipe
     seeds : sequence of int
         Of the generators that shuffle the rows, one per member.

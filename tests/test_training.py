@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from sklearn_san._training import (
     MAX_RECOVERIES,
     Recipe,
     Rows,
+    _Objective,
     _OneCycle,
+    _Weights,
     auto_batch_size,
     auto_epochs,
-    mean_loss,
     train,
     train_in_processes,
 )
@@ -57,6 +59,17 @@ def rows_of(values, weight=None, offset=0.0, index=None):
     return Rows((torch.zeros_like(y), y), index, weight, offsets)
 
 
+def with_validation(rows, values, index=None):
+    """The rows, and validation rows of the given values, in one table."""
+    n = len(rows.columns[1])
+    y = torch.cat([rows.columns[1], torch.tensor(values)])
+    index = [list(range(len(values)))] if index is None else index
+    columns = (torch.zeros_like(y), y)
+    return replace(rows, columns=columns), replace(
+        rows, columns=columns, index=torch.tensor(index) + n
+    )
+
+
 def recipe(**changes):
     defaults = {
         "epochs": 40,
@@ -79,6 +92,13 @@ def run(module=None, rows=DATA, validation=None, **changes):
     return module, train(module, rows, validation, recipe(**changes), seeds)
 
 
+def mean_loss(module, rows, batch_size):
+    weights = _Weights(module, recipe())
+    loss = _Objective(module, weights, rows).mean(rows, batch_size)
+    weights.release()
+    return loss
+
+
 def test_finds_the_maximum_likelihood_estimate():
     module, history = run()
     assert module.mean.item() == pytest.approx(3.0, abs=0.05)
@@ -95,8 +115,8 @@ def test_weights_count_as_repetitions():
 
 
 def test_keeps_the_weights_that_are_best_on_validation_rows_and_stops():
-    validation = rows_of([1.0, 1.0])  # passed on the way to 3
-    module, history = run(validation=validation, n_iter_no_change=4, epochs=60)
+    rows, validation = with_validation(DATA, [1.0, 1.0])  # passed on the way to 3
+    module, history = run(rows=rows, validation=validation, n_iter_no_change=4, epochs=60)
     assert module.mean.item() == pytest.approx(1.0, abs=0.5)
     assert len(history.train) == len(history.validation) == history.best_epoch + 4
     best = min(history.validation)
@@ -147,14 +167,15 @@ def test_a_member_that_fails_does_not_hold_up_the_others():
     with pytest.warns(ConvergenceWarning):
         module, history = run(module, SPLIT, validation=SPLIT)
     assert module.mean.isfinite().all()
-    assert module.calls == 8 + 2 * MAX_RECOVERIES
-    assert len(history.train) == 4 + MAX_RECOVERIES - 1  # the first one went on
+    assert module.calls == 9 + MAX_RECOVERIES
+    assert len(history.train) == 9 + MAX_RECOVERIES - 1  # the first one went on
     assert np.isfinite(history.train).all()
 
 
 def test_each_member_keeps_its_own_best_weights():
-    validation = rows_of([1.0, 4.0], index=[[0], [1]])  # the first passes its best on the way
-    module, history = run(Gaussian(2), SPLIT, validation, epochs=150)
+    # The first passes its best on the way
+    rows, validation = with_validation(SPLIT, [1.0, 4.0], index=[[0], [1]])
+    module, history = run(Gaussian(2), rows, validation, epochs=150)
     assert module.mean[0].item() == pytest.approx(1.0, abs=0.5)
     assert module.mean[1].item() == pytest.approx(4.0, abs=0.05)
     assert history.best_epochs[0] < history.best_epochs[1]
@@ -202,14 +223,14 @@ def test_one_cycle_rises_then_falls_to_zero():
 
 def test_automatic_sizes():
     assert [auto_batch_size(n) for n in (2, 300, 18_000, 10**6)] == [32, 32, 256, 512]
-    assert [auto_epochs(n) for n in (2, 20_000, 80_000, 10**7)] == [150, 60, 30, 8]
+    assert [auto_epochs(n) for n in (2, 20_000, 80_000, 10**7)] == [150, 100, 50, 10]
 
 
 def test_an_interrupted_fit_leaves_a_fitted_estimator(bimodal, monkeypatch):
     X, y, _ = bimodal
     from sklearn_san import _training
 
-    step, calls = _training._Weights.step, []
+    step, calls = _training._Objective.step, []
 
     def interrupted_step(*args):
         calls.append(1)
@@ -217,7 +238,7 @@ def test_an_interrupted_fit_leaves_a_fitted_estimator(bimodal, monkeypatch):
             raise KeyboardInterrupt
         step(*args)
 
-    monkeypatch.setattr(_training._Weights, "step", interrupted_step)
+    monkeypatch.setattr(_training._Objective, "step", interrupted_step)
     est = small(epochs=50)
     with pytest.warns(TrainingInterruptedWarning, match="weights so far are kept") as caught:
         est.fit(X, y)
@@ -233,3 +254,20 @@ def test_an_exploding_learning_rate_is_survived(bimodal):
         est = small(learning_rate=1e6, epochs=30).fit(X, y)
     assert np.isfinite(est.log_prob(X, y)).all()
     assert np.isfinite(est.sample(X, 3, random_state=0)).all()
+
+
+def test_the_optimiser_is_that_of_torch():
+    module, reference = Gaussian(2), Gaussian(2)
+    weights = _Weights(module, recipe(weight_decay=0.3))
+    optimizer = torch.optim.AdamW(reference.parameters(), lr=0.1, weight_decay=0.3)
+    for scale in (1.0, -3.0, 0.01, 2.0):
+        gradient = scale * torch.tensor([[1.0], [0.2]])
+        weights.gradient.copy_(gradient)
+        weights.step(0.1)
+        reference.mean.grad = gradient.clone()
+        optimizer.step()
+        torch.testing.assert_close(module.mean, reference.mean)
+    weights.gradient.copy_(torch.tensor([[1e6], [1e-6]]))  # only the first is clipped
+    before = weights.mean.clone()
+    weights.step(0.1)
+    torch.testing.assert_close(weights.mean, 0.9 * before + 0.1 * torch.tensor([[5.0], [1e-6]]))
