@@ -95,7 +95,7 @@ default="standard"
     epochs : int or "auto", default="auto"
         Passes over the training rows. "auto" takes fewer the more rows there are.
     batch_size : int or "auto", default="auto"
-        Rows per gradient step; "auto" takes between 32 and 512, the more the more rows.
+        Rows per gradient step; "auto" takes between 32 and 256, the more the more rows.
     learning_rate : float, default=0.02
         Largest learning rate of the one-cycle schedule.
     weight_decay : float, default=0.001

@@ -344,6 +344,11 @@ class SAN(nn.Module):
         table = Table(*columns, constant=-base.scale.log().sum().item())
         return Engine(plan, table, torch.get_num_threads())
 
+    def values(self) -> Tensor:
+        """All parameters, a row per member."""
+        parts = [p.detach().reshape(self.n_members, -1) for p in self.parameters()]
+        return torch.cat(parts, 1)
+
     def plan(self) -> Plan | None:
         """Layout for the compiled kernels; None for a network that they cannot do."""
         families = self.families
@@ -375,14 +380,11 @@ class SAN(nn.Module):
         Noise is ``(n_rows, n_draws, 1 + n_outputs * n_noise)``, its first number chooses the
         member. None for what the kernels cannot do.
         """
-        plan, parameters = self.plan(), list(self.parameters())
-        if plan is None or {p.dtype for p in parameters} != {torch.float32}:
-            return None
-        if parameters[0].device.type != "cpu":
+        plan, values = self.plan(), self.values()
+        if plan is None or values.dtype != torch.float32 or values.device.type != "cpu":
             return None
         from ._engine import Engine
 
-        values = torch.cat([p.detach().reshape(self.n_members, -1) for p in parameters], 1)
         base = self.base
         columns = [base.weight_x, base.weight_y, base.intercept[:, None], base.scale[:, None]]
         affine = torch.cat(columns, 1).double().numpy()
@@ -595,7 +597,11 @@ def uniform(shape: tuple[int, ...], generator: Generator, dtype: torch.dtype) ->
     """Uniform numbers strictly inside (0, 1), drawn on the CPU, in the order of the flat array."""
     noise = torch.rand(shape, generator=generator, dtype=dtype)
     half_step = 2.0**-25 if dtype == torch.float32 else 2.0**-54
-    return noise.add_(half_step).clamp_(max=1.0 - torch.finfo(dtype).eps)
+    # In numpy, which does not leave threads spinning that the kernels could use
+    array = noise.numpy()
+    array += half_step
+    np.minimum(array, 1.0 - torch.finfo(dtype).eps, out=array)
+    return noise
 
 
 def _group(families: list[Likelihood]) -> list[tuple[Likelihood, list[int]]]:

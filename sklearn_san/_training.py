@@ -107,8 +107,8 @@ class Recipe:
 
 
 def auto_batch_size(n_rows: int) -> int:
-    """Power of two near a 64th of the rows, between 32 and 512."""
-    return 2 ** min(max(round(math.log2(n_rows / 64)), 5), 9)
+    """Power of two near a 128th of the rows, between 32 and 256."""
+    return 2 ** min(max(round(math.log2(n_rows / 128)), 5), 8)
 
 
 def auto_epochs(n_rows: int) -> int:
@@ -229,11 +229,13 @@ def _train_part(module: nn.Module, *arguments: Any) -> tuple[list[Tensor], Histo
 
 
 def _merge(histories: Sequence[History]) -> History:
-    """Mean curves, over the parts that still ran in an epoch."""
+    """Mean curves, over the members of parts that still ran in an epoch."""
+    n_members = [len(history.best_epochs) for history in histories]
 
     def mean(curves: list[list[float]]) -> list[float]:
-        epochs = zip_longest(*curves, fillvalue=math.nan)
-        return [float(np.nanmean(values)) for values in epochs]
+        epochs = np.array(list(zip_longest(*curves, fillvalue=math.nan)))  # (n_epochs, n_parts)
+        masked = np.ma.masked_invalid(epochs)
+        return np.ma.average(masked, axis=1, weights=n_members).tolist() if len(epochs) else []
 
     return History(
         mean([history.train for history in histories]),

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import logsumexp
 from sklearn.utils import check_random_state
 from torch import Tensor
 
@@ -122,7 +123,7 @@ class ConditionalDensity:
         for rows in _chunks(len(y), CHUNK):
             x_rows, z_rows = (self._tensor(v[rows], network) for v in (self._x, z))
             density = ~network.is_mass(x_rows, z_rows).cpu().numpy()
-            log_prob[rows] = _numpy(_mixed_log_prob(network, x_rows, z_rows))
+            log_prob[rows] = _mixed_log_prob_of_rows(network, x_rows, z_rows)
             log_prob[rows] += (jacobian[rows] * density).sum(axis=1)
         return np.where(inside, log_prob, -np.inf)
 
@@ -144,15 +145,14 @@ class ConditionalDensity:
         dtype = next(network.parameters()).dtype
         generator = make_generator(random_state)
         draws = np.empty((len(self), n_draws, self.n_outputs))
-        members = [network.of_members(slice(m, m + 1)) for m in range(network.n_members)]
+        draw = network.sampler() or _torch_sampler(network, self.model.device)
         for rows, columns in _blocks(len(self), n_draws):
             n_rows, n_columns = rows.stop - rows.start, columns.stop - columns.start
             # Consumed in the order of the result, whatever the size of the chunks.
             n_numbers = self.n_outputs * network.n_noise + 1  # the first chooses the member
-            noise = uniform((n_rows, n_columns, n_numbers), generator, dtype)
-            noise = noise.to(self.model.device)
-            x = self._tensor(self._x[rows], network).unsqueeze(1)  # (n_rows, 1, n_features)
-            draws[rows, columns] = self._restore(_mixed_sample(members, x, noise))
+            noise = uniform((n_rows, n_columns, n_numbers), generator, dtype).numpy()
+            z = draw(self._x[rows].astype(noise.dtype), noise)
+            draws[rows, columns] = self._restore(z)
         return draws
 
     def mean(self) -> np.ndarray:
@@ -186,7 +186,7 @@ class ConditionalDensity:
         for rows, z in self._first_quantiles(levels):
             # Only the first column is restored from this; the others are filled up.
             filled = np.repeat(z[..., None], self.n_outputs, axis=-1)
-            quantiles[rows, :, first] = self._restore(torch.from_numpy(filled))[..., first]
+            quantiles[rows, :, first] = self._restore(filled)[..., first]
         return quantiles
 
     def mode(self) -> np.ndarray:
@@ -210,7 +210,7 @@ class ConditionalDensity:
             start = z[torch.arange(n_rows), torch.from_numpy(best)]  # (n_rows, n_outputs)
             if self.model.y_scaler.linear and self._is_smooth:
                 start = _climb(network, x, start)
-            modes[rows] = self._restore(start)
+            modes[rows] = self._restore(_numpy(start))
         return modes
 
     @torch.no_grad()
@@ -263,24 +263,26 @@ class ConditionalDensity:
 
     @torch.no_grad()
     def _quasi_random_draws(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """Chunks of rows with their draws, (n_rows, N_POINTS, n_outputs), in float64.
+        """Chunks of rows with their draws, (n_rows, n_draws, n_outputs), in float64.
 
         All rows share one set of points, so that no row's result depends on the others.
         """
         network = self.model.on_device(torch.float64)
-        n_points = math.ceil(N_POINTS / network.n_members)
+        n_points = max(N_POINTS // network.n_members, N_POINTS // 2)
         noise = self._quasi_random_noise(network, n_points)
-        for rows in _chunks(len(self), max(1, CHUNK // N_POINTS)):
+        for rows in _chunks(len(self), max(1, CHUNK // (n_points * network.n_members))):
             x = self._tensor(self._x[rows], network)[None, :, None]
             draws = network.sample(x, noise)  # (n_members, n_rows, n_points, n_outputs)
-            yield rows, self._restore(draws.transpose(0, 1).flatten(1, 2))
+            yield rows, self._restore(_numpy(draws.transpose(0, 1).flatten(1, 2)))
 
     def _quasi_random_noise(self, network: SAN, n_points: int) -> Tensor:
-        """Scrambled Sobol points with a fixed seed, (n_points, n_outputs, n_noise)."""
-        shape = (n_points, self.n_outputs, network.n_noise)
-        engine = torch.quasirandom.SobolEngine(shape[1] * shape[2], scramble=True, seed=0)
-        points = engine.draw(n_points, dtype=torch.float64).reshape(shape)
-        return points.clamp(1e-12, 1.0 - 1e-12).to(self.model.device)
+        """Sobol points of fixed scrambling, (n_members, 1, n_points, n_outputs, n_noise)."""
+        shape = (1, n_points, self.n_outputs, network.n_noise)
+        points = []
+        for m in range(network.n_members):
+            engine = torch.quasirandom.SobolEngine(shape[2] * shape[3], scramble=True, seed=m)
+            points.append(engine.draw(n_points, dtype=torch.float64).reshape(shape))
+        return torch.stack(points).clamp(1e-12, 1.0 - 1e-12).to(self.model.device)
 
     @torch.no_grad()
     def _first_quantiles(self, levels: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
@@ -295,9 +297,9 @@ class ConditionalDensity:
         dtype = next(network.parameters()).dtype
         return torch.as_tensor(array, dtype=dtype, device=self.model.device)
 
-    def _restore(self, z: Tensor) -> np.ndarray:
+    def _restore(self, z: np.ndarray) -> np.ndarray:
         """Scaled values (..., n_outputs) in network order to the user's units and columns."""
-        y = self.model.y_scaler.inverse_transform(_numpy(z))[..., np.argsort(self.model.order)]
+        y = self.model.y_scaler.inverse_transform(z)[..., np.argsort(self.model.order)]
         largest = np.finfo(y.dtype).max
         low, high = np.clip(self.model.limits, -largest, largest).T
         y = np.clip(y, low, high, out=y)
@@ -326,31 +328,38 @@ def _mixed_log_prob(network: SAN, x: Tensor, z: Tensor) -> Tensor:
     return log_prob.logsumexp(0) - math.log(network.n_members)
 
 
-def _mixed_sample(members: list[SAN], x: Tensor, noise: Tensor) -> Tensor:
-    """Draws of a member each, chosen by the first uniform number of every draw.
+def _mixed_log_prob_of_rows(network: SAN, x: Tensor, z: Tensor) -> np.ndarray:
+    """The same for rows x (n, n_features) and z (n, n_outputs), compiled where that is possible."""
+    engine = network.compiled(x, z)
+    if engine is None:
+        return _numpy(_mixed_log_prob(network, x, z))
+    with engine:
+        log_prob = engine.log_prob(network.values().numpy(), np.arange(len(x))[None])
+    return logsumexp(log_prob, axis=0) - math.log(network.n_members)
 
-    Parameters
-    ----------
-    members : list of SAN
-        One network each.
-    x : Tensor of shape (n_rows, 1, n_features)
-    noise : Tensor of shape (n_rows, n_draws, 1 + n_outputs * n_noise)
 
-    Returns
-    -------
-    Tensor of shape (n_rows, n_draws, n_outputs)
-    """
-    shape = noise.shape[:2]
-    chosen = (noise[..., 0] * len(members)).long()  # (n_rows, n_draws)
-    noise = noise[..., 1:].reshape(*shape, members[0].n_outputs, -1)
-    if len(members) == 1:
-        return members[0].sample(x.unsqueeze(0), noise.unsqueeze(0))[0]
-    draws = x.new_empty(*shape, members[0].n_outputs)
-    for m, member in enumerate(members):
-        own = chosen == m
-        x_own = x.expand(*shape, -1)[own] if len(x) > 1 else x[0]  # (n_own or 1, n_features)
-        draws[own] = member.sample(x_own.unsqueeze(0), noise[own].unsqueeze(0))[0]
-    return draws
+def _torch_sampler(
+    network: SAN, device: torch.device
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """What `SAN.sampler` returns, for any network."""
+    members = [network.of_members(slice(m, m + 1)) for m in range(network.n_members)]
+
+    def sample(x: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        shape = noise.shape[:2]
+        numbers = torch.as_tensor(noise, device=device)
+        chosen = (numbers[..., 0] * len(members)).long()  # (n_rows, n_draws)
+        numbers = numbers[..., 1:].reshape(1, *shape, network.n_outputs, -1)
+        rows = torch.as_tensor(x, device=device).unsqueeze(1)  # (n_rows, 1, n_features)
+        if len(members) == 1:
+            return _numpy(members[0].sample(rows.unsqueeze(0), numbers)[0])
+        draws = rows.new_empty(*shape, network.n_outputs)
+        for m, member in enumerate(members):
+            own = chosen == m
+            x_own = rows.expand(*shape, -1)[own]  # (n_own, n_features)
+            draws[own] = member.sample(x_own.unsqueeze(0), numbers[:, own])[0]
+        return _numpy(draws)
+
+    return sample
 
 
 def _climb(network: SAN, x: Tensor, z: Tensor, n_steps: int = 60) -> Tensor:

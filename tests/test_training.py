@@ -222,7 +222,7 @@ def test_one_cycle_rises_then_falls_to_zero():
 
 
 def test_automatic_sizes():
-    assert [auto_batch_size(n) for n in (2, 300, 18_000, 10**6)] == [32, 32, 256, 512]
+    assert [auto_batch_size(n) for n in (2, 300, 18_000, 10**6)] == [32, 32, 128, 256]
     assert [auto_epochs(n) for n in (2, 20_000, 80_000, 10**7)] == [150, 100, 50, 10]
 
 
