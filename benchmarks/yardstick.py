@@ -6,7 +6,8 @@ from a proposal q: first the prior and the fitted model under test (also with te
 draws), then Gaussian mixtures placed on the best of all draws so far, repeated, with the weights of
 the deterministic mixture of all proposals (Owen and Zhou 2000; Cappe et al. 2004).
 
-Usage: python benchmarks/yardstick.py [--galaxies N]  checks the evidence against longer runs.
+`python benchmarks/accuracy.py --tasks make_galaxies --yardstick 200` uses it;
+`python benchmarks/yardstick.py` compares the evidence of ten galaxies with that of longer runs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from sklearn_san import _galaxies
 from sklearn_san.datasets import GALAXY_LIMITS, make_galaxies
 
 LOW, HIGH = GALAXY_LIMITS.T
+#: Gaussian kernels of each adapted proposal.
+N_CENTRES = 150
 
 
 def log_prior(y: np.ndarray) -> np.ndarray:
@@ -92,7 +95,7 @@ class KernelMixture:
 
 
 def log_evidence(
-    model, x: np.ndarray, random: np.random.Generator, n: int = 6000, n_rounds: int = 6
+    model, x: np.ndarray, random: np.random.Generator, n: int = 2000, n_rounds: int = 5
 ) -> tuple[float, float]:
     """Log evidence of one galaxy, and the effective sample size behind it."""
     n_first = 4 * n
@@ -122,9 +125,10 @@ def log_evidence(
             if 1.0 / (weight**2).sum() > 100 or temper < 0.05:
                 break
             temper *= 0.7
-        centres = random.choice(len(y), 400, p=weight)
+        centres = random.choice(len(y), N_CENTRES, p=weight)
         unit = (y[centres] - LOW) / (HIGH - LOW)
-        kernels.append(KernelMixture(unit, np.full(400, 1 / 400), 0.5 if round_ < 3 else 0.35))
+        equal = np.full(N_CENTRES, 1.0 / N_CENTRES)
+        kernels.append(KernelMixture(unit, equal, 0.5 if round_ < 3 else 0.35))
         proposed = LOW + (HIGH - LOW) * kernels[-1].sample(n, random)
         everything.append(proposed)
         joints.append(log_joint(proposed, x))
@@ -162,3 +166,20 @@ def gap(model, n_galaxies: int) -> float:
         f"median {np.median(effective):.0f}, a tenth below {np.quantile(effective, 0.1):.0f}"
     )
     return float(difference.mean())
+
+
+def main() -> None:
+    from sklearn_san import SANConditionalDensityEstimator
+
+    X, y = make_galaxies(5000, random_state=0)
+    model = SANConditionalDensityEstimator(limits=GALAXY_LIMITS, random_state=0).fit(X, y)
+    X, y = make_galaxies(10, random_state=123)
+    for options in ({}, {"n": 6000, "n_rounds": 6}):
+        exact, effective = exact_log_density(model, X, y, **options)
+        print(options or "as in the benchmark")
+        print("  exact log density:", np.round(exact, 3))
+        print("  effective draws:  ", np.round(effective).astype(int))
+
+
+if __name__ == "__main__":
+    main()
