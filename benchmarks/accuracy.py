@@ -1,7 +1,8 @@
 """Test likelihood of each model on each task, with fit time, sampling time and peak memory.
 
 Usage: python benchmarks/accuracy.py [--tasks NAME ...] [--models NAME ...] [--seeds N]
-           [--splits N] [--rows N] [--budget SECONDS] [--set NAME=VALUE ...] [--c2st] [--yardstick N]
+           [--splits N] [--rows N] [--budget SECONDS] [--set NAME=VALUE ...] [--c2st]
+           [--yardstick N]
 
 Each run has a process of its own. Prints a Markdown table, writes it to
 benchmarks/results/accuracy.md, and appends one JSON line per run to
@@ -85,7 +86,7 @@ def run(
 
 
 def energy_score(model: Any, task: Task, n_rows: int = 500, n_draws: int = 200) -> float:
-    """Mean energy score with each output in units of its deviation; the CRPS in y's units of one."""
+    """Mean energy score, outputs in units of their deviation; the CRPS in y's units of one."""
     X, y = task.X_test[:n_rows], task.y_test[:n_rows]
     unit = task.y.std(axis=0) if y.shape[1] > 1 else 1.0
     draws, y = model.sample(X, n_draws, random_state=0) / unit, y / unit
@@ -123,7 +124,7 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
     nll = {seed: [one["nll"] for one in runs if one["seed"] == seed] for seed in seeds_of(runs)}
     if len(nll) > 1:
         row["seeds_std"] = float(np.std([np.mean(values) for values in nll.values()], ddof=1))
-    per_split = list(nll.values())[0]
+    per_split = next(iter(nll.values()))
     if len(per_split) > 1:
         row["nll_error"] = float(np.std(per_split, ddof=1) / np.sqrt(len(per_split)))
     return row

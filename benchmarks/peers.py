@@ -1,7 +1,7 @@
 """The models of the benchmarks: ours, and the peers at settings that give them their best.
 
-Every model has ``fit(X, y)``, ``log_prob(X, y)`` and ``sample(X, n, random_state)``; densities are in
-the units of y. What the peers get:
+Every model has ``fit(X, y)``, ``log_prob(X, y)`` and ``sample(X, n, random_state)``; densities are
+in the units of y. What the peers get:
 
 - Flows (zuko): masked autoregressive layers of width 128, features and targets standardised, AdamW
   at 1e-3 with a cosine schedule, weight decay 1e-4, batches of 256, gradients clipped at norm 5, a
@@ -176,9 +176,7 @@ class NaturalGradientBoosting:
         self.model = NGBRegressor(
             n_estimators=2000, learning_rate=0.03, verbose=False, random_state=self.seed
         )
-        self.model.fit(
-            X[rows], y[rows, 0], X[held_out], y[held_out, 0], early_stopping_rounds=50
-        )
+        self.model.fit(X[rows], y[rows, 0], X[held_out], y[held_out, 0], early_stopping_rounds=50)
         return self
 
     def log_prob(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -1,9 +1,8 @@
 """The exact posterior density of simulated galaxies, by importance sampling of the evidence.
 
-``p(y | x) = p(x | y) p(y) / p(x)``: the noise of `make_galaxies` is Gaussian in flux and its prior is
-known, so only the evidence ``p(x)`` takes work. It is the mean of ``p(x | y) p(y) / q(y)`` over draws
-from a proposal q: first the prior and the fitted model under test (also with tempered, broader
-draws), then Gaussian mixtures placed on the best of all draws so far, repeated, with the weights of
+``p(y | x) = p(x | y) p(y) / p(x)``: the noise of `make_galaxies` is Gaussian in flux and its prior
+is known, so only the evidence ``p(x)`` takes work. It is the mean of ``p(x | y) p(y) / q(y)`` over
+draws from a proposal q: first the prior and the fitted model under test, then Gaussian mixtures placed on the best of all draws so far, repeated, with the weights of
 the deterministic mixture of all proposals (Owen and Zhou 2000; Cappe et al. 2004).
 
 `python benchmarks/accuracy.py --tasks make_galaxies --yardstick 200` uses it;
@@ -156,7 +155,7 @@ def exact_log_density(
 
 
 def gap(model, n_galaxies: int) -> float:
-    """Mean of exact minus modelled log density over simulated galaxies: nats above the exact NLL."""
+    """Mean of exact minus modelled log density over simulated galaxies: nats above exact."""
     X, y = make_galaxies(n_galaxies, random_state=123)
     exact, effective = exact_log_density(model, X, y)
     difference = exact - model.log_prob(X, y)

@@ -1,4 +1,4 @@
-"""The network compiled: training gradient, log density and draws without a pass over arrays per step.
+"""The network compiled: training gradient, log density and draws in tiles that fit the cache.
 
 For float32 on the CPU, SiLU activations and mixtures of Gaussians, free or truncated: the defaults.
 `_network` is the reference that this must match, and does everything else. A tile of rows goes
@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,7 +79,7 @@ def make_plan(
         last = d == len(shapes) - 1
         widths = [n_in, *shape, (0 if last else n_sequence) + n_params]
         rows = np.full((len(widths) - 1, 11), -1, dtype=np.int64)
-        for layer, (wide_in, wide_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for layer, (wide_in, wide_out) in enumerate(pairwise(widths)):
             rows[layer, [_IN, _OUT]] = wide_in, wide_out
         hidden, heads = rows[:-1], rows[-1:]
         for row in hidden:
@@ -212,7 +213,7 @@ def _matrix(values, offset, n_in, n_out):
 @njit(**_EXACT)
 def _hidden(values, layer, work, tile, n_rows, ones, zeros, product, with_slope, following):
     """One hidden layer of a tile; the result is the input of the layer `following`."""
-    n_in, n_out = layer[_IN], layer[_OUT]
+    n_out = layer[_OUT]
     out = _part(work, following[_INPUT], tile, n_rows, n_out)
     bias = values[layer[_BIAS] : layer[_BIAS] + n_out]
     gain, shift = ones[:n_out], bias
@@ -557,6 +558,12 @@ class Engine:
         self.n_threads = n_threads
         self._pool = ThreadPoolExecutor(n_threads - 1) if n_threads > 1 else None
 
+    @property
+    def _rows(self) -> Table:
+        if self.table is None:
+            raise ValueError("This engine was made without rows; it can only draw.")
+        return self.table
+
     def close(self) -> None:
         """End the threads."""
         if self._pool is not None:
@@ -599,9 +606,9 @@ class Engine:
                 values[m], nothing, chosen, nothing, log_prob[m, rows], False
             )
 
-        parts = [slice(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        parts = [slice(a, b) for a, b in pairwise(bounds)]
         self.run([task(m, part) for m in range(n_members) for part in parts])
-        return log_prob + self.table.constant
+        return log_prob + self._rows.constant
 
     def loss(
         self,
@@ -621,14 +628,12 @@ class Engine:
             rows = slice(bounds[part], bounds[part + 1])
             target = gradient[m] if partial is None else partial[part, m]
             chosen, w = np.ascontiguousarray(index[m, rows]), weight[m, rows]
-            return lambda: self._score(
-                values[m], target, chosen, w, log_prob[m, rows], True
-            )
+            return lambda: self._score(values[m], target, chosen, w, log_prob[m, rows], True)
 
         self.run([task(m, part) for m in range(n_members) for part in range(n_parts)])
         if partial is not None:
             np.sum(partial, axis=0, out=gradient)
-        return -(weight * (log_prob + self.table.constant)).sum(axis=1)
+        return -(weight * (log_prob + self._rows.constant)).sum(axis=1)
 
     def _score(
         self,
@@ -642,7 +647,7 @@ class Engine:
         p = self.plan
         _score(
             values, gradient, p.layers, p.starts, p.based, p.bounded, p.log_floor, p.n_features,
-            p.n_sequence, p.n_params, p.tile, p.n_scratch, *self.table[:5], index, weight, log_prob,
+            p.n_sequence, p.n_params, p.tile, p.n_scratch, *self._rows[:5], index, weight, log_prob,
             with_gradient,
         )  # fmt: skip
 

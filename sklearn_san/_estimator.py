@@ -438,8 +438,11 @@ default="standard"
         self.order_, self.limits_ = order, limits
         self.output_names_, self.n_outputs_ = names, len(names)
 
+        rows, held_out = self._rows(X, y, weight, (training, holdout))
+        assert rows is not None  # there is at least one row to train on
         history = self._train(
-            *self._rows(X, y, weight, (training, holdout)),
+            rows,
+            held_out,
             device,
             generator,
             data,
@@ -571,9 +574,7 @@ default="standard"
             if n_jobs == 1:
                 history = train(objective, training, holdout, recipe, seeds, monitor.end_epoch)
             else:
-                history = train_in_processes(
-                    objective, training, holdout, recipe, seeds, n_jobs
-                )
+                history = train_in_processes(objective, training, holdout, recipe, seeds, n_jobs)
                 monitor.end_epoch(len(history.train), history)
         finally:
             monitor.close()

@@ -276,9 +276,7 @@ def _mixture(raw, y, low, high, bounded, log_floor, out, gradient, slope, with_g
                     moment_high = b * at_high if at_high > 0.0 else 0.0
                     by_scale[k, j] = (z * z - 1.0 + moment_high - moment_low) * share
                 else:
-                    log_density[k, j] = (
-                        logit[k, j] - 0.5 * z * z - _log(scale) - _LOG_SQRT_2PI
-                    )
+                    log_density[k, j] = logit[k, j] - 0.5 * z * z - _log(scale) - _LOG_SQRT_2PI
                     by_loc[k, j] = z * inverse
                     by_scale[k, j] = (z * z - 1.0) * share
         for k in range(K):
@@ -290,9 +288,7 @@ def _mixture(raw, y, low, high, bounded, log_floor, out, gradient, slope, with_g
                 log_density[k, j] = p  # from here on unnormalised responsibilities
                 total[j] += p
         for j in range(count):
-            out[start + j] = (
-                largest[j] + _log(total[j]) - _log(weight_total[j]) - largest_logit[j]
-            )
+            out[start + j] = largest[j] + _log(total[j]) - _log(weight_total[j]) - largest_logit[j]
         if not with_gradient:
             continue
         for k in range(K):

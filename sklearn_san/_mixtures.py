@@ -183,7 +183,7 @@ class _Mixture(Likelihood):
         # all are drawn together so that the variance is still that of the values.
         width = 0.5 * (edges[2::2] - edges[:-2:2])
         spread = max(float(np.std(y)), 1e-12)
-        scale = np.hypot(width, spread * len(y) ** -0.2)
+        scale = np.hypot(width, 1.5 * spread * len(y) ** -0.2)
         left = 1.0 - np.mean(scale**2) / spread**2
         loc = loc.mean() + (loc - loc.mean()) * math.sqrt(max(left, 0.2))
         return np.concatenate([np.zeros(K), loc, np.log(scale), self.kernel.initial_extra(K)])
@@ -193,16 +193,16 @@ class _MixtureOfGaussians(_Mixture):
     """Log density by a compiled kernel where that can be used."""
 
     def log_prob(self, raw: Tensor, y: Tensor, support: Support | None = None) -> Tensor:
-        bounds = (None, None) if support is None else support
+        low, high = (None, None) if support is None else support
         if raw.dtype != torch.float32 or raw.device.type != "cpu":
             return super().log_prob(raw, y, support)
-        if any(bound is not None and bound.requires_grad for bound in bounds):
+        if any(bound is not None and bound.requires_grad for bound in (low, high)):
             return super().log_prob(raw, y, support)
         from ._fused import mixture_log_prob  # compiles on import of numba: only when needed
 
         if self.bounded:
-            bounds = require(support)
-        return mixture_log_prob(raw, y, *bounds, log_floor_of(self.min_scale))
+            low, high = require(support)
+        return mixture_log_prob(raw, y, low, high, log_floor_of(self.min_scale))
 
 
 class MixtureOfGaussians(_MixtureOfGaussians):

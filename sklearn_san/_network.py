@@ -17,9 +17,9 @@ residual of a least-squares fit, and see the earlier residuals next to the earli
 ===============  ==========================================================================
 
 Everything here is in scaled units. A network holds the weights of several *members* of an ensemble
-and evaluates them side by side: the first axis of every array is theirs, of size 1 where all members
-see the same. Shapes: x ``(members, ..., n_features)``, y ``(members, ..., n_outputs)``. The axes in
-between broadcast, so x of shape ``(1, n, 1, n_features)`` serves draws
+and evaluates them side by side: the first axis of every array is theirs, of size 1 where all
+members see the same. Shapes: x ``(members, ..., n_features)``, y ``(members, ..., n_outputs)``.
+The axes in between broadcast, so x of shape ``(1, n, 1, n_features)`` serves draws
 ``(1, n, n_draws, n_outputs)`` and whatever depends on x alone is computed once per row.
 """
 
@@ -340,8 +340,8 @@ class SAN(nn.Module):
             (limits[:, 0] - location) / base.scale,
             (limits[:, 1] - location) / base.scale,
         )
-        columns = (value.float().contiguous().numpy() for value in arrays)
-        table = Table(*columns, constant=-base.scale.log().sum().item())
+        constant = -base.scale.log().sum().item()
+        table = Table(*(value.float().contiguous().numpy() for value in arrays), constant)  # type: ignore[call-arg, arg-type]
         return Engine(plan, table, torch.get_num_threads())
 
     def values(self) -> Tensor:

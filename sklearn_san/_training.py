@@ -1,12 +1,11 @@
 """One training loop for ensembles of networks that share nothing but the rows they learn from.
 
 A module has ``log_prob(*columns)``; it may have ``compiled(*columns)``, which returns kernels for
-these rows or None. The first axis of its parameters, of the columns of a batch and
-of what it returns is that of the members; each member has its own rows, order of rows, gradient
-clipping and best weights. The steps are ``train -> _run_epoch -> _step``. The learning rate follows a
-one-cycle schedule: a short linear warm-up, then a cosine down to zero at the last epoch. The weights
-with the best validation loss are kept. A non-finite loss restores the last good weights of that
-member and halves the learning rate.
+these rows or None. The first axis of its parameters, of the columns of a batch and of what it
+returns is that of the members; each member has its own rows, order of rows, gradient clipping and
+best weights. The learning rate follows a one-cycle schedule: a short linear warm-up, then a cosine
+down to zero at the last epoch. The weights with the best validation loss are kept. A non-finite
+loss restores the last good weights of that member and halves the learning rate.
 """
 
 from __future__ import annotations

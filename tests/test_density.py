@@ -106,7 +106,9 @@ def test_order_is_invisible_in_shapes_and_columns(bimodal):
     assert np.abs(draws.mean((0, 1)) - y.mean(0)).max() < 0.2
 
 
-@pytest.mark.parametrize(("y_scaler", "n_members"), [("standard", 1), ("standard", 3), ("power", 3)])
+@pytest.mark.parametrize(
+    ("y_scaler", "n_members"), [("standard", 1), ("standard", 3), ("power", 3)]
+)
 def test_moments_and_quantiles_agree_with_many_draws(bimodal, y_scaler, n_members):
     # 200,000 draws: standard errors near 0.003; tolerances are five of these
     X, y, _ = bimodal

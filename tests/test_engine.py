@@ -98,7 +98,7 @@ def test_loss_and_gradient(case, n_threads):
 
 def test_the_optimiser_is_that_of_the_reference():
     network = make_network()
-    x, y, index, weight = rows_of(network)
+    x, y, _, _ = rows_of(network)
     recipe = Recipe(1, 1, 1.0, 0.1, None, max_grad_norm=0.5)
     weights = _Weights(network, recipe)
     generator = torch.Generator().manual_seed(0)
