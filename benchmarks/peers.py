@@ -198,7 +198,7 @@ def make_model(name: str, task: Task, seed: int, budget: float, changes: dict) -
         return SANConditionalDensityEstimator(limits=limits, random_state=seed, **changes)
     if name == "san-quick":
         return SANConditionalDensityEstimator(
-            limits=limits, random_state=seed, **{"n_members": 1, "epochs": 6} | changes
+            limits=limits, random_state=seed, **{"n_members": 1, "epochs": 20} | changes
         )
     if name == "linear-gaussian":
         return LinearGaussian()

@@ -2,8 +2,9 @@
 
 ``p(y | x) = p(x | y) p(y) / p(x)``: the noise of `make_galaxies` is Gaussian in flux and its prior
 is known, so only the evidence ``p(x)`` takes work. It is the mean of ``p(x | y) p(y) / q(y)`` over
-draws from a proposal q: first the prior and the fitted model under test, then Gaussian mixtures placed on the best of all draws so far, repeated, with the weights of
-the deterministic mixture of all proposals (Owen and Zhou 2000; Cappe et al. 2004).
+draws from a proposal q: first the prior and the fitted model under test, then Gaussian mixtures
+placed on the best of all draws so far, repeated, with the weights of the deterministic mixture of
+all proposals (Owen and Zhou 2000; Cappe et al. 2004).
 
 `python benchmarks/accuracy.py --tasks make_galaxies --yardstick 200` uses it;
 `python benchmarks/yardstick.py` compares the evidence of ten galaxies with that of longer runs.

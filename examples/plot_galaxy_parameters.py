@@ -58,7 +58,7 @@ whitened = np.linalg.solve(np.linalg.cholesky(covariance), (y_test - line.predic
 linear_nll = -norm.logpdf(whitened).sum(0).mean() + 0.5 * np.linalg.slogdet(covariance)[1]
 
 free_running = SANConditionalDensityEstimator(
-    limits=GALAXY_LIMITS, teacher_forcing=False, epochs=15, random_state=0
+    limits=GALAXY_LIMITS, teacher_forcing=False, n_members=1, epochs=15, random_state=0
 )
 free_running.fit(X_train, y_train)
 

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import small
+from scipy.stats import kstest
 
-from sklearn_san._network import SAN, LinearBase
+from sklearn_san._network import SAN, LinearBase, uniform
 from sklearn_san._training import Recipe, _Weights
+from sklearn_san.density import _torch_sampler
 from sklearn_san.likelihoods import MixtureOfGaussians, TruncatedMixtureOfGaussians
 
 LIMITS = np.array([[-np.inf, np.inf], [-2.0, 2.0], [-1.0, np.inf], [-3.0, 3.0]])
@@ -115,6 +117,50 @@ def test_the_optimiser_is_that_of_the_reference():
             weights.step(0.1)
     for own, reference in zip(ours, weights.arrays(), strict=True):
         torch.testing.assert_close(own, reference, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize(("n_rows", "n_draws"), [(1, 1000), (7, 30), (300, 1)])
+def test_draws_equal_those_of_the_reference_for_the_same_noise(case, n_rows, n_draws):
+    network = make_network(**case)
+    x = torch.randn((n_rows, 2), generator=torch.Generator().manual_seed(1)).numpy()
+    shape = (n_rows, n_draws, 1 + 2 * network.n_outputs)
+    noise = uniform(shape, torch.Generator().manual_seed(2), torch.float32).numpy()
+    own = network.sampler()(x, noise)
+    reference = _torch_sampler(network.double(), torch.device("cpu"))
+    with torch.no_grad():
+        slow = reference(x.astype(float), noise.astype(float))
+    assert own.shape == slow.shape == (n_rows, n_draws, network.n_outputs)
+    size = np.abs(slow).clip(1e-1)
+    error = np.abs(own - slow) / size
+    # A uniform number within rounding of a component's edge may choose its neighbour.
+    assert np.mean(error > 1e-4) < 2e-3
+    assert np.median(error) < 1e-6
+    low, high = LIMITS[: network.n_outputs].T
+    assert ((own >= low) & (own <= high)).all()
+
+
+def test_draws_follow_the_conditionals():
+    # Rosenblatt transform of draws of one member: Kolmogorov-Smirnov at 1e-5 for 4 outputs
+    network = make_network(n_members=1)
+    x = np.array([[0.2, -0.5]], dtype=np.float32)
+    noise = uniform((1, 20_000, 9), torch.Generator().manual_seed(3), torch.float32).numpy()
+    draws = torch.from_numpy(network.sampler()(x, noise)).double()
+    u = network.double().cdf(torch.from_numpy(x).double()[None], draws)[0].detach().numpy()
+    for d in range(4):
+        assert kstest(u[:, d], "uniform").pvalue > 1e-5
+    assert np.abs(np.corrcoef(u.T) - np.eye(4)).max() < 0.04  # 5 sigma
+
+
+def test_draws_do_not_depend_on_threads_or_chunks(monkeypatch):
+    network = make_network(n_members=3)
+    x = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+    noise = uniform((20, 50, 9), torch.Generator().manual_seed(0), torch.float32).numpy()
+    whole = network.sampler()(x, noise)
+    parts = [network.sampler()(x[i : i + 3], noise[i : i + 3]) for i in range(0, 20, 3)]
+    np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    np.testing.assert_allclose(network.sampler()(x, noise), whole, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.special import erfcx
+from scipy.special import erfcx, ndtri
 
 from sklearn_san import _fused
+from sklearn_san._normal import truncated_normal_icdf
 from sklearn_san.likelihoods import (
     MixtureOfGaussians,
     Support,
@@ -83,5 +84,20 @@ def test_elementary_functions():
     np.testing.assert_allclose([_fused._exp(v) for v in x], np.exp(x), rtol=1e-12)
     x = np.geomspace(1e-300, 1e300, 2001)
     np.testing.assert_allclose([_fused._log(v) for v in x], np.log(x), rtol=1e-12, atol=1e-12)
+    p = np.concatenate([np.geomspace(1e-290, 0.5, 2001), 1.0 - np.geomspace(1e-14, 0.5, 2001)])
+    np.testing.assert_allclose([_fused._ndtri(v) for v in p], ndtri(p), rtol=3e-8, atol=1e-9)
     x = np.concatenate([[0.0], np.geomspace(1e-8, 1e12, 2001)])
     np.testing.assert_allclose([_fused._erfcx(v) for v in x], erfcx(x), rtol=1e-10)
+
+
+@pytest.mark.parametrize("loc", [-1e6, -40.0, -3.0, 0.1, 2.0, 60.0, 1e6])
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (-1.0, math.inf), (-math.inf, 0.3)])
+def test_truncated_quantiles(loc, low, high):
+    u = np.array([1e-7, 1e-3, 0.2, 0.5, 0.9, 1.0 - 1e-6])
+    for scale in (1e-3, 1.0, 50.0):
+        own = [_fused._truncated_quantile(v, loc, scale, low, high) for v in u]
+        exact = truncated_normal_icdf(
+            *(torch.tensor(v, dtype=torch.float64) for v in (u, loc, math.log(scale), low, high))
+        )
+        unit = min(scale, high - low)
+        np.testing.assert_allclose(own, exact, rtol=1e-6, atol=1e-6 * unit)
