@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: demo test test-slow lint docs bench clean
+.PHONY: demo test test-slow lint docs bench bench-speed clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -38,6 +38,9 @@ docs: $(STAMP)
 
 bench: $(BENCH_STAMP)
 	$(BIN)/python benchmarks/accuracy.py
+
+bench-speed: $(BENCH_STAMP)
+	$(BIN)/python benchmarks/speed.py --outputs 2 9 30 --peers
 
 clean:
 	rm -rf $(VENV) docs/_build docs/auto_examples docs/api/generated examples/output

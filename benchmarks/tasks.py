@@ -104,11 +104,12 @@ def linear_gaussian(n: int) -> Task:
 
 
 def uci(name: str, split: int, n: int | None = None) -> Task:
-    """One of the standard splits; only the first `n` training rows if that is given."""
+    """One of the standard splits; only `n` random training rows if that is given."""
     data = load(f"uci/{name}.npz")
     X, y = data["X"], data["Y"].reshape(len(data["X"]), -1)
     test = np.unpackbits(data["test_mask"][split], count=len(X)).astype(bool)
-    return Task(X[~test][:n], y[~test][:n], X[test], y[test])
+    rows = np.random.default_rng(split).permutation(np.flatnonzero(~test))[:n]
+    return Task(X[rows], y[rows], X[test], y[test])
 
 
 def uci_splits(name: str, n: int | None = None) -> Iterator[Task]:

@@ -309,7 +309,13 @@ default="standard"
         return float(np.average(log_prob[used], weights=weight[used]))
 
     def sample(
-        self, X: Any, n_samples: int = 1, *, random_state: Any = None, as_frame: bool = False
+        self,
+        X: Any,
+        n_samples: int = 1,
+        *,
+        random_state: Any = None,
+        as_frame: bool = False,
+        out: np.ndarray | None = None,
     ) -> Any:
         """Draw from p(y | x) for every row of X.
 
@@ -323,6 +329,9 @@ default="standard"
             The same seed gives the same draws; None gives fresh ones.
         as_frame : bool, default=False
             Whether to return a pandas frame with a row for each draw and y's column names.
+        out : ndarray of floats, default=None
+            Array of the shape of the result that the draws are written to, such as a memory map
+            for more of them than fit in memory; may be float32. It is returned.
 
         Returns
         -------
@@ -334,6 +343,14 @@ default="standard"
         density = self._density(X)
         validation.check_integer("n_samples", n_samples, 1)
         validation.check_boolean("as_frame", as_frame)
+        if out is not None:
+            shape = (len(density), n_samples, self.n_outputs_)
+            one_dimensional = self._one_dimensional
+            validation.check_out(out, shape[:2] if one_dimensional else shape)
+            if as_frame or any(self.codec_.is_label):
+                raise ValueError("out= takes numbers: it goes neither with as_frame nor labels.")
+            density.sample(n_samples, random_state, out[..., None] if one_dimensional else out)
+            return out
         draws = density.sample(n_samples, random_state)
         if as_frame:
             return self.codec_.to_frame(draws, getattr(X, "index", None))

@@ -116,6 +116,17 @@ def check_shape(name: str, value: Any, *, optional: bool = False) -> None:
         raise ValueError(f"{name} must be {accepted}; got {value!r}.")
 
 
+def check_out(out: Any, shape: tuple[int, ...]) -> None:
+    """Raise unless `out` is a writable array of floats of the given shape."""
+    if not (isinstance(out, np.ndarray) and out.dtype in (np.float32, np.float64)):
+        kind = out.dtype if isinstance(out, np.ndarray) else type(out).__name__
+        raise TypeError(f"out must be an array of float32 or float64, got {kind}.")
+    if out.shape != shape:
+        raise ValueError(f"out must have the shape of the draws, {shape}, got {out.shape}.")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only; open the memory map with mode 'w+' or 'r+'.")
+
+
 def check_device(device: Any) -> torch.device:
     """Device to compute on; "auto" takes CUDA where there is one, else the CPU."""
     if _is_text(device, "auto"):

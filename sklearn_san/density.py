@@ -128,7 +128,9 @@ class ConditionalDensity:
         return np.where(inside, log_prob, -np.inf)
 
     @torch.no_grad()
-    def sample(self, n_draws: int, random_state: Any = None) -> np.ndarray:
+    def sample(
+        self, n_draws: int, random_state: Any = None, out: np.ndarray | None = None
+    ) -> np.ndarray:
         """Independent draws for every row.
 
         Parameters
@@ -136,6 +138,8 @@ class ConditionalDensity:
         n_draws : int
         random_state : int, RandomState or None
             The same seed gives the same draws. None draws fresh ones.
+        out : ndarray of shape (n_rows, n_draws, n_outputs), default=None
+            Where to write the draws.
 
         Returns
         -------
@@ -144,7 +148,7 @@ class ConditionalDensity:
         network = self.model.on_device()
         dtype = next(network.parameters()).dtype
         generator = make_generator(random_state)
-        draws = np.empty((len(self), n_draws, self.n_outputs))
+        draws = np.empty((len(self), n_draws, self.n_outputs)) if out is None else out
         draw = network.sampler() or _torch_sampler(network, self.model.device)
         for rows, columns in _blocks(len(self), n_draws):
             n_rows, n_columns = rows.stop - rows.start, columns.stop - columns.start
@@ -220,7 +224,7 @@ class ConditionalDensity:
             return self._moments_of_draws()
         network = self.model.on_device(torch.float64)
         closed_form = self.n_outputs == 1 and network.families[0].cheap_moments
-        n_points = 1 if closed_form else N_MOMENT_POINTS
+        n_points = 1 if closed_form else max(N_MOMENT_POINTS // network.n_members, 64)
         noise = self._quasi_random_noise(network, n_points)
         mean, variance = np.empty((2, len(self), self.n_outputs))
         n_pairs = n_points * network.n_members

@@ -286,3 +286,28 @@ def test_automatic_values_are_attributes(bimodal):
     est = SANConditionalDensityEstimator(module_shape=(8,), K=2, random_state=0).fit(X, y)
     assert (est.n_members_, est.batch_size_, est.epochs_) == (8, 32, 150)
     assert small(n_members=2).fit(X, y).n_members_ == 2
+
+
+def test_draws_can_be_written_to_a_memory_map(bimodal, tmp_path):
+    X, y, _ = bimodal
+    est = small(n_members=2).fit(X, y)
+    path = tmp_path / "draws.npy"
+    out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(600, 40, 2))
+    assert est.sample(X, 40, random_state=0, out=out) is out
+    out.flush()
+    expected = est.sample(X, 40, random_state=0)
+    np.testing.assert_allclose(np.load(path), expected, rtol=1e-6, atol=1e-7)
+    one = small().fit(X, y[:, 0])
+    column = np.empty((600, 3))
+    one.sample(X, 3, random_state=0, out=column)
+    np.testing.assert_array_equal(column, one.sample(X, 3, random_state=0))
+    for wrong, error, message in [
+        (np.empty((600, 40)), ValueError, r"shape of the draws, \(600, 40, 2\), got \(600, 40\)"),
+        (np.empty((600, 40, 2), int), TypeError, "float32 or float64, got int64"),
+        ([0.0], TypeError, "got list"),
+        (np.broadcast_to(0.0, (600, 40, 2)), ValueError, "read-only"),
+    ]:
+        with pytest.raises(error, match=message):
+            est.sample(X, 40, out=wrong)
+    with pytest.raises(ValueError, match="neither with as_frame"):
+        est.sample(X, 40, out=np.empty((600, 40, 2)), as_frame=True)
