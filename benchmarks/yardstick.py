@@ -97,27 +97,39 @@ class KernelMixture:
 def log_evidence(
     model, x: np.ndarray, random: np.random.Generator, n: int = 2000, n_rounds: int = 5
 ) -> tuple[float, float]:
-    """Log evidence of one galaxy, and the effective sample size behind it."""
-    n_first = 4 * n
-    own = model.sample(x[None], n_first, random_state=int(random.integers(2**31)))[0]
-    log_volume = np.log(HIGH - LOW).sum()
-    everything = [_galaxies.draw_parameters(n, np.random.RandomState(random.integers(2**31))), own]
-    joints = [log_joint(y, x) for y in everything]
-    kernels: list[KernelMixture] = []
-    counts = [n, n_first]
+    """Log evidence of one galaxy, and the effective sample size behind it.
 
-    def mixture_density(y: np.ndarray) -> np.ndarray:
-        """Log density of the mixture of all proposals so far."""
-        inside = np.clip(y, LOW, HIGH)
-        parts = [log_prior(y), model.log_prob(np.tile(x, (len(y), 1)), inside)]
+    The proposals are adapted first; the estimate comes from fresh draws, because a kernel centred on
+    a draw would lower that draw's own weight.
+    """
+    log_volume = np.log(HIGH - LOW).sum()
+    kernels: list[KernelMixture] = []
+
+    def propose() -> np.ndarray:
+        """Draws from every proposal, twice as many from the model as from each other."""
+        seeds = random.integers(2**31, size=2)
+        parts = [
+            _galaxies.draw_parameters(n, np.random.RandomState(seeds[0])),
+            model.sample(x[None], 2 * n, random_state=int(seeds[1]))[0],
+        ]
+        parts += [LOW + (HIGH - LOW) * kernel.sample(n, random) for kernel in kernels]
+        return np.concatenate(parts)
+
+    def log_weights(y: np.ndarray) -> np.ndarray:
+        """Joint density over that of the mixture of all proposals, at possible values."""
+        parts = [log_prior(y), model.log_prob(np.tile(x, (len(y), 1)), y)]
         unit = (y - LOW) / (HIGH - LOW)
         parts += [kernel.log_density(unit) - log_volume for kernel in kernels]
-        share = np.log(np.array(counts) / sum(counts))[:, None]
-        return logsumexp(np.array(parts) + share, axis=0)
+        share = np.array([1.0, 2.0] + [1.0] * len(kernels))
+        log_share = np.log(share / share.sum())[:, None]
+        return log_joint(y, x) - logsumexp(np.array(parts) + log_share, axis=0)
+
+    def possible(y: np.ndarray) -> np.ndarray:
+        return y[np.isfinite(log_prior(y))]
 
     for round_ in range(n_rounds):
-        y, joint = np.concatenate(everything), np.concatenate(joints)
-        log_weight = joint - mixture_density(y)
+        y = possible(propose())
+        log_weight = log_weights(y)
         temper = 1.0
         while True:  # soften the weights until enough draws take part
             weight = np.exp(temper * (log_weight - log_weight.max()))
@@ -125,22 +137,15 @@ def log_evidence(
             if 1.0 / (weight**2).sum() > 100 or temper < 0.05:
                 break
             temper *= 0.7
-        centres = random.choice(len(y), N_CENTRES, p=weight)
-        unit = (y[centres] - LOW) / (HIGH - LOW)
+        unit = (y[random.choice(len(y), N_CENTRES, p=weight)] - LOW) / (HIGH - LOW)
         equal = np.full(N_CENTRES, 1.0 / N_CENTRES)
         kernels.append(KernelMixture(unit, equal, 0.5 if round_ < 3 else 0.35))
-        proposed = LOW + (HIGH - LOW) * kernels[-1].sample(n, random)
-        everything.append(proposed)
-        joints.append(log_joint(proposed, x))
-        counts.append(n)
-    y, joint = np.concatenate(everything), np.concatenate(joints)
-    usable = np.isfinite(joint)
-    log_weight = joint[usable] - mixture_density(y[usable])
+        del kernels[:-3]
+    proposed = propose()
+    log_weight = log_weights(possible(proposed))
     weight = np.exp(log_weight - log_weight.max())
-    return (
-        float(logsumexp(log_weight) - np.log(len(y))),
-        float(weight.sum() ** 2 / (weight**2).sum()),
-    )
+    evidence = logsumexp(log_weight) - np.log(len(proposed))
+    return float(evidence), float(weight.sum() ** 2 / (weight**2).sum())
 
 
 def exact_log_density(
