@@ -99,8 +99,8 @@ def log_evidence(
 ) -> tuple[float, float]:
     """Log evidence of one galaxy, and the effective sample size behind it.
 
-    The proposals are adapted first; the estimate comes from fresh draws, because a kernel centred on
-    a draw would lower that draw's own weight.
+    The proposals are adapted first; the estimate comes from fresh draws, because a kernel centred
+    on a draw would lower that draw's own weight.
     """
     log_volume = np.log(HIGH - LOW).sum()
     kernels: list[KernelMixture] = []
