@@ -194,6 +194,7 @@ class NaturalGradientBoosting:
 def make_model(name: str, task: Task, seed: int, budget: float, changes: dict) -> Any:
     """The named model for a task; `changes` are parameters of ours."""
     limits = task.limits
+    changes = dict(task.parameters) | changes
     if name == "san":
         return SANConditionalDensityEstimator(limits=limits, random_state=seed, **changes)
     if name == "san-quick":
