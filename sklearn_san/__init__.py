@@ -3,4 +3,13 @@
 from ._estimator import SANConditionalDensityEstimator
 
 __version__ = "0.1.0.dev0"
-__all__ = ["SANConditionalDensityEstimator", "__version__"]
+__all__ = ["CalibratedDensity", "SANConditionalDensityEstimator", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    """Import what few need when it is asked for."""
+    if name == "CalibratedDensity":
+        from .recalibration import CalibratedDensity
+
+        return CalibratedDensity
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

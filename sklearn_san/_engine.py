@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from ._fused import _as_bits32, _as_float32, _draw, _mixture
+from ._fused import _as_bits32, _as_float32, _draw, _mixture, _moments
 
 #: Largest number of multiplications that OpenBLAS leaves to one thread.
 _ONE_THREAD = 64**3
@@ -424,8 +424,12 @@ def _score(values, gradient, layers, starts, based, bounded, log_floor, n_featur
 
 @njit(**_EXACT)
 def _sample(values, layers, starts, based, bounded, log_floor, n_features, n_sequence,
-            n_params, tile, n_scratch, x, n_columns, noise, base, limits, pairs, out):  # fmt: skip
-    """Draws for some pairs of row and column, in rising order; see `Engine.sample`."""
+            n_params, tile, n_scratch, x, n_columns, noise, base, limits, pairs, group, out, mean,
+            variance, with_moments):  # fmt: skip
+    """Draws for some pairs of row and column, in rising order; see `Sampler`.
+
+    No tile crosses a multiple of `group`, so that results do not depend on what else is asked for.
+    """
     n_outputs = len(starts) - 1
     widest = 1
     for k in range(len(layers)):
@@ -441,8 +445,13 @@ def _sample(values, layers, starts, based, bounded, log_floor, n_features, n_seq
     weight_x = base[:, :n_features]
     weight_y = base[:, n_features : n_features + n_outputs]
     intercept, scale = base[:, -2], base[:, -1]
-    for start in range(0, len(pairs), tile):
-        n = min(tile, len(pairs) - start)
+    location, drawn = np.empty(tile), np.empty(tile)
+    low, high = np.empty(tile), np.empty(tile)
+    noise_component, noise_value = np.empty(tile), np.empty(tile)
+    mean_d, variance_d = np.empty(tile), np.empty(tile)
+    start = 0
+    while start < len(pairs):
+        n = min(tile, len(pairs) - start, group - start % group)
         n_rows, last = 0, -1
         for i in range(n):
             row = pairs[start + i] // n_columns
@@ -483,27 +492,39 @@ def _sample(values, layers, starts, based, bounded, log_floor, n_features, n_seq
             p = product[: n_now * n_out].reshape(n_now, n_out)
             np.dot(h, _matrix(values, layers[heads, _WEIGHT], n_in, n_out), p)
             bias = values[layers[heads, _BIAS] : layers[heads, _BIAS] + n_out]
-            floor = math.exp(log_floor[d])
+            is_based = False
+            for j in based:
+                is_based = is_based or j == d
             for i in range(n):
                 row = local[i] if d == 0 else i
                 for j in range(n_out):
                     result[i, j] = p[row, j] + bias[j]
-                location = intercept[d]
-                for j in range(n_features):
-                    location += weight_x[d, j] * own[local[i], j]
-                for j in range(d):
-                    location += weight_y[d, j] * y[i, j]
-                low = (limits[d, 0] - location) / scale[d]
-                high = (limits[d, 1] - location) / scale[d]
-                pair = pairs[start + i]
-                drawn = _draw(result[i, n_out - n_params :], noise[pair, 2 * d + 1],
-                              noise[pair, 2 * d + 2], bounded[d], floor, low, high)  # fmt: skip
-                target = location + scale[d] * drawn
+                location[i] = intercept[d]
+                if is_based:
+                    for j in range(n_features):
+                        location[i] += weight_x[d, j] * own[local[i], j]
+                    for j in range(d):
+                        location[i] += weight_y[d, j] * y[i, j]
+                low[i] = (limits[d, 0] - location[i]) / scale[d]
+                high[i] = (limits[d, 1] - location[i]) / scale[d]
+                own_noise = noise[pairs[start + i] % len(noise)]
+                noise_component[i] = own_noise[2 * d + 1]
+                noise_value[i] = own_noise[2 * d + 2]
+            raw, floor = result[:, n_out - n_params :], math.exp(log_floor[d])
+            _draw(raw, noise_component, noise_value, bounded[d], floor, low, high, drawn)
+            if with_moments:
+                _moments(raw, bounded[d], floor, low, high, mean_d, variance_d)
+                for i in range(n):
+                    mean[pairs[start + i], d] = location[i] + scale[d] * mean_d[i]
+                    variance[pairs[start + i], d] = scale[d] * scale[d] * variance_d[i]
+            for i in range(n):
+                target = location[i] + scale[d] * drawn[i]
                 if bounded[d]:
                     target = min(max(target, limits[d, 0]), limits[d, 1])
-                r[i, d] = drawn
+                r[i, d] = drawn[i]
                 y[i, d] = target
-                out[pair, d] = target
+                out[pairs[start + i], d] = target
+        start += n
 
 
 @njit(**_SUMS)
@@ -582,12 +603,14 @@ class Engine:
                 task()
             return
 
-        def share(k: int) -> None:
-            for task in tasks[k :: self.n_threads]:
+        waiting = iter(tasks)  # whoever is free takes the next one
+
+        def share() -> None:
+            for task in waiting:
                 task()
 
-        others = [self._pool.submit(share, k) for k in range(1, min(self.n_threads, len(tasks)))]
-        share(0)
+        others = [self._pool.submit(share) for _ in range(min(self.n_threads, len(tasks)) - 1)]
+        share()
         for other in others:
             other.result()
 
@@ -651,46 +674,6 @@ class Engine:
             with_gradient,
         )  # fmt: skip
 
-    def sample(
-        self, values: np.ndarray, x: np.ndarray, noise: np.ndarray, base: np.ndarray,
-        limits: np.ndarray,
-    ) -> np.ndarray:  # fmt: skip
-        """Draws as a function of uniform noise.
-
-        Parameters
-        ----------
-        values : ndarray of shape (n_members, n_values)
-        x : ndarray of shape (n_rows, n_features)
-        noise : ndarray of shape (n_rows, n_columns, 1 + 2 * n_outputs)
-            The first number chooses the member.
-        base : ndarray of shape (n_outputs, n_features + n_outputs + 2)
-            Weights, intercepts and scales of the linear base.
-        limits : ndarray of shape (n_outputs, 2)
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_columns, n_outputs)
-        """
-        p = self.plan
-        n_rows, n_columns, n_noise = noise.shape
-        noise = noise.reshape(-1, n_noise)
-        out = np.empty((len(noise), len(limits)), dtype=np.float32)
-        chosen = (noise[:, 0] * len(values)).astype(np.intp)
-        tasks = []
-
-        def task(m: int, pairs: np.ndarray) -> Callable[[], None]:
-            return lambda: _sample(
-                values[m], p.layers, p.starts, p.based, p.bounded, p.log_floor, p.n_features,
-                p.n_sequence, p.n_params, p.tile, p.n_scratch, x, n_columns, noise, base, limits,
-                pairs, out,
-            )  # fmt: skip
-
-        for m in range(len(values)):
-            own = np.flatnonzero(chosen == m)
-            tasks += [task(m, part) for part in np.array_split(own, self.n_threads) if len(part)]
-        self.run(tasks)
-        return out.reshape(n_rows, n_columns, -1)
-
     def step(
         self,
         values: np.ndarray,
@@ -721,3 +704,79 @@ class Engine:
             return step
 
         self.run([task(m) for m in range(len(values))])
+
+
+class Sampler:
+    """Draws from an ensemble as a function of uniform noise.
+
+    Parameters
+    ----------
+    plan : Plan
+    values : ndarray of shape (n_members, n_values)
+    base : ndarray of shape (n_outputs, n_features + n_outputs + 2)
+        Weights, intercepts and scales of the linear base.
+    limits : ndarray of shape (n_outputs, 2)
+    n_threads : int
+    """
+
+    def __init__(
+        self, plan: Plan, values: np.ndarray, base: np.ndarray, limits: np.ndarray, n_threads: int
+    ):
+        self.plan, self.values, self.base, self.limits = plan, values, base, limits
+        self.n_threads = n_threads
+
+    def __call__(self, x: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Draws of every row.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n_rows, n_features)
+        noise : ndarray of shape (n_rows, n_draws, 1 + 2 * n_outputs)
+            The first number chooses the member.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_draws, n_outputs)
+        """
+        n_rows, n_draws, n_noise = noise.shape
+        return self._run(x, noise.reshape(-1, n_noise), n_draws, n_rows * n_draws, False)[0]
+
+    def with_moments(self, x: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Draws at the same noise ``(n_draws, 1 + 2 * n_outputs)`` for every row.
+
+        Also mean and variance of each output given the draws of the outputs before it. Each
+        member must have the same number of points. Shapes: ``(n_rows, n_draws, n_outputs)``.
+        """
+        n_draws = len(noise)
+        return self._run(x, noise, n_draws, n_draws // len(self.values), True)
+
+    def _run(
+        self, x: np.ndarray, noise: np.ndarray, n_draws: int, group: int, with_moments: bool
+    ) -> tuple[np.ndarray, ...]:
+        p, n_pairs = self.plan, len(x) * n_draws
+        shape = (n_pairs, len(self.limits))
+        out = np.empty(shape, dtype=np.float32)
+        mean, variance = np.empty((2, *(shape if with_moments else (1, 1))))
+        chosen = (noise[:, 0] * len(self.values)).astype(np.intp)
+        chosen = np.tile(chosen, n_pairs // len(chosen))
+
+        def task(m: int, pairs: np.ndarray) -> Callable[[], None]:
+            return lambda: _sample(
+                self.values[m], p.layers, p.starts, p.based, p.bounded, p.log_floor, p.n_features,
+                p.n_sequence, p.n_params, p.tile, p.n_scratch, x, n_draws, noise, self.base,
+                self.limits, pairs, group, out, mean, variance, with_moments,
+            )  # fmt: skip
+
+        tasks = []
+        for m in range(len(self.values)):
+            own = np.flatnonzero(chosen == m)
+            # Several parts for each thread, of whole tiles and groups, so that all end together
+            unit = group if group < len(own) else p.tile
+            n_parts = max(1, min(2 * self.n_threads, len(own) // unit))
+            bounds = np.linspace(0, len(own) // unit, n_parts + 1).astype(int) * unit
+            bounds[-1] = len(own)
+            tasks += [task(m, own[a:b]) for a, b in pairwise(bounds) if b > a]
+        with Engine(p, None, self.n_threads) as engine:
+            engine.run(tasks)
+        results = (out, mean, variance) if with_moments else (out,)
+        return tuple(result.reshape(len(x), n_draws, -1) for result in results)

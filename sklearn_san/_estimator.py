@@ -16,7 +16,9 @@ from ._callbacks import CallbackSupportMixin, FitMonitor, with_callbacks
 from ._discrete import Ordinal
 from ._likelihood import Likelihood
 from ._linear_base import fit_linear_base, match_marginals
+from ._model import FittedModel, make_generator
 from ._network import SAN, FreeRunning
+from ._saving import load_estimator, save_estimator
 from ._scaling import InputScaler, OutputScaler
 from ._targets import TargetCodec, has_labels, split_columns
 from ._training import (
@@ -29,7 +31,7 @@ from ._training import (
     train,
     train_in_processes,
 )
-from .density import ConditionalDensity, FittedModel, make_generator
+from .density import ConditionalDensity
 
 
 class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseEstimator):
@@ -266,7 +268,36 @@ default="standard"
             self.__dict__ = before | kept
             raise
 
-    def log_prob(self, X: Any, y: Any) -> np.ndarray:
+    def predict_density(self, X: Any) -> ConditionalDensity:
+        """Conditional density of every row, as an object.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+
+        Returns
+        -------
+        ConditionalDensity
+            With `sample`, `log_prob`, `mean`, `std`, `cov`, `quantile`, `interval`, `mode`, `cdf`,
+            `inverse_cdf`, `marginal`, `given`, `marginalise`, `entropy` and `kl`.
+        """
+        check_is_fitted(self, "network_")
+        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        model = FittedModel(
+            self.network_,
+            self.x_scaler_,
+            self.y_scaler_,
+            self.order_,
+            self.limits_,
+            self.families_,
+            self.codec_,
+            self._one_dimensional,
+            validation.check_device(self.device),
+        )
+        return ConditionalDensity(model, X)
+
+    def log_prob(self, X: Any, y: Any, *, given: Any = None) -> np.ndarray:
         """Log density of y given X.
 
         Parameters
@@ -275,14 +306,16 @@ default="standard"
             Features.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
+        given : dict, default=None
+            Known outputs, as for `sample`; then the density is that of all others.
 
         Returns
         -------
         ndarray of shape (n_samples,)
             In nats, per unit of every output; -inf outside the limits.
         """
-        density = self._density(X)
-        return density.log_prob(self._check_y(y, len(density)))
+        density = self.predict_density(X)
+        return density.log_prob(y) if given is None else density.given(given).log_prob(y)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Mean log-likelihood per row; larger is better.
@@ -314,6 +347,10 @@ default="standard"
         n_samples: int = 1,
         *,
         random_state: Any = None,
+        given: Any = None,
+        return_ess: bool = False,
+        method: str = "random",
+        dtype: Any = np.float64,
         as_frame: bool = False,
         out: np.ndarray | None = None,
     ) -> Any:
@@ -327,6 +364,16 @@ default="standard"
             Number of draws for each row, `n_draws` below.
         random_state : int, RandomState or None, default=None
             The same seed gives the same draws; None gives fresh ones.
+        given : dict, default=None
+            Known outputs, by column number or name: one value, or one for each row. Exact if
+            they come first in `order`; otherwise draws are resampled by importance weights.
+        return_ess : bool, default=False
+            With `given`, whether to return the effective sample size of each row as well.
+        method : {"random", "sobol"}, default="random"
+            Independent draws, or quasi-random ones of less variance; see
+            `ConditionalDensity.sample`.
+        dtype : {float32, float64}, default=float64
+            Of the result.
         as_frame : bool, default=False
             Whether to return a pandas frame with a row for each draw and y's column names.
         out : ndarray of floats, default=None
@@ -340,21 +387,32 @@ default="standard"
             one-dimensional in `fit`. The dtype is object if some labels are no numbers. A frame
             has y's own dtype in each column and is indexed by row and draw.
         """
-        density = self._density(X)
+        density = self.predict_density(X)
         validation.check_integer("n_samples", n_samples, 1)
         validation.check_boolean("as_frame", as_frame)
-        if out is not None:
-            shape = (len(density), n_samples, self.n_outputs_)
-            one_dimensional = self._one_dimensional
-            validation.check_out(out, shape[:2] if one_dimensional else shape)
-            if as_frame or any(self.codec_.is_label):
-                raise ValueError("out= takes numbers: it goes neither with as_frame nor labels.")
-            density.sample(n_samples, random_state, out[..., None] if one_dimensional else out)
-            return out
-        draws = density.sample(n_samples, random_state)
+        validation.check_boolean("return_ess", return_ess)
+        if return_ess and given is None:
+            raise ValueError("return_ess=True goes with given=; plain draws all count fully.")
+        if given is not None:
+            if method != "random" or as_frame or out is not None:
+                raise ValueError("given= goes neither with method=, as_frame= nor out=.")
+            return density.given(given).sample(
+                n_samples, random_state=random_state, return_ess=return_ess
+            )
+        if as_frame and out is not None:
+            raise ValueError("out= takes numbers: it does not go with as_frame.")
         if as_frame:
-            return self.codec_.to_frame(draws, getattr(X, "index", None))
-        return self._restore(draws)
+            return density.to_frame(
+                n_samples, random_state=random_state, index=getattr(X, "index", None)
+            )
+        return density.sample(
+            n_samples,
+            random_state=random_state,
+            method=method,
+            dtype=dtype,
+            out=out,
+            progress=bool(self.verbose),
+        )
 
     def predict(
         self,
@@ -393,21 +451,76 @@ default="standard"
         validation.check_choice("output_type", output_type, validation.OUTPUT_TYPES)
         if output_type == "samples":
             return self.sample(X, n_samples, random_state=random_state)
-        density = self._density(X)
-        if output_type in ("median", "std", "quantiles") and any(self.codec_.is_label):
-            d = self.codec_.is_label.index(True)
-            raise ValueError(
-                f"output_type={output_type!r} has no meaning for the labels of output {d} "
-                f"({self.output_names_[d]}); use 'mean', which gives the most probable label, "
-                "'mode' or 'samples'."
-            )
+        density = self.predict_density(X)
         if output_type == "quantiles":
-            result = density.quantile(validation.check_quantiles(quantiles))
-        elif output_type == "median":
-            result = density.quantile(np.array([0.5]))[:, 0]
-        else:
-            result = getattr(density, output_type)()
-        return self._restore(result)
+            return density.quantile(quantiles)
+        if output_type == "median":
+            return density.quantile(0.5)[:, 0]
+        return getattr(density, output_type)()
+
+    def save(self, path: Any) -> None:
+        """Write the fitted model to one file that can be loaded without trust in its author.
+
+        The file is of safetensors and holds parameters, fitted attributes and a checksum, no
+        code. Callbacks, and hooks on the network, are not saved.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File, which is replaced in one step if it exists; the ending is up to you, such as
+            "model.safetensors".
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If it holds something that is no data, such as a family of likelihood of your own;
+            tells where. `joblib.dump` can save that.
+        FileNotFoundError, PermissionError
+            If there is no such folder, or it may not be written to.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from sklearn_san import SANConditionalDensityEstimator
+        >>> from sklearn_san.datasets import make_bimodal
+        >>> X, y, _ = make_bimodal(200, random_state=0)
+        >>> est = SANConditionalDensityEstimator(epochs=1, n_members=1, random_state=0).fit(X, y)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     est.save(os.path.join(folder, "model.safetensors"))
+        ...     again = est.load(os.path.join(folder, "model.safetensors"))
+        >>> again.score(X, y) == est.score(X, y)
+        True
+        """
+        save_estimator(self, path)
+
+    @classmethod
+    def load(cls, path: Any) -> SANConditionalDensityEstimator:
+        """Fitted model from a file that `save` wrote, on any machine.
+
+        Densities, and draws with a seed, are those of the model that was saved, bit by bit on
+        the same versions of all packages. Nothing in the file is executed.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File.
+
+        Returns
+        -------
+        estimator : object
+            Of the class on which `load` is called.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        CorruptModelError
+            If the file is damaged, of another kind, or of a later format than this version of
+            the package reads. It is a `ValueError`.
+        """
+        return load_estimator(cls, path)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> SANConditionalDensityEstimator:
         validation.check_parameters(self.get_params(deep=False))
@@ -603,36 +716,6 @@ default="standard"
         """Attributes that make a copy usable while the fit goes on."""
         return {"network_": copy.deepcopy(self.network_).to("cpu").eval()}
 
-    def _density(self, X: Any) -> ConditionalDensity:
-        check_is_fitted(self, "network_")
-        X = validate_data(self, X, reset=False, dtype=np.float64)
-        device = validation.check_device(self.device)
-        model = FittedModel(
-            self.network_,
-            self.x_scaler_,
-            self.y_scaler_,
-            self.order_,
-            self.limits_,
-            self.families_,
-            device,
-        )
-        return ConditionalDensity(model, X)
-
-    def _check_y(self, y: Any, n_rows: int) -> np.ndarray:
-        """Targets as codes and numbers, (n_rows, n_outputs) in float64."""
-        columns, _, _ = split_columns(y)
-        if len(columns) != self.n_outputs_:
-            raise ValueError(
-                f"y has {len(columns)} outputs, but this estimator was fitted with "
-                f"{self.n_outputs_} ({', '.join(self.output_names_)})."
-            )
-        if len(columns[0]) != n_rows:
-            raise ValueError(f"X has {n_rows} rows, but y has {len(columns[0])}; they must match.")
-        y = self.codec_.encode(columns)
-        for j, family in zip(self.order_, self.families_, strict=True):
-            family.check_values(y[:, j], f"output {j} ({self.output_names_[j]})")
-        return y
-
     def _check_data(self, X: Any, y: Any) -> tuple[np.ndarray, list[np.ndarray], list[str]]:
         """Features in float64, the columns of y as they are, and their names."""
         options: dict[str, Any] = {"dtype": np.float64, "ensure_min_samples": 2}
@@ -644,11 +727,6 @@ default="standard"
         columns, names, self._one_dimensional = split_columns(y)
         check_consistent_length(X, columns[0])
         return X, columns, names
-
-    def _restore(self, result: np.ndarray) -> np.ndarray:
-        """Labels for codes, and y's number of dimensions."""
-        result = self.codec_.decode(result)
-        return result[..., 0] if self._one_dimensional else result
 
 
 def _drop_zero_weights(

@@ -430,25 +430,185 @@ def _truncated_quantile(u, loc, scale, low, high):
     return min(max(y, low), high)
 
 
-@njit(**_SCALAR)
-def _draw(raw, noise_component, noise_value, bounded, floor, low, high):
-    """Draw of a mixture with raw parameters (3 K,), from two uniform numbers."""
-    K = len(raw) // 3
-    largest = raw[0]
-    for k in range(1, K):
-        largest = max(largest, raw[k])
-    total = 0.0
-    for k in range(K):
-        total += math.exp(raw[k] - largest)
-    threshold = noise_component * total
-    chosen, cumulative = K - 1, 0.0
-    for k in range(K):
-        cumulative += math.exp(raw[k] - largest)
-        if threshold < cumulative:
-            chosen = k
-            break
-    loc = np.float64(raw[K + chosen])
-    scale = floor + math.exp(min(np.float64(raw[2 * K + chosen]), 60.0))
-    if bounded:
-        return _truncated_quantile(noise_value, loc, scale, low, high)
-    return loc + scale * _ndtri(noise_value)
+@njit(inline="always", error_model="numpy", fastmath={"contract"})
+def _middle(q):
+    """Quantile of the standard normal at ``0.5 + q`` for `q` up to `_CENTRAL`."""
+    t = q * q * (2.0 / _CENTRAL**2) - 1.0
+    p = 0.0
+    for i in range(len(_MIDDLE)):
+        p = p * t + _MIDDLE[len(_MIDDLE) - 1 - i]
+    return q * p
+
+
+@njit(inline="always", error_model="numpy", fastmath={"contract"})
+def _near_tail(r):
+    """Quantile of the standard normal at ``exp(-r^2)``, for r between the first `_TAIL_EDGES`."""
+    middle = 0.5 * (_TAIL_EDGES[0] + _TAIL_EDGES[1])
+    t = (r - middle) * (1.0 / (_TAIL_EDGES[1] - middle))
+    p = 0.0
+    for i in range(len(_NEAR_TAIL)):
+        p = p * t + _NEAR_TAIL[len(_NEAR_TAIL) - 1 - i]
+    return p
+
+
+@njit(inline="always", error_model="numpy", fastmath={"contract"})
+def _upper_tail(x):
+    """Probability of a standard normal above x."""
+    distance = abs(x) * _SQRT_HALF
+    tail = 0.5 * _exp(-0.5 * x * x) * _erfcx(distance)
+    return tail if x >= 0.0 else 1.0 - tail
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+def _draw(raw, noise_component, noise_value, bounded, floor, low, high, out):
+    """Draws `out` (n,) of mixtures with raw parameters (n, 3 K), from two uniform numbers each.
+
+    What is common goes through vector instructions; components whose support lies in their tail,
+    and draws beyond 5 scales, are then done one by one.
+    """
+    n, n_params = raw.shape
+    K = n_params // 3
+    weight = np.empty((K, LANES))
+    largest, total, threshold = np.empty(LANES), np.empty(LANES), np.empty(LANES)
+    cumulative = np.empty(LANES)
+    chosen = np.empty(LANES, dtype=np.int64)
+    loc, scale, u = np.empty(LANES), np.empty(LANES), np.empty(LANES)
+    bottom, top = np.full(LANES, -_HUGE), np.full(LANES, _HUGE)
+    z, rare = np.empty(LANES), np.empty(LANES)
+    for start in range(0, n, LANES):
+        count = min(LANES, n - start)
+        for j in range(LANES):
+            i = start + min(j, count - 1)
+            for k in range(K):
+                weight[k, j] = raw[i, k]
+            threshold[j] = noise_component[i]
+            u[j] = noise_value[i]
+            if bounded:
+                bottom[j] = max(low[i], -_HUGE)
+                top[j] = min(high[i], _HUGE)
+        for j in range(LANES):
+            largest[j] = weight[0, j]
+            total[j] = 0.0
+            cumulative[j] = 0.0
+            chosen[j] = 0
+        for k in range(1, K):
+            for j in range(LANES):
+                largest[j] = max(largest[j], weight[k, j])
+        for k in range(K):
+            for j in range(LANES):
+                weight[k, j] = _exp(weight[k, j] - largest[j])
+                total[j] += weight[k, j]
+        for j in range(LANES):
+            threshold[j] *= total[j]
+        for k in range(K - 1):
+            for j in range(LANES):
+                cumulative[j] += weight[k, j]
+                chosen[j] += 1 if threshold[j] >= cumulative[j] else 0
+        for j in range(LANES):
+            i = start + min(j, count - 1)
+            loc[j] = raw[i, K + chosen[j]]
+            scale[j] = raw[i, 2 * K + chosen[j]]
+        for j in range(LANES):
+            scale[j] = floor + _exp(min(scale[j], 60.0))
+        for j in range(LANES):
+            inverse = 1.0 / scale[j]
+            a, b = (bottom[j] - loc[j]) * inverse, (top[j] - loc[j]) * inverse
+            # Whichever side keeps more digits: the mirror image has its mass below zero
+            mirror = a + b > 0.0
+            left, right = (-b if mirror else a), (-a if mirror else b)
+            v = 1.0 - u[j] if mirror else u[j]
+            below, above = _upper_tail(-left), _upper_tail(-right)
+            p = below + v * (above - below)
+            q = p - 0.5
+            r = math.sqrt(-_log(max(min(p, 1.0 - p), 1e-300)))
+            near = _near_tail(r)
+            tail = near if q < 0.0 else -near
+            central = abs(q) <= _CENTRAL
+            value = _middle(q) if central else tail
+            z[j] = -value if mirror else value
+            rare[j] = 1.0 if right < -1.0 or (r > _TAIL_EDGES[1] and not central) else 0.0
+        for j in range(count):
+            y = loc[j] + scale[j] * z[j]
+            if rare[j] > 0.0:
+                y = _truncated_quantile(u[j], loc[j], scale[j], bottom[j], top[j])
+            out[start + j] = min(max(y, bottom[j]), top[j])
+
+
+@njit(inline="always", error_model="numpy", fastmath={"contract"})
+def _truncated_exponential(rate, width):
+    """Mean and variance of a density ``exp(-rate t)`` on [0, width]."""
+    steep = max(rate * width, 1e-3)
+    left = _exp(-steep)
+    share = width / (1.0 - left)
+    flat = rate * width < 1e-3
+    mean = 0.5 * width - rate * width * width / 12.0 if flat else width / steep - share * left
+    variance = (width / steep) ** 2 - share * share * left
+    return mean, width * width / 12.0 if flat else variance
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+def _moments(raw, bounded, floor, low, high, mean, variance):
+    """Mean and variance (n,) of mixtures with raw parameters (n, 3 K)."""
+    n, n_params = raw.shape
+    K = n_params // 3
+    weight = np.empty((K, LANES))
+    largest, total = np.empty(LANES), np.empty(LANES)
+    first, second = np.empty(LANES), np.empty(LANES)
+    loc, scale = np.empty(LANES), np.empty(LANES)
+    bottom, top = np.full(LANES, -_HUGE), np.full(LANES, _HUGE)
+    for start in range(0, n, LANES):
+        count = min(LANES, n - start)
+        for j in range(LANES):
+            i = start + min(j, count - 1)
+            for k in range(K):
+                weight[k, j] = raw[i, k]
+            if bounded:
+                bottom[j] = max(low[i], -_HUGE)
+                top[j] = min(high[i], _HUGE)
+            largest[j] = -np.inf
+            total[j] = 0.0
+            first[j] = 0.0
+            second[j] = 0.0
+        for k in range(K):
+            for j in range(LANES):
+                largest[j] = max(largest[j], weight[k, j])
+        for k in range(K):
+            for j in range(LANES):
+                i = start + min(j, count - 1)
+                loc[j] = raw[i, K + k]
+                scale[j] = raw[i, 2 * K + k]
+            for j in range(LANES):
+                w = _exp(weight[k, j] - largest[j])
+                total[j] += w
+                s = floor + _exp(min(scale[j], 60.0))
+                m, square = loc[j], s * s
+                if bounded:
+                    inverse = 1.0 / s
+                    a, b = (bottom[j] - m) * inverse, (top[j] - m) * inverse
+                    width = (top[j] - bottom[j]) * inverse
+                    mass, at_low, at_high = _mass(a, b, width)
+                    at_low, at_high = at_low / mass, at_high / mass
+                    z = at_low - at_high
+                    moment_low = a * at_low if at_low > 0.0 else 0.0
+                    moment_high = b * at_high if at_high > 0.0 else 0.0
+                    square_z = 1.0 + moment_low - moment_high - z * z
+                    # Where that cancels: narrow, or far in the tail
+                    below = b < 0.0
+                    near = -b if below else a
+                    is_far = near > 50.0
+                    middle = abs(0.5 * (a + b))
+                    rate = near + 1.0 / near if is_far else middle
+                    offset, spread = _truncated_exponential(rate, width)
+                    if is_far or width < 0.05:
+                        towards = -1.0 if (below or (a + b) < 0.0) else 1.0
+                        edge = a if towards > 0.0 else b
+                        z = edge + towards * offset
+                        square_z = spread
+                    m = min(max(m + s * z, bottom[j]), top[j])
+                    square *= max(square_z, 0.0)
+                first[j] += w * m
+                second[j] += w * (square + m * m)
+        for j in range(count):
+            centre = first[j] / total[j]
+            mean[start + j] = centre
+            variance[start + j] = max(second[j] / total[j] - centre * centre, 0.0)

@@ -302,7 +302,9 @@ def invert_cdf(
         newton = y + torch.where(lower, step, -step)
         inside = (newton > low) & (newton < high)
         proposal = torch.where(inside, newton, 0.5 * (low + high))
-        proposal = torch.where(cdf == u, y, proposal)
+        # As near as rounding allows: such a value must not be thrown back into the bracket
+        exact = (tail - target).abs() <= 2 * resolution * torch.where(lower, target, 1.0)
+        proposal = torch.where(exact, y, proposal)
         converged = (proposal - y).abs() <= resolution * y.abs()
         y = proposal
         if bool((converged | (high - low <= resolution * y.abs())).all()):

@@ -10,7 +10,7 @@ A `LinearBase` may come first: then the blocks model ``r = (y - location(x, y_<d
 residual of a least-squares fit, and see the earlier residuals next to the earlier targets.
 
 ===============  ==========================================================================
-`SAN`            log density, draws, and the Rosenblatt transform with its inverse
+`SAN`            log density, draws, and the cdf of each conditional
 `FreeRunning`    the objective that feeds a SAN its own draws during training
 `LinearBase`     the least-squares location and scale of each output
 `Block`          one small multilayer perceptron with two heads
@@ -36,11 +36,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ._discrete import Categorical
-from ._likelihood import Likelihood, Support, invert_cdf
+from ._likelihood import Likelihood, Support
 from ._mixtures import MixtureOfGaussians, TruncatedMixtureOfGaussians, log_floor_of
 
 if TYPE_CHECKING:
-    from ._engine import Engine, Plan
+    from ._engine import Engine, Plan, Sampler
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
@@ -374,27 +374,18 @@ class SAN(nn.Module):
             blocks[0].layer_norm,
         )
 
-    def sampler(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray] | None:
-        """Compiled function of x (n_rows, n_features) and noise that draws from the ensemble.
-
-        Noise is ``(n_rows, n_draws, 1 + n_outputs * n_noise)``, its first number chooses the
-        member. None for what the kernels cannot do.
-        """
+    def sampler(self) -> Sampler | None:
+        """Compiled draws from the ensemble; None for what the kernels cannot do."""
         plan, values = self.plan(), self.values()
         if plan is None or values.dtype != torch.float32 or values.device.type != "cpu":
             return None
-        from ._engine import Engine
+        from ._engine import Sampler
 
         base = self.base
         columns = [base.weight_x, base.weight_y, base.intercept[:, None], base.scale[:, None]]
         affine = torch.cat(columns, 1).double().numpy()
         limits = self.limits.double().numpy()
-        engine = Engine(plan, None, torch.get_num_threads())
-
-        def sample(x: np.ndarray, noise: np.ndarray) -> np.ndarray:
-            return engine.sample(values.numpy(), x, noise, affine, limits)
-
-        return sample
+        return Sampler(plan, values.numpy(), affine, limits, torch.get_num_threads())
 
     def is_mass(self, x: Tensor, y: Tensor) -> Tensor:
         """Values whose part of `log_prob` is the log of a probability; (..., n_outputs)."""
@@ -412,7 +403,7 @@ class SAN(nn.Module):
         limits, scale = self.limits[outputs], self.base.scale[outputs]
         return Support((limits[..., 0] - location) / scale, (limits[..., 1] - location) / scale)
 
-    def ancestral(self, x: Tensor, choose: Choice) -> Tensor:
+    def ancestral(self, x: Tensor, choose: Choice, n_outputs: int | None = None) -> Tensor:
         """Build y output by output; `choose` picks each residual from its conditional.
 
         Parameters
@@ -421,6 +412,8 @@ class SAN(nn.Module):
         choose : callable
             Receives the `Conditional` of one output and returns its residual, of a shape to
             which the conditional's own shape broadcasts.
+        n_outputs : int, default=None
+            How many outputs to build; None means all.
 
         Returns
         -------
@@ -429,7 +422,7 @@ class SAN(nn.Module):
         base = self.base
         context, sequence = self.context(x), x[..., :0]
         y = r = x[..., :0]
-        for d, family in enumerate(self.families):
+        for d, family in enumerate(self.families[:n_outputs]):
             sequence, raw = self._run_block(d, context, sequence, y, r)
             location = torch.zeros_like(base.intercept[d])
             if d in base.used:
@@ -473,43 +466,27 @@ class SAN(nn.Module):
         """Uniform numbers per output and draw."""
         return max(family.n_noise for family in self.families)
 
-    def icdf(self, x: Tensor, u: Tensor) -> Tensor:
-        """Inverse Rosenblatt transform: y whose conditional cdfs are `u`, (..., n_outputs)."""
-        return self.ancestral(
-            x, lambda one: one.family.icdf(one.raw, u[..., one.output], one.support)
-        )
-
-    def first_icdf(self, x: Tensor, u: Tensor) -> Tensor:
-        """Quantiles `u` of output 0, mixed over the members.
-
-        Its conditional depends on x alone. Shapes: x (1, ..., 1, n_features), u (n_levels,),
-        result (..., n_levels).
-        """
+    def first_conditional(self, x: Tensor) -> Conditional:
+        """Density of output 0, which depends on x alone."""
         location = self.base.location(x, torch.zeros_like(self.base.scale))[..., 0]
         _, raw = self.blocks[0]([self.context(x)])
-        family, support = self.families[0], self._support(0, location)
-        r = family.icdf(raw, u, support)  # (n_members, ..., n_levels)
-        if self.n_members > 1:
-            lowest, highest = r.amin(0), r.amax(0)
+        support = self._support(0, location)
+        return Conditional(0, self.families[0], raw, support, location, self.base.scale[0])
 
-            def mixed(r: Tensor) -> tuple[Tensor, Tensor]:
-                cdf = family.cdf(raw, r.unsqueeze(0), support).mean(0)
-                return cdf, family.log_prob(raw, r.unsqueeze(0), support).exp().mean(0)
-
-            r = invert_cdf(mixed, u, lowest, highest).unsqueeze(0)
-        return (location + self.base.scale[0] * r)[0]
-
-    def cdf(self, x: Tensor, y: Tensor) -> Tensor:
-        """Rosenblatt transform: cdf of each conditional at y, (..., n_outputs)."""
+    def conditionals(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Log density and cdf of every conditional at y, (n_members, ..., n_outputs) each."""
         location = self.base.location(x, y)
         r = (y - location) / self.base.scale
-        columns = [
-            family.cdf(raw, r[..., d], self._support(d, location[..., d]))
-            for d, (family, raw) in enumerate(
-                zip(self.families, self._raw_parameters(x, y, r), strict=True)
+        log_prob, cdf = [], []
+        for d, raw in enumerate(self._raw_parameters(x, y, r)):
+            support = self._support(d, location[..., d])
+            one = Conditional(
+                d, self.families[d], raw, support, location[..., d], self.base.scale[d]
             )
-        ]
-        return torch.stack(columns, -1)
+            value, log_prob_d = one.at(y[..., d])
+            log_prob.append(log_prob_d)
+            cdf.append(one.family.cdf(raw, value, support))
+        return torch.stack(log_prob, -1), torch.stack(cdf, -1)
 
 
 class Conditional(NamedTuple):
@@ -526,6 +503,13 @@ class Conditional(NamedTuple):
         """Residual as a function of the noise (..., n_outputs, n_noise) of all outputs."""
         own = noise[..., self.output, : self.family.n_noise]
         return self.family.sample(self.raw, own, self.support)
+
+    def at(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Residuals of the values y, and their log density per scaled unit of y."""
+        r = (y - self.location) / self.scale
+        if self.support is not None:
+            r = torch.minimum(torch.maximum(r, self.support.low), self.support.high)
+        return r, self.family.log_prob(self.raw, r, self.support) - self.scale.log()
 
     def probabilities(self) -> Tensor | None:
         """Probability of each label, (..., n_classes); None for numbers."""
@@ -579,11 +563,7 @@ class FreeRunning(nn.Module):
         log_prob: list[Tensor] = []
 
         def score_and_draw(one: Conditional) -> Tensor:
-            target = (y[..., one.output] - one.location) / one.scale
-            if one.support is not None:
-                target = torch.minimum(torch.maximum(target, one.support.low), one.support.high)
-            density = one.family.log_prob(one.raw, target, one.support)
-            log_prob.append(density - one.scale.log())
+            log_prob.append(one.at(y[..., one.output])[1])
             if self.through_draws:
                 own = noise[..., one.output, : one.family.n_noise]
                 return one.family.rsample(one.raw, own, one.support)

@@ -76,20 +76,22 @@ class TargetCodec:
 
     def encode(self, columns: list[np.ndarray]) -> np.ndarray:
         """Columns as one float64 matrix (n_samples, n_outputs)."""
-        encoded = []
-        for d, (column, classes) in enumerate(zip(columns, self.classes, strict=True)):
-            if classes is None:
-                encoded.append(_numbers(column, f"output {d} ({self.names[d]})"))
-                continue
-            self._check_complete(d, column)
-            known = np.isin(column, classes)
-            if not known.all():
-                raise ValueError(
-                    f"y has the label {column[~known][0]!r} in output {d} ({self.names[d]}), which "
-                    f"was not there in fit; known are {', '.join(map(repr, classes.tolist()))}."
-                )
-            encoded.append(np.searchsorted(classes, column).astype(np.float64))
+        encoded = [self.encode_column(d, column) for d, column in enumerate(columns)]
         return np.stack(encoded, axis=1)
+
+    def encode_column(self, d: int, column: np.ndarray) -> np.ndarray:
+        """Column d of y (n,) as float64."""
+        classes = self.classes[d]
+        if classes is None:
+            return _numbers(column, f"output {d} ({self.names[d]})")
+        self._check_complete(d, column)
+        known = np.isin(column, classes)
+        if not known.all():
+            raise ValueError(
+                f"y has the label {column[~known][0]!r} in output {d} ({self.names[d]}), which "
+                f"was not there in fit; known are {', '.join(map(repr, classes.tolist()))}."
+            )
+        return np.searchsorted(classes, column).astype(np.float64)
 
     def decode_column(self, d: int, values: np.ndarray) -> np.ndarray:
         """Values of column d in the user's dtype, of any shape."""

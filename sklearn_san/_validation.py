@@ -127,6 +127,17 @@ def check_out(out: Any, shape: tuple[int, ...]) -> None:
         raise ValueError("out is read-only; open the memory map with mode 'w+' or 'r+'.")
 
 
+def check_dtype(dtype: Any) -> np.dtype:
+    """float32 or float64 as a numpy dtype."""
+    try:
+        checked = np.dtype(dtype)
+    except TypeError:
+        checked = None
+    if checked not in (np.float32, np.float64):
+        raise ValueError(f"dtype must be float32 or float64, got {dtype!r}.")
+    return checked
+
+
 def check_device(device: Any) -> torch.device:
     """Device to compute on; "auto" takes CUDA where there is one, else the CPU."""
     if _is_text(device, "auto"):
@@ -200,17 +211,7 @@ def check_order(order: Any, names: list[str]) -> np.ndarray:
         raise TypeError(f"order must be a sequence of column numbers or names, got {order!r}.")
     positions = []
     for entry in order:
-        if isinstance(entry, str):
-            if entry not in names:
-                raise ValueError(
-                    f"order names {entry!r}, which is not a column of y; they are "
-                    f"{', '.join(names)}."
-                )
-            positions.append(names.index(entry))
-        elif isinstance(entry, Integral) and not isinstance(entry, (bool, np.bool_)):
-            positions.append(int(entry))
-        else:
-            raise TypeError(f"order must hold column numbers or names, got {entry!r}.")
+        positions.append(check_output(entry, names, "order"))
     if sorted(positions) != list(range(n_outputs)):
         raise ValueError(
             f"order={list(order)!r} must name each of the {n_outputs} outputs of y exactly once."
@@ -371,6 +372,90 @@ def check_quantiles(quantiles: Any) -> np.ndarray:
             f"quantiles must be one or more numbers strictly between 0 and 1, got {quantiles!r}."
         )
     return levels
+
+
+def check_unit_cube(u: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Points strictly inside the unit cube, float64."""
+    array = check_array(u, ensure_2d=False, dtype=np.float64, input_name="u")
+    if array.shape != shape:
+        raise ValueError(f"u must have shape {shape}, got {array.shape}.")
+    if not ((array > 0) & (array < 1)).all():
+        wrong = array[~((array > 0) & (array < 1))][0]
+        raise ValueError(f"u must lie strictly between 0 and 1, got {wrong:g}.")
+    return array
+
+
+def check_output(output: Any, names: list[str], where: str) -> int:
+    """Column number of an output given by number or name."""
+    if isinstance(output, str):
+        if output not in names:
+            raise ValueError(
+                f"{where} names {output!r}, which is not a column of y; they are "
+                f"{', '.join(names)}."
+            )
+        return names.index(output)
+    if isinstance(output, (bool, np.bool_)) or not isinstance(output, Integral):
+        raise TypeError(f"{where} must hold column numbers or names, got {output!r}.")
+    if not -len(names) <= int(output) < len(names):
+        raise ValueError(f"{where} has the column {output}, but y has {len(names)} columns.")
+    return int(output) % len(names)
+
+
+def check_outputs(outputs: Any, names: list[str]) -> list[int]:
+    """One or two different column numbers."""
+    entries = [outputs] if isinstance(outputs, (str, Integral)) else list(outputs)
+    columns = [check_output(entry, names, "outputs") for entry in entries]
+    if len(columns) not in (1, 2) or len(set(columns)) < len(columns):
+        raise ValueError(f"outputs must be one column or two different ones, got {outputs!r}.")
+    return columns
+
+
+def check_grids(grid: Any, n_outputs: int) -> list[np.ndarray | None]:
+    """Rising grid of each output, or None where none was given."""
+    entries = [grid] * n_outputs if grid is None or n_outputs == 1 else list(grid)
+    if len(entries) != n_outputs:
+        raise ValueError(f"grid must have one array for each of {n_outputs} outputs, got {grid!r}.")
+    grids: list[np.ndarray | None] = []
+    for entry in entries:
+        if entry is None:
+            grids.append(None)
+            continue
+        array = np.asarray(check_array(entry, ensure_2d=False, dtype=np.float64, input_name="grid"))
+        if array.ndim != 1 or len(array) < 1 or (np.diff(array) <= 0).any():
+            raise ValueError("grid must hold rising numbers, one after the other.")
+        grids.append(array)
+    return grids
+
+
+def check_known(
+    known: Any, names: list[str], n_rows: int, limits: np.ndarray
+) -> dict[int, np.ndarray]:
+    """Known values (n_rows,) by column number; all but numbers inside the limits raise."""
+    if not isinstance(known, Mapping) or not known:
+        raise TypeError(f"given must be a dict of known outputs by column, got {known!r}.")
+    values = {}
+    for key, value in known.items():
+        j = check_output(key, names, "given")
+        column = np.asarray(value)
+        if column.ndim == 0:
+            column = np.repeat(column, n_rows)
+        if column.shape != (n_rows,):
+            raise ValueError(
+                f"given[{key!r}] must be one value or one for each of the {n_rows} rows, got shape "
+                f"{column.shape}."
+            )
+        if column.dtype.kind in "iuf":
+            low, high = limits[j]
+            outside = ~((column >= low) & (column <= high))
+            if outside.any():
+                raise ValueError(
+                    f"given[{key!r}] has the value {column[outside][0]:g} outside the limits "
+                    f"[{low:g}, {high:g}] of output {j} ({names[j]})."
+                )
+        values[j] = column
+    if len(values) == len(names):
+        raise ValueError("given names every output, so that nothing is left to infer.")
+    return values
 
 
 def _is_text(value: Any, text: str) -> bool:

@@ -1,187 +1,227 @@
-"""The conditional density of given rows, as an object: log density, draws, moments, quantiles.
+"""The conditional density of given rows, as an object that answers what a posterior is asked.
 
-`FittedModel` joins a trained network with the scalers around it. `ConditionalDensity` is that
-model at given rows of X; it speaks the user's units, column order and float64, and works in
-chunks, so that its memory does not grow with the number of rows or draws.
+=====================  =====================================================================
+`ConditionalDensity`   p(y | x) of given rows: draws, log density, moments, quantiles, modes,
+                       cdf and its inverse, marginals, entropy, conditioning, new priors
+`Marginal`             densities of one or two outputs on a grid
+`GivenDensity`         p(y | x, some outputs known)
+`ReweightedDensity`    p(y | x) times a ratio of priors, normalised
+=====================  =====================================================================
+
+Everything is in the user's units, column order and float64, and works in chunks, so that memory
+does not grow with the number of rows or draws beyond that of the result.
 """
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import logsumexp
-from sklearn.utils import check_random_state
+from scipy.stats import qmc
 from torch import Tensor
+from tqdm.auto import tqdm
 
-from ._likelihood import Likelihood
+from . import _model
+from . import _validation as validation
+from ._conditioning import GivenDensity, ReweightedDensity, resample
+from ._marginals import Marginal, marginal_density
+from ._model import (
+    FittedModel,
+    chunks,
+    compiled_noise,
+    make_generator,
+    quasi_random_noise,
+    to_numpy,
+)
 from ._network import SAN, Conditional, uniform
-from ._scaling import InputScaler, OutputScaler
 
-#: Pairs of row and draw that are computed at once.
-CHUNK = 16_384
+__all__ = ["ConditionalDensity", "GivenDensity", "Marginal", "ReweightedDensity", "resample"]
+
 #: Quasi-random points behind quantiles and modes, and behind moments, that have no closed form.
 N_POINTS, N_MOMENT_POINTS = 1024, 256
-
-
-@dataclass(frozen=True)
-class FittedModel:
-    """A trained network and all that surrounds it.
-
-    Parameters
-    ----------
-    network : SAN
-        On the CPU; its outputs are in autoregressive order.
-    x_scaler, y_scaler : InputScaler, OutputScaler
-        The latter in autoregressive order.
-    order : ndarray of shape (n_outputs,)
-        ``order[d]`` is the user's column that comes d-th in the network.
-    limits : ndarray of shape (n_outputs, 2)
-        In the user's units and column order.
-    families : list of Likelihood
-        In autoregressive order and the user's units.
-    device : torch.device
-        To compute on.
-    """
-
-    network: SAN
-    x_scaler: InputScaler
-    y_scaler: OutputScaler
-    order: np.ndarray
-    limits: np.ndarray
-    families: list[Likelihood]
-    device: torch.device
-
-    @property
-    def label_outputs(self) -> list[int]:
-        """Columns of labels, in the user's order."""
-        pairs = zip(self.order, self.families, strict=True)
-        return [int(j) for j, family in pairs if family.scaling == "none"]
-
-    def on_device(self, dtype: torch.dtype | None = None) -> SAN:
-        """Network in evaluation mode on the device, in `dtype` (default: its own)."""
-        current = next(self.network.parameters())
-        dtype = current.dtype if dtype is None else dtype
-        if current.device == self.device and current.dtype == dtype:
-            return self.network.eval()
-        return copy.deepcopy(self.network).to(self.device, dtype).eval()
+#: Rows whose modes are refined at once.
+N_CLIMBING = 4096
 
 
 class ConditionalDensity:
-    """p(y | x) for the rows of X, one density per row.
+    """p(y | x) for the rows of X, one density per row; made by ``predict_density``.
+
+    It is lazy: nothing is computed before it is asked for. If y was one-dimensional in `fit`, the
+    axis of the outputs is missing in everything that goes in or comes out.
 
     Parameters
     ----------
     model : FittedModel
     X : ndarray of shape (n_rows, n_features)
         Checked features, not scaled.
+
+    Examples
+    --------
+    >>> from sklearn_san import SANConditionalDensityEstimator
+    >>> from sklearn_san.datasets import make_bimodal
+    >>> X, y, _ = make_bimodal(500, random_state=0)
+    >>> est = SANConditionalDensityEstimator(K=3, epochs=10, random_state=0).fit(X, y)
+    >>> density = est.predict_density(X[:5])
+    >>> density
+    ConditionalDensity(n_rows=5, outputs=['y0', 'y1'])
+    >>> density.interval(0.9).shape, density.cdf(y[:5]).shape, density[2].entropy().shape
+    ((5, 2, 2), (5, 2), (1,))
     """
 
     def __init__(self, model: FittedModel, X: np.ndarray):
         self.model = model
-        self._x = model.x_scaler.transform(X)
+        self._X = X
 
     def __len__(self) -> int:
-        return len(self._x)
+        return len(self._X)
 
-    @property
-    def _is_smooth(self) -> bool:
-        """Whether every output has a density everywhere."""
-        return all(family.scaling == "free" for family in self.model.families)
+    def __repr__(self) -> str:
+        return f"ConditionalDensity(n_rows={len(self)}, outputs={self.output_names})"
+
+    def __getitem__(self, rows: Any) -> ConditionalDensity:
+        """Densities of some rows: a number, a slice, or an array of numbers or booleans."""
+        if isinstance(rows, (int, np.integer)):
+            if not -len(self) <= rows < len(self):
+                raise IndexError(f"row {rows} does not exist; there are {len(self)} rows.")
+            rows = [rows]
+        return ConditionalDensity(self.model, self._X[rows])
 
     @property
     def n_outputs(self) -> int:
         """Number of columns of y."""
-        return len(self.model.order)
+        return self.model.n_outputs
 
-    @torch.no_grad()
-    def log_prob(self, y: np.ndarray) -> np.ndarray:
-        """Log density of one y per row; -inf outside the limits.
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the columns of y."""
+        return self.model.codec.names
+
+    @property
+    def limits(self) -> np.ndarray:
+        """Limits of every output in the units of y, (n_outputs, 2); infinite where none."""
+        return self.model.limits
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether every output has a density everywhere: no labels, no point masses."""
+        return self.model.is_smooth
+
+    def log_prob(self, y: Any) -> np.ndarray:
+        """Log density at one or several y for each row.
 
         Parameters
         ----------
-        y : ndarray of shape (n_rows, n_outputs)
+        y : array-like of shape (n_rows, n_outputs) or (n_rows, n_points, n_outputs)
 
         Returns
         -------
-        ndarray of shape (n_rows,)
-            In nats per unit of every output.
+        ndarray of shape (n_rows,) or (n_rows, n_points)
+            In nats per unit of every output; -inf outside the limits.
         """
-        model, network = self.model, self.model.on_device()
-        low, high = model.limits.T
-        inside = ((y >= low) & (y <= high)).all(axis=1)
-        # Values outside are scored at the nearest limit first, so that scalers accept them.
-        y = np.clip(y, low, high)[:, model.order]
-        z = model.y_scaler.transform(y)
-        log_prob = np.empty(len(y))
-        jacobian = model.y_scaler.log_jacobian(y)
-        for rows in _chunks(len(y), CHUNK):
-            x_rows, z_rows = (self._tensor(v[rows], network) for v in (self._x, z))
-            density = ~network.is_mass(x_rows, z_rows).cpu().numpy()
-            log_prob[rows] = _mixed_log_prob_of_rows(network, x_rows, z_rows)
-            log_prob[rows] += (jacobian[rows] * density).sum(axis=1)
-        return np.where(inside, log_prob, -np.inf)
+        return self._log_prob(self.model.check_y(y, len(self), several=True))
 
     @torch.no_grad()
     def sample(
-        self, n_draws: int, random_state: Any = None, out: np.ndarray | None = None
+        self,
+        n_draws: int = 1,
+        *,
+        random_state: Any = None,
+        method: str = "random",
+        dtype: Any = np.float64,
+        out: np.ndarray | None = None,
+        progress: bool = False,
     ) -> np.ndarray:
-        """Independent draws for every row.
+        """Draws for every row.
 
         Parameters
         ----------
-        n_draws : int
-        random_state : int, RandomState or None
+        n_draws : int, default=1
+        random_state : int, RandomState or None, default=None
             The same seed gives the same draws. None draws fresh ones.
+        method : {"random", "sobol"}, default="random"
+            Independent draws, or scrambled Sobol points [1]_ taken through the inverse Rosenblatt
+            transform. The latter fill each row's density evenly, so that means over them have
+            less variance; they are ten times slower and no longer independent of each other.
+        dtype : {float32, float64}, default=float64
+            Of the result.
         out : ndarray of shape (n_rows, n_draws, n_outputs), default=None
-            Where to write the draws.
+            Where to write the draws, such as a memory map; it is returned.
+        progress : bool, default=False
+            Whether to show a progress bar, on standard error.
 
         Returns
         -------
         ndarray of shape (n_rows, n_draws, n_outputs)
+            In the units of y, inside the limits. The dtype is object if labels are no numbers.
+
+        References
+        ----------
+        .. [1] Owen (1998), Scrambling Sobol' and Niederreiter-Xing points.
         """
-        network = self.model.on_device()
-        dtype = next(network.parameters()).dtype
-        generator = make_generator(random_state)
-        draws = np.empty((len(self), n_draws, self.n_outputs)) if out is None else out
-        draw = network.sampler() or _torch_sampler(network, self.model.device)
-        for rows, columns in _blocks(len(self), n_draws):
-            n_rows, n_columns = rows.stop - rows.start, columns.stop - columns.start
-            # Consumed in the order of the result, whatever the size of the chunks.
-            n_numbers = self.n_outputs * network.n_noise + 1  # the first chooses the member
-            noise = uniform((n_rows, n_columns, n_numbers), generator, dtype).numpy()
-            z = draw(self._x[rows].astype(noise.dtype), noise)
-            draws[rows, columns] = self._restore(z)
-        return draws
+        validation.check_integer("n_draws", n_draws, 1)
+        validation.check_choice("method", method, ("random", "sobol"))
+        validation.check_boolean("progress", progress)
+        shape: tuple[int, ...] = (len(self), n_draws, self.n_outputs)
+        given = out is not None
+        if out is None:
+            out = np.empty(shape, validation.check_dtype(dtype))
+        else:
+            validation.check_out(out, shape[:2] if self.model.one_dimensional else shape)
+            if self.model.label_outputs:
+                raise ValueError("out= takes numbers and cannot hold labels; leave it out.")
+        draws = out.reshape(shape)  # a view: only adds an axis
+        bar = tqdm(total=len(self), desc="sample", unit="row", disable=not progress)
+        make = self._random_draws if method == "random" else self._sobol_draws
+        for rows, columns, block in make(n_draws, make_generator(random_state)):
+            draws[rows, columns] = block
+            bar.update((rows.stop - rows.start) * (columns.stop - columns.start) / n_draws)
+        bar.close()
+        return out if given else self.model.present(draws)
 
     def mean(self) -> np.ndarray:
-        """Expectation of every output, (n_rows, n_outputs); for labels the most probable code."""
-        return self._moments()[0]
+        """Expectation of every output, (n_rows, n_outputs); for labels the most probable one."""
+        return self.model.present(self._moments()[0])
 
     def std(self) -> np.ndarray:
         """Standard deviation of every output, (n_rows, n_outputs)."""
-        return np.sqrt(self._moments()[1])
+        self._refuse_labels("A standard deviation")
+        return self.model.present(np.sqrt(self._moments()[1]))
 
-    def quantile(self, levels: np.ndarray) -> np.ndarray:
+    def cov(self) -> np.ndarray:
+        """Covariance matrix of the outputs, (n_rows, n_outputs, n_outputs); the variance of one.
+
+        Correlations come from quasi-random draws, the diagonal is that of `std`.
+        """
+        self._refuse_labels("A covariance")
+        cov = np.empty((len(self), self.n_outputs, self.n_outputs))
+        for rows, draws in self._quasi_random_draws():
+            centred = draws - draws.mean(axis=1, keepdims=True)
+            cov[rows] = np.einsum("nsi,nsj->nij", centred, centred) / draws.shape[1]
+        std = np.sqrt(self._moments()[1])
+        drawn = np.sqrt(np.einsum("nii->ni", cov))
+        ratio = np.divide(std, drawn, out=np.ones_like(std), where=drawn > 0)
+        cov *= ratio[:, :, None] * ratio[:, None, :]
+        return cov[:, 0, 0] if self.model.one_dimensional else cov
+
+    def quantile(self, levels: Any) -> np.ndarray:
         """Quantiles of the marginal distribution of every output.
 
         The output that comes first in the autoregressive order has a closed-form cdf, which is
-        inverted; the others use quasi-random draws.
+        inverted; the others use 1,024 quasi-random draws.
 
         Parameters
         ----------
-        levels : ndarray of shape (n_levels,)
+        levels : float or array-like of shape (n_levels,)
             Strictly between 0 and 1.
 
         Returns
         -------
         ndarray of shape (n_rows, n_levels, n_outputs)
         """
+        levels = validation.check_quantiles(levels)
+        self._refuse_labels("A quantile")
         first = self.model.order[0]
         quantiles = np.empty((len(self), len(levels), self.n_outputs))
         if self.n_outputs > 1:
@@ -190,8 +230,24 @@ class ConditionalDensity:
         for rows, z in self._first_quantiles(levels):
             # Only the first column is restored from this; the others are filled up.
             filled = np.repeat(z[..., None], self.n_outputs, axis=-1)
-            quantiles[rows, :, first] = self._restore(filled)[..., first]
-        return quantiles
+            quantiles[rows, :, first] = self.model.restore(filled)[..., first]
+        return self.model.present(quantiles)
+
+    def interval(self, level: float = 0.9) -> np.ndarray:
+        """Interval between the quantiles ``(1 - level) / 2`` and ``(1 + level) / 2``.
+
+        Parameters
+        ----------
+        level : float, default=0.9
+            Probability inside, strictly between 0 and 1.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, 2, n_outputs)
+            Lower and upper end for every output.
+        """
+        validation.check_real("level", level, 0.0, 1.0)
+        return self.quantile([0.5 - 0.5 * level, 0.5 + 0.5 * level])
 
     def mode(self) -> np.ndarray:
         """Point of highest density of every row, (n_rows, n_outputs).
@@ -199,60 +255,323 @@ class ConditionalDensity:
         The best of many quasi-random draws, then climbed by gradient. With a power transform as
         `y_scaler`, or outputs that have probabilities instead of densities, the best draw.
         """
-        network = self.model.on_device(torch.float64)
+        model = self.model
+        network, exact = model.on_device(), model.on_device(torch.float64)
         modes = np.empty((len(self), self.n_outputs))
         for rows, draws in self._quasi_random_draws():
-            n_rows, n_draws, _ = draws.shape
-            y = draws.reshape(-1, self.n_outputs)[:, self.model.order]
-            z = self._tensor(self.model.y_scaler.transform(y), network)
-            z = z.reshape(n_rows, n_draws, -1)
-            x = self._tensor(self._x[rows], network)
+            z = model.scale(draws)
             with torch.no_grad():
-                log_prob = _mixed_log_prob(network, x.unsqueeze(1), z)  # (n_rows, n_draws)
-            jacobian = self.model.y_scaler.log_jacobian(y).sum(1).reshape(n_rows, n_draws)
-            best = (_numpy(log_prob) + jacobian).argmax(axis=1)
-            start = z[torch.arange(n_rows), torch.from_numpy(best)]  # (n_rows, n_outputs)
-            if self.model.y_scaler.linear and self._is_smooth:
-                start = _climb(network, x, start)
-            modes[rows] = self._restore(_numpy(start))
-        return modes
+                x = model.tensor(self._inputs(rows), network)
+                log_prob = _model.log_density(network, x, model.tensor(z, network))
+            best = (log_prob + model.log_jacobian(draws).sum(-1)).argmax(axis=1)
+            modes[rows] = z[np.arange(len(z)), best]
+        if model.y_scaler.linear and model.is_smooth:
+            for rows in chunks(len(self), N_CLIMBING):
+                x, start = (model.tensor(v, exact) for v in (self._inputs(rows), modes[rows]))
+                modes[rows] = to_numpy(_model.climb(exact, x, start))
+        return self.model.present(model.restore(modes))
+
+    @torch.no_grad()
+    def cdf(self, y: Any, *, random_state: Any = 0) -> np.ndarray:
+        """Rosenblatt transform of y to the unit cube: the cdf of each conditional.
+
+        For a calibrated model the result is uniform and independent, between rows and between
+        outputs. With several members this is the transform of their mixture, not of each.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_rows, n_outputs)
+        random_state : int, RandomState or None, default=0
+            Chooses a point of the jump where a value has a probability: labels, whole numbers,
+            point masses.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_outputs)
+            Column j is the cdf of output j given x and the outputs before it in the
+            autoregressive order.
+        """
+        y = np.clip(self.model.check_y(y, len(self)), *self.model.limits.T)
+        network, model = self.model.on_device(torch.float64), self.model
+        generator = make_generator(random_state)
+        u = np.empty(y.shape)
+        for rows in chunks(len(y), _model.CHUNK // network.n_members):
+            z = model.tensor(model.scale(y[rows]), network)
+            noise = uniform(tuple(z.shape), generator, z.dtype).to(z.device)
+            x = model.tensor(self._inputs(rows), network).unsqueeze(1)
+            u[rows] = to_numpy(_model.rosenblatt(network, x, z, noise))
+        u = u[:, np.argsort(model.order)]
+        return u[:, 0] if model.one_dimensional else u
+
+    @torch.no_grad()
+    def inverse_cdf(self, u: Any) -> np.ndarray:
+        """Inverse of `cdf`.
+
+        Parameters
+        ----------
+        u : array-like of shape (n_rows, n_outputs)
+            Strictly between 0 and 1.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_outputs)
+            Values whose conditional cdfs are `u`.
+        """
+        shape = (len(self),) if self.model.one_dimensional else (len(self), self.n_outputs)
+        u = validation.check_unit_cube(u, shape).reshape(len(self), self.n_outputs)
+        return self.model.present(
+            self._from_unit_cube(np.arange(len(self)), u[:, self.model.order])
+        )
+
+    def marginal(
+        self,
+        outputs: Any,
+        *,
+        grid: Any = None,
+        n_points: int = 128,
+        n_draws: int = 256,
+    ) -> Marginal:
+        """Marginal density of one output, or joint density of two, on a grid.
+
+        The exact conditional densities are averaged over quasi-random draws of the outputs before
+        them, which leaves far less noise than a kernel estimate from as many draws.
+
+        Parameters
+        ----------
+        outputs : int, str, or pair of these
+            Column numbers or names.
+        grid : array-like of shape (n_points,), or a pair of these, default=None
+            Values at which to evaluate each output. None covers all but a thousandth of the mass
+            of all rows.
+        n_points : int, default=128
+            Size of each grid that is not given.
+        n_draws : int, default=256
+            Draws of the earlier outputs.
+
+        Returns
+        -------
+        Marginal
+        """
+        columns = validation.check_outputs(outputs, self.output_names)
+        validation.check_integer("n_points", n_points, 2)
+        validation.check_integer("n_draws", n_draws, 1)
+        for j in columns:
+            if j in self.model.label_outputs:
+                raise ValueError(
+                    f"output {j} ({self.output_names[j]}) has labels, which have no density; "
+                    "count them in draws."
+                )
+        grids = validation.check_grids(grid, len(columns))
+        values = [
+            self._grid(j, n_points) if one is None else one
+            for j, one in zip(columns, grids, strict=True)
+        ]
+        inputs = self._inputs(slice(None))
+        density = marginal_density(self.model, inputs, columns, values, n_draws)
+        return Marginal([self.output_names[j] for j in columns], values, density)
+
+    def given(self, known: Mapping[Any, Any]) -> GivenDensity:
+        """Density of the other outputs when some are known.
+
+        Parameters
+        ----------
+        known : dict
+            Value, or ``(n_rows,)`` values, by column number or name.
+
+        Returns
+        -------
+        GivenDensity
+            Exact if the known outputs come first in the autoregressive order; otherwise by
+            importance weights, whose effective number is returned on request.
+        """
+        values = validation.check_known(known, self.output_names, len(self), self.limits)
+        codec = self.model.codec
+        codes = {j: codec.encode_column(j, column) for j, column in values.items()}
+        return GivenDensity(self, codes)
+
+    def marginalise(self, ratio: Callable[[np.ndarray], np.ndarray]) -> ReweightedDensity:
+        """Density under a new prior.
+
+        A model learns ``p(y | x) ~ p(x | y) p(y)`` with the p(y) of its training rows. For
+        another prior q(y) it must be multiplied by ``ratio(y) = q(y) / p(y)``.
+
+        Parameters
+        ----------
+        ratio : callable
+            Takes y of shape (n, n_outputs) and returns (n,) ratios, not negative, up to one
+            common factor.
+
+        Returns
+        -------
+        ReweightedDensity
+        """
+        if not callable(ratio):
+            raise TypeError(
+                f"ratio must be a function of y (n, n_outputs), got {type(ratio).__name__}; for "
+                "weights of draws that you have, use sklearn_san.density.resample."
+            )
+        return ReweightedDensity(self, ratio)
+
+    def entropy(self, n_draws: int = 1024) -> np.ndarray:
+        """Differential entropy of every row in nats, from quasi-random draws.
+
+        Parameters
+        ----------
+        n_draws : int, default=1024
+            The error falls with their number, a little faster than with the root of it.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+        """
+        validation.check_integer("n_draws", n_draws, 1)
+        entropy = np.empty(len(self))
+        for rows, draws in self._quasi_random_draws(n_draws):
+            entropy[rows] = -self[rows]._log_prob(draws).mean(axis=1)
+        return entropy
+
+    def kl(self, other: Any, n_draws: int = 1024) -> np.ndarray:
+        """Kullback-Leibler divergence from `other` in nats: the mean of log p - log other.
+
+        Parameters
+        ----------
+        other : ConditionalDensity
+            Of as many rows and the same outputs; whatever has rows and `log_prob` will do.
+        n_draws : int, default=1024
+            Quasi-random draws of this density.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+        """
+        validation.check_integer("n_draws", n_draws, 1)
+        if len(other) != len(self):
+            raise ValueError(f"other has {len(other)} rows, but this density has {len(self)}.")
+        divergence = np.empty(len(self))
+        for rows, draws in self._quasi_random_draws(n_draws):
+            ratio = self[rows]._log_prob(draws) - other[rows].log_prob(self.model.present(draws))
+            divergence[rows] = ratio.mean(axis=1)
+        return divergence
+
+    def to_frame(self, n_draws: int = 100, *, random_state: Any = None, index: Any = None) -> Any:
+        """Draws as a pandas frame, with y's names and dtypes.
+
+        Parameters
+        ----------
+        n_draws : int, default=100
+        random_state : int, RandomState or None, default=None
+        index : sequence of length n_rows, default=None
+            Names of the rows; None numbers them.
+
+        Returns
+        -------
+        DataFrame
+            One row for each draw, indexed by row and draw.
+        """
+        draws = np.empty((len(self), n_draws, self.n_outputs))
+        for rows, columns, block in self._random_draws(n_draws, make_generator(random_state)):
+            draws[rows, columns] = block
+        return self.model.codec.to_frame(draws, index)
+
+    def _inputs(self, rows: Any) -> np.ndarray:
+        """What the network sees of some rows, (n, n_inputs)."""
+        return self.model.x_scaler.transform(self._X[rows])
+
+    def _refuse_labels(self, what: str) -> None:
+        for j in self.model.label_outputs:
+            raise ValueError(
+                f"{what} has no meaning for the labels of output {j} ({self.output_names[j]}); use "
+                "'mean', which gives the most probable label, 'mode' or 'samples'."
+            )
+
+    @torch.no_grad()
+    def _log_prob(self, y: np.ndarray) -> np.ndarray:
+        """`log_prob` of checked values (n_rows, n_outputs) or (n_rows, n_points, n_outputs)."""
+        model, network = self.model, self.model.on_device()
+        low, high = model.limits.T
+        inside = ((y >= low) & (y <= high)).all(axis=-1)
+        log_prob = np.empty(y.shape[:-1])
+        n_points = y[0].size // self.n_outputs
+        for rows in chunks(len(y), max(1, _model.CHUNK // n_points)):
+            # Values outside are scored at the nearest limit first, so that scalers accept them.
+            clipped = np.clip(y[rows], low, high)
+            x, z = (model.tensor(v, network) for v in (self._inputs(rows), model.scale(clipped)))
+            log_prob[rows] = _model.log_density(network, x, z)
+            flat = x.repeat_interleave(n_points, 0), z.reshape(-1, self.n_outputs)
+            is_density = ~network.is_mass(*flat).cpu().numpy().reshape(clipped.shape)
+            log_prob[rows] += (model.log_jacobian(clipped) * is_density).sum(axis=-1)
+        return np.where(inside, log_prob, -np.inf)
+
+    def _random_draws(
+        self, n_draws: int, generator: torch.Generator
+    ) -> Iterator[tuple[slice, slice, np.ndarray]]:
+        """Blocks of independent draws with their rows and columns."""
+        network = self.model.on_device()
+        dtype = next(network.parameters()).dtype
+        draw = _model.draw_function(network, self.model.device)
+        n_numbers = self.n_outputs * network.n_noise + 1  # the first chooses the member
+        for rows, columns in _blocks(len(self), n_draws):
+            shape = (rows.stop - rows.start, columns.stop - columns.start, n_numbers)
+            # Consumed in the order of the result, whatever the size of the blocks.
+            noise = uniform(shape, generator, dtype).numpy()
+            z = draw(self._inputs(rows).astype(noise.dtype), noise)
+            yield rows, columns, self.model.restore(z)
+
+    def _sobol_draws(
+        self, n_draws: int, generator: torch.Generator
+    ) -> Iterator[tuple[slice, slice, np.ndarray]]:
+        """Scrambled Sobol points through the inverse Rosenblatt transform.
+
+        Each row gets its own random shift of the points, so that rows are independent.
+        """
+        seed = int(torch.randint(2**31, (), generator=generator))
+        engine = qmc.Sobol(self.n_outputs, rng=np.random.default_rng(seed))
+        points = engine.random_base2(max(n_draws - 1, 1).bit_length())[:n_draws]
+        size = max(1, _model.CHUNK // n_draws)
+        for rows in chunks(len(self), size):
+            n = rows.stop - rows.start
+            shift = uniform((n, 1, self.n_outputs), generator, torch.float64).numpy()
+            u = np.clip((points + shift) % 1.0, 1e-12, 1.0 - 1e-12)  # (n, n_draws, n_outputs)
+            index = np.repeat(np.arange(rows.start, rows.stop), n_draws)
+            y = self._from_unit_cube(index, u.reshape(-1, self.n_outputs))
+            yield rows, slice(0, n_draws), y.reshape(u.shape)
+
+    @torch.no_grad()
+    def _from_unit_cube(self, index: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """Values (n, n_outputs) of the rows `index` at u in autoregressive order."""
+        network, model = self.model.on_device(torch.float64), self.model
+        y = np.empty(u.shape)
+        for rows in chunks(len(u), _model.CHUNK):
+            x = model.tensor(self._inputs(index[rows]), network).unsqueeze(1)
+            z = _model.inverse_rosenblatt(network, x, model.tensor(u[rows], network))
+            y[rows] = model.restore(to_numpy(z))
+        return y
 
     @torch.no_grad()
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of every output, averaged over draws of the outputs before it."""
-        if not self.model.y_scaler.linear:
+        model = self.model
+        if not model.y_scaler.linear:
             return self._moments_of_draws()
-        network = self.model.on_device(torch.float64)
+        network = model.on_device(torch.float64)
         closed_form = self.n_outputs == 1 and network.families[0].cheap_moments
         n_points = 1 if closed_form else max(N_MOMENT_POINTS // network.n_members, 64)
-        noise = self._quasi_random_noise(network, n_points)
         mean, variance = np.empty((2, len(self), self.n_outputs))
-        n_pairs = n_points * network.n_members
-        for rows in _chunks(len(self), max(1, CHUNK // n_pairs)):
-            moments: list[tuple[Tensor, Tensor]] = []
-
-            def remember(one: Conditional, moments: list = moments) -> Tensor:
-                probabilities, r = one.probabilities(), one.sample(noise)
-                if probabilities is not None:
-                    best = probabilities.mean((0, 2), keepdim=True).argmax(-1).double()
-                    moments.append((best, torch.zeros_like(best)))
-                elif one.family.cheap_moments:
-                    moments.append(one.moments())
-                else:
-                    drawn = one.location + one.scale * r
-                    moments.append((drawn, torch.zeros_like(drawn)))
-                return r
-
-            x = self._tensor(self._x[rows], network)
-            network.ancestral(x[None, :, None], remember)
-            # Moments of each member at each point, (n_members or 1, n_rows, n_points or 1)
-            for d, (mean_d, variance_d) in enumerate(moments):
-                mean[rows, d] = _numpy(mean_d.mean((0, 2)))
-                spread = mean_d.var((0, 2), correction=0)
-                variance[rows, d] = _numpy(variance_d.mean((0, 2)) + spread)
-        back = np.argsort(self.model.order)
-        mean = self.model.y_scaler.inverse_transform(mean)[:, back]
-        return mean, (variance / self.model.y_scaler.slope**2)[:, back]
+        sampler = None if closed_form else model.on_device().sampler()
+        noise = quasi_random_noise(network, n_points).to(model.device)
+        for rows in chunks(len(self), max(1, _model.CHUNK // (n_points * network.n_members))):
+            inputs = self._inputs(rows)
+            if sampler is None:
+                x = model.tensor(inputs, network)
+                mean[rows], variance[rows] = _averaged_moments(network, x, noise)
+            else:
+                x32, points = inputs.astype(np.float32), compiled_noise(noise)
+                _, means, variances = sampler.with_moments(x32, points)
+                mean[rows] = means.mean(axis=1)
+                variance[rows] = variances.mean(axis=1) + means.var(axis=1)
+        back = np.argsort(model.order)
+        mean = model.y_scaler.inverse_transform(mean)[:, back]
+        return mean, (variance / model.y_scaler.slope**2)[:, back]
 
     def _moments_of_draws(self) -> tuple[np.ndarray, np.ndarray]:
         """Moments after a scaler that is not linear, from quasi-random draws."""
@@ -266,141 +585,80 @@ class ConditionalDensity:
         return mean, variance
 
     @torch.no_grad()
-    def _quasi_random_draws(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """Chunks of rows with their draws, (n_rows, n_draws, n_outputs), in float64.
+    def _quasi_random_draws(self, n_draws: int = N_POINTS) -> Iterator[tuple[slice, np.ndarray]]:
+        """Chunks of rows with their draws, (n_rows, n_draws, n_outputs).
 
-        All rows share one set of points, so that no row's result depends on the others.
+        All rows share one set of points, so that no row's result depends on the others. There are
+        at least `n_draws`, as many from each member.
         """
-        network = self.model.on_device(torch.float64)
-        n_points = max(N_POINTS // network.n_members, N_POINTS // 2)
-        noise = self._quasi_random_noise(network, n_points)
-        for rows in _chunks(len(self), max(1, CHUNK // (n_points * network.n_members))):
-            x = self._tensor(self._x[rows], network)[None, :, None]
-            draws = network.sample(x, noise)  # (n_members, n_rows, n_points, n_outputs)
-            yield rows, self._restore(_numpy(draws.transpose(0, 1).flatten(1, 2)))
-
-    def _quasi_random_noise(self, network: SAN, n_points: int) -> Tensor:
-        """Sobol points of fixed scrambling, (n_members, 1, n_points, n_outputs, n_noise)."""
-        shape = (1, n_points, self.n_outputs, network.n_noise)
-        points = []
-        for m in range(network.n_members):
-            engine = torch.quasirandom.SobolEngine(shape[2] * shape[3], scramble=True, seed=m)
-            points.append(engine.draw(n_points, dtype=torch.float64).reshape(shape))
-        return torch.stack(points).clamp(1e-12, 1.0 - 1e-12).to(self.model.device)
+        model = self.model
+        network = model.on_device()
+        sampler = network.sampler()
+        if sampler is None:
+            network = model.on_device(torch.float64)
+        n_points = -(-n_draws // network.n_members)
+        noise = quasi_random_noise(network, n_points).to(model.device)
+        for rows in chunks(len(self), max(1, _model.CHUNK // (n_points * network.n_members))):
+            inputs = self._inputs(rows)
+            if sampler is not None:
+                z = sampler.with_moments(inputs.astype(np.float32), compiled_noise(noise))[0]
+            else:
+                x = model.tensor(inputs, network)[None, :, None]
+                draws = network.sample(x, noise)  # (n_members, n_rows, n_points, n_outputs)
+                z = to_numpy(draws.transpose(0, 1).flatten(1, 2))
+            yield rows, model.restore(z)
 
     @torch.no_grad()
     def _first_quantiles(self, levels: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         """Exact scaled quantiles (n_rows, n_levels) of the first output in the network."""
-        network = self.model.on_device(torch.float64)
-        u = torch.as_tensor(levels, dtype=torch.float64, device=self.model.device)
-        for rows in _chunks(len(self), max(1, CHUNK // len(levels) // network.n_members)):
-            x = self._tensor(self._x[rows], network)[None, :, None]
-            yield rows, _numpy(network.first_icdf(x, u))
+        network, model = self.model.on_device(torch.float64), self.model
+        u = model.tensor(levels, network)
+        for rows in chunks(len(self), max(1, _model.CHUNK // len(levels) // network.n_members)):
+            x = model.tensor(self._inputs(rows), network).unsqueeze(1)
+            yield rows, to_numpy(_model.first_quantiles(network, x, u))
 
-    def _tensor(self, array: np.ndarray, network: SAN) -> Tensor:
-        dtype = next(network.parameters()).dtype
-        return torch.as_tensor(array, dtype=dtype, device=self.model.device)
-
-    def _restore(self, z: np.ndarray) -> np.ndarray:
-        """Scaled values (..., n_outputs) in network order to the user's units and columns."""
-        y = self.model.y_scaler.inverse_transform(z)[..., np.argsort(self.model.order)]
-        largest = np.finfo(y.dtype).max
-        low, high = np.clip(self.model.limits, -largest, largest).T
-        y = np.clip(y, low, high, out=y)
-        for d, j in enumerate(self.model.order):
-            family = self.model.families[d]
-            if family.scaling == "affine":
-                tolerance = 1e-5 / self.model.y_scaler.slope[d]
-                y[..., j] = family.snap(y[..., j], self.model.limits[j], tolerance)
-        return y
+    def _grid(self, j: int, n_points: int) -> np.ndarray:
+        """Grid over all but a thousandth of the mass of output j in all rows."""
+        low, high = np.inf, -np.inf
+        for _, draws in self._quasi_random_draws():
+            ends = np.quantile(draws[..., j], [0.0005, 0.9995], axis=1)
+            low, high = min(low, ends[0].min()), max(high, ends[1].max())
+        margin = 0.05 * (high - low)
+        low, high = np.clip([low - margin, high + margin], *self.limits[j])
+        grid = np.linspace(low, high, n_points)
+        family = self.model.families[self.model.order.tolist().index(j)]
+        return np.unique(family.snap(grid, self.limits[j], 0.0)) if family.discrete else grid
 
 
-def make_generator(random_state: Any) -> torch.Generator:
-    """Generator of our own from scikit-learn's `random_state`; None takes fresh entropy."""
-    generator = torch.Generator()
-    if random_state is None:
-        generator.seed()
-    else:
-        seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
-        generator.manual_seed(int(seed))
-    return generator
+def _averaged_moments(network: SAN, x: Tensor, noise: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance (n, n_outputs), given draws of those before; the best code for labels."""
+    moments: list[tuple[Tensor, Tensor]] = []
 
+    def remember(one: Conditional) -> Tensor:
+        probabilities, r = one.probabilities(), one.sample(noise)
+        if probabilities is not None:
+            best = probabilities.mean((0, 2), keepdim=True).argmax(-1).double()
+            moments.append((best, torch.zeros_like(best)))
+        elif one.family.cheap_moments:
+            moments.append(one.moments())
+        else:
+            drawn = one.location + one.scale * r
+            moments.append((drawn, torch.zeros_like(drawn)))
+        return r
 
-def _mixed_log_prob(network: SAN, x: Tensor, z: Tensor) -> Tensor:
-    """Log of the members' mean density at z (..., n_outputs); shape (...)."""
-    log_prob = network.log_prob(x.unsqueeze(0), z.unsqueeze(0))  # (n_members, ...)
-    return log_prob.logsumexp(0) - math.log(network.n_members)
-
-
-def _mixed_log_prob_of_rows(network: SAN, x: Tensor, z: Tensor) -> np.ndarray:
-    """The same for rows x (n, n_features) and z (n, n_outputs), compiled where that is possible."""
-    engine = network.compiled(x, z)
-    if engine is None:
-        return _numpy(_mixed_log_prob(network, x, z))
-    with engine:
-        log_prob = engine.log_prob(network.values().numpy(), np.arange(len(x))[None])
-    return logsumexp(log_prob, axis=0) - math.log(network.n_members)
-
-
-def _torch_sampler(
-    network: SAN, device: torch.device
-) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """What `SAN.sampler` returns, for any network."""
-    members = [network.of_members(slice(m, m + 1)) for m in range(network.n_members)]
-
-    def sample(x: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        shape = noise.shape[:2]
-        numbers = torch.as_tensor(noise, device=device)
-        chosen = (numbers[..., 0] * len(members)).long()  # (n_rows, n_draws)
-        numbers = numbers[..., 1:].reshape(1, *shape, network.n_outputs, -1)
-        rows = torch.as_tensor(x, device=device).unsqueeze(1)  # (n_rows, 1, n_features)
-        if len(members) == 1:
-            return _numpy(members[0].sample(rows.unsqueeze(0), numbers)[0])
-        draws = rows.new_empty(*shape, network.n_outputs)
-        for m, member in enumerate(members):
-            own = chosen == m
-            x_own = rows.expand(*shape, -1)[own]  # (n_own, n_features)
-            draws[own] = member.sample(x_own.unsqueeze(0), numbers[:, own])[0]
-        return _numpy(draws)
-
-    return sample
-
-
-def _climb(network: SAN, x: Tensor, z: Tensor, n_steps: int = 60) -> Tensor:
-    """Gradient ascent on log p(z | x) with a step size per row that grows and backs off."""
-    low, high = network.limits.T
-    step = torch.full_like(z[:, :1], 1e-3)
-
-    def value_and_slope(z: Tensor) -> tuple[Tensor, Tensor]:
-        z = z.detach().requires_grad_(True)
-        log_prob = _mixed_log_prob(network, x, z)
-        (slope,) = torch.autograd.grad(log_prob.sum(), z)
-        return log_prob.detach().unsqueeze(-1), slope
-
-    value, slope = value_and_slope(z)
-    for _ in range(n_steps):
-        direction = slope / slope.norm(dim=-1, keepdim=True).clamp_min(1e-300)
-        proposal = torch.minimum(torch.maximum(z + step * direction, low), high)
-        new_value, new_slope = value_and_slope(proposal)
-        better = new_value > value
-        z = torch.where(better, proposal, z)
-        slope = torch.where(better, new_slope, slope)
-        value = torch.where(better, new_value, value)
-        step = torch.where(better, 1.5 * step, 0.3 * step)
-    return z
-
-
-def _numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().cpu().double().numpy()
-
-
-def _chunks(n_rows: int, size: int) -> Iterator[slice]:
-    for start in range(0, n_rows, size):
-        yield slice(start, min(start + size, n_rows))
+    network.ancestral(x[None, :, None], remember)
+    mean, variance = np.empty((2, len(x), len(moments)))
+    for d, (mean_d, variance_d) in enumerate(moments):
+        # Of each member at each point, (n_members or 1, n_rows, n_points or 1)
+        mean[:, d] = to_numpy(mean_d.mean((0, 2)))
+        spread = mean_d.var((0, 2), correction=0)
+        variance[:, d] = to_numpy(variance_d.mean((0, 2)) + spread)
+    return mean, variance
 
 
 def _blocks(n_rows: int, n_draws: int) -> Iterator[tuple[slice, slice]]:
     """Rows and draws to compute at once: several whole rows, or a part of one row's draws."""
-    for rows in _chunks(n_rows, max(1, CHUNK // n_draws)):
-        for draws in _chunks(n_draws, n_draws if rows.stop - rows.start > 1 else CHUNK):
+    for rows in chunks(n_rows, max(1, _model.CHUNK // n_draws)):
+        whole = rows.stop - rows.start > 1
+        for draws in chunks(n_draws, n_draws if whole else _model.CHUNK):
             yield rows, draws

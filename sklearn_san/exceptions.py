@@ -1,10 +1,20 @@
-"""Warnings of the package; errors are Python's own `ValueError` and `TypeError`."""
+"""Warnings of the package, and errors that are more than a plain `ValueError` or `TypeError`."""
 
 from __future__ import annotations
 
 from sklearn.exceptions import ConvergenceWarning
 
-__all__ = ["ConvergenceWarning", "TiesWarning", "TrainingInterruptedWarning"]
+__all__ = [
+    "ConvergenceWarning",
+    "CorruptModelError",
+    "EffectiveSampleSizeWarning",
+    "TiesWarning",
+    "TrainingInterruptedWarning",
+]
+
+
+class CorruptModelError(ValueError):
+    """A file holds no model that can be loaded: it is damaged, foreign, or of a later format."""
 
 
 class TrainingInterruptedWarning(ConvergenceWarning):
@@ -13,3 +23,7 @@ class TrainingInterruptedWarning(ConvergenceWarning):
 
 class TiesWarning(UserWarning):
     """A continuous density is fitted to values that repeat a lot."""
+
+
+class EffectiveSampleSizeWarning(UserWarning):
+    """Weighted draws are worth so few independent ones that results from them are rough."""

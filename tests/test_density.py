@@ -10,15 +10,15 @@ from conftest import small
 from scipy.integrate import quad
 from sklearn.preprocessing import MinMaxScaler
 
-from sklearn_san import density as density_module
-from sklearn_san.density import make_generator
+from sklearn_san import _model
+from sklearn_san._model import make_generator
 
 
 def test_draws_do_not_depend_on_the_size_of_the_chunks(fitted, bimodal, monkeypatch):
     X = bimodal[0][:7]
     whole = fitted.sample(X, 50, random_state=3)
     for chunk in (1, 13, 50, 120):
-        monkeypatch.setattr(density_module, "CHUNK", chunk)
+        monkeypatch.setattr(_model, "CHUNK", chunk)
         np.testing.assert_allclose(
             fitted.sample(X, 50, random_state=3), whole, rtol=1e-4, atol=1e-5
         )
@@ -27,7 +27,7 @@ def test_draws_do_not_depend_on_the_size_of_the_chunks(fitted, bimodal, monkeypa
 def test_log_prob_does_not_depend_on_the_size_of_the_chunks(fitted, bimodal, monkeypatch):
     X, y, _ = bimodal
     whole = fitted.log_prob(X, y)
-    monkeypatch.setattr(density_module, "CHUNK", 17)
+    monkeypatch.setattr(_model, "CHUNK", 17)
     np.testing.assert_allclose(fitted.log_prob(X, y), whole, rtol=1e-4, atol=1e-4)
 
 

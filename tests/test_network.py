@@ -149,29 +149,10 @@ def test_draws_follow_their_conditionals():
     x = torch.tensor([[[0.2, -0.5]]], dtype=torch.float64)
     noise = uniform((1, 20_000, 3, 2), torch.Generator().manual_seed(3), torch.float64)
     y = network.sample(x, noise)
-    u = network.cdf(x, y)[0].detach().numpy()
+    u = network.conditionals(x, y)[1][0].detach().numpy()
     for d in range(3):
         assert kstest(u[:, d], "uniform").pvalue > 1e-5
     assert np.abs(np.corrcoef(u.T) - np.eye(3)).max() < 0.04  # 5 sigma
-
-
-def test_inverse_rosenblatt_transform():
-    network = make_network()
-    x, y = draws_of(network)
-    u = network.cdf(x, y)
-    torch.testing.assert_close(network.icdf(x, u), y, rtol=1e-7, atol=1e-7)
-    first = network.first_icdf(x[:, :1].unsqueeze(2), u[0, :1, 0])[0]
-    torch.testing.assert_close(first, y[0, :1, 0], rtol=1e-7, atol=1e-7)
-
-
-def test_quantiles_of_the_first_output_are_those_of_the_mixture_of_members():
-    network = make_network(n_members=3)
-    x = torch.tensor([[[[0.2, -0.5]], [[1.0, 0.3]]]], dtype=torch.float64)  # (1, 2 rows, 1, 2)
-    levels = torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64)
-    y = network.first_icdf(x, levels)  # (2, 3)
-    filled = torch.stack([y, torch.zeros_like(y), torch.zeros_like(y)], -1).unsqueeze(0)
-    cdf = network.cdf(x, filled)[..., 0].mean(0)
-    torch.testing.assert_close(cdf, levels.expand(2, 3), rtol=1e-7, atol=1e-7)
 
 
 def test_layer_norm_is_optional():

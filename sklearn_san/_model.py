@@ -1,0 +1,366 @@
+"""A trained network with all that surrounds it, evaluated for given rows in scaled units.
+
+The predictive density of a row is a mixture of `n_members` networks. Joint densities are means over
+the members; given y_1..y_(d-1), the conditional of output d is their mixture with weights in
+proportion to the density that each member gave to the outputs before it:
+
+    p(y_d | y_<d, x) = sum_m w_m p_m(y_d | y_<d, x),    w_m ~ p_m(y_<d | x)
+
+==================  ========================================================================
+`FittedModel`       network, scalers, order, limits, labels, device; user's units and back
+`log_density`       log density of rows, or of several points for each row
+`rosenblatt`        cdf of each conditional of the mixture, and `inverse_rosenblatt`
+`first_quantiles`   quantiles of the output that comes first
+`draw_function`     draws as a function of uniform noise, compiled where that is possible
+`quasi_random_noise`  points that all rows share, for results that are the same each time
+`climb`             the nearest point of highest density
+==================  ========================================================================
+
+Arrays of y are float64 or the network's dtype, in autoregressive order and scaled units, unless a
+function says otherwise.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import logsumexp
+from sklearn.utils import check_random_state
+from torch import Tensor
+
+from ._likelihood import Likelihood, invert_cdf
+from ._network import SAN, Conditional
+from ._scaling import InputScaler, OutputScaler
+from ._targets import TargetCodec, split_columns
+
+#: Pairs of row and draw that are computed at once.
+CHUNK = 16_384
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """A trained network and all that surrounds it.
+
+    Parameters
+    ----------
+    network : SAN
+        On the CPU; its outputs are in autoregressive order.
+    x_scaler, y_scaler : InputScaler, OutputScaler
+        The latter in autoregressive order.
+    order : ndarray of shape (n_outputs,)
+        ``order[d]`` is the user's column that comes d-th in the network.
+    limits : ndarray of shape (n_outputs, 2)
+        In the user's units and column order.
+    families : list of Likelihood
+        In autoregressive order and the user's units.
+    codec : TargetCodec
+        Names and labels of the columns of y.
+    one_dimensional : bool
+        Whether y was one-dimensional in `fit`.
+    device : torch.device
+        To compute on.
+    """
+
+    network: SAN
+    x_scaler: InputScaler
+    y_scaler: OutputScaler
+    order: np.ndarray
+    limits: np.ndarray
+    families: list[Likelihood]
+    codec: TargetCodec
+    one_dimensional: bool
+    device: torch.device
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of columns of y."""
+        return len(self.order)
+
+    @property
+    def label_outputs(self) -> list[int]:
+        """Columns of labels, in the user's order."""
+        pairs = zip(self.order, self.families, strict=True)
+        return [int(j) for j, family in pairs if family.scaling == "none"]
+
+    @property
+    def is_smooth(self) -> bool:
+        """Whether every output has a density everywhere."""
+        return all(family.scaling == "free" for family in self.families)
+
+    def on_device(self, dtype: torch.dtype | None = None) -> SAN:
+        """Network in evaluation mode on the device, in `dtype` (default: its own)."""
+        current = next(self.network.parameters())
+        dtype = current.dtype if dtype is None else dtype
+        if current.device == self.device and current.dtype == dtype:
+            return self.network.eval() if self.network.training else self.network
+        return copy.deepcopy(self.network).to(self.device, dtype).eval()
+
+    def tensor(self, array: np.ndarray, network: SAN) -> Tensor:
+        """Array on the device, in the dtype of `network`."""
+        dtype = next(network.parameters()).dtype
+        return torch.as_tensor(array, dtype=dtype, device=self.device)
+
+    def scale(self, y: np.ndarray) -> np.ndarray:
+        """User's values (..., n_outputs), inside the limits, to scaled ones in network order."""
+        flat = y.reshape(-1, self.n_outputs)[:, self.order]
+        return self.y_scaler.transform(flat).reshape(y.shape)
+
+    def log_jacobian(self, y: np.ndarray) -> np.ndarray:
+        """``log |dz / dy|`` of the user's values (..., n_outputs), one by one in network order."""
+        flat = y.reshape(-1, self.n_outputs)[:, self.order]
+        return self.y_scaler.log_jacobian(flat).reshape(y.shape)
+
+    def restore(self, z: np.ndarray) -> np.ndarray:
+        """Scaled values (..., n_outputs) in network order to the user's units and columns."""
+        z = np.asarray(z, dtype=np.float64)
+        y = self.y_scaler.inverse_transform(z)[..., np.argsort(self.order)]
+        largest = np.finfo(y.dtype).max
+        low, high = np.clip(self.limits, -largest, largest).T
+        y = np.clip(y, low, high, out=y)
+        for d, j in enumerate(self.order):
+            family = self.families[d]
+            if family.scaling == "affine":
+                tolerance = 1e-5 / self.y_scaler.slope[d]
+                y[..., j] = family.snap(y[..., j], self.limits[j], tolerance)
+        return y
+
+    def check_y(self, y: Any, n_rows: int, *, several: bool = False) -> np.ndarray:
+        """Targets as codes and numbers in the user's columns, float64.
+
+        Parameters
+        ----------
+        y : array-like
+            ``(n_rows, n_outputs)``, or with `several` also ``(n_rows, n_points, n_outputs)``; the
+            last axis is missing if y was one-dimensional in `fit`.
+        n_rows : int
+        several : bool, default=False
+
+        Returns
+        -------
+        ndarray
+            With the axis of the outputs.
+        """
+        names, points = self.codec.names, None
+        if several and not hasattr(y, "columns"):
+            array = np.asarray(y)
+            if self.one_dimensional and array.ndim == 2 and array.shape[1] > 1:
+                array = array[..., None]
+            if array.ndim == 3:
+                points = array.shape[:2]
+                y = array.reshape(-1, array.shape[-1])
+        columns, _, _ = split_columns(y)
+        if len(columns) != len(names):
+            raise ValueError(
+                f"y has {len(columns)} outputs, but this estimator was fitted with {len(names)} "
+                f"({', '.join(names)})."
+            )
+        found = len(columns[0]) if points is None else points[0]
+        if found != n_rows:
+            raise ValueError(f"X has {n_rows} rows, but y has {found}; they must match.")
+        values = self.codec.encode(columns)
+        for j, family in zip(self.order, self.families, strict=True):
+            family.check_values(values[:, j], f"output {j} ({names[j]})")
+        return values if points is None else values.reshape(*points, -1)
+
+    def present(self, result: np.ndarray) -> np.ndarray:
+        """Labels for codes (..., n_outputs), and y's number of dimensions."""
+        result = self.codec.decode(result)
+        return result[..., 0] if self.one_dimensional else result
+
+
+def make_generator(random_state: Any) -> torch.Generator:
+    """Generator of our own from scikit-learn's `random_state`; None takes fresh entropy."""
+    generator = torch.Generator()
+    if random_state is None:
+        generator.seed()
+    else:
+        seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
+        generator.manual_seed(int(seed))
+    return generator
+
+
+def log_density(network: SAN, x: Tensor, z: Tensor) -> np.ndarray:
+    """Log of the members' mean density at z (n, n_outputs) or (n, n_points, n_outputs).
+
+    Compiled where that is possible; x is (n, n_features).
+    """
+    if z.ndim == 3:
+        n_points = z.shape[1]
+        flat = log_density(network, x.repeat_interleave(n_points, 0), z.flatten(0, 1))
+        return flat.reshape(len(x), n_points)
+    engine = network.compiled(x, z)
+    if engine is None:
+        return to_numpy(mixed_log_prob(network, x, z))
+    with engine:
+        log_prob = engine.log_prob(network.values().numpy(), np.arange(len(x))[None])
+    return logsumexp(log_prob, axis=0) - math.log(network.n_members)
+
+
+def mixed_log_prob(network: SAN, x: Tensor, z: Tensor) -> Tensor:
+    """Log of the members' mean density at z (..., n_outputs), in torch; shape (...)."""
+    log_prob = network.log_prob(x.unsqueeze(0), z.unsqueeze(0))  # (n_members, ...)
+    return log_prob.logsumexp(0) - math.log(network.n_members)
+
+
+def rosenblatt(network: SAN, x: Tensor, z: Tensor, noise: Tensor) -> Tensor:
+    """Cdf of each conditional of the mixture at z (n, n_outputs) [1]_.
+
+    Where a value has a probability, the cdf jumps; `noise`, uniform and of the shape of z, then
+    chooses a point of the jump, so that the result is uniform for draws of the mixture [2]_.
+    x is (n, n_points, n_features): with several points for each row the mixture is over these too.
+
+    References
+    ----------
+    .. [1] Rosenblatt (1952), Remarks on a multivariate transformation.
+    .. [2] Brockwell (2007), Universal residuals: A multivariate transformation.
+    """
+    conditionals = network.conditionals(x.unsqueeze(0), z[None, :, None])
+    # (n_members, n, n_points, n_outputs) to (n_members * n_points, n, n_outputs)
+    log_prob, cdf = (values.movedim(2, 1).flatten(0, 1) for values in conditionals)
+    weight = (log_prob.cumsum(-1) - log_prob).softmax(0)
+    u = (weight * cdf).sum(0)
+    jump = torch.where(network.is_mass(x[:, 0], z), (weight * log_prob.exp()).sum(0), 0.0)
+    return (u - noise * jump).clamp(0.0, 1.0)
+
+
+def inverse_rosenblatt(network: SAN, x: Tensor, u: Tensor) -> Tensor:
+    """Values z (n, n_outputs) at which the conditional cdfs of the mixture are `u`.
+
+    Shapes: x (n, n_points, n_features) as in `rosenblatt`, u (n, n_outputs) inside (0, 1).
+    """
+    log_weight = torch.zeros((network.n_members, *x.shape[:2]), dtype=u.dtype, device=u.device)
+
+    def choose(one: Conditional) -> Tensor:
+        nonlocal log_weight
+        target = u[:, one.output]
+        if log_weight[:, 0].numel() == 1:
+            return one.family.icdf(one.raw, target[None, :, None], one.support)
+        weight = (log_weight - log_weight.logsumexp((0, 2), keepdim=True)).exp()
+        z = _mixture_quantile(one, target, weight)  # (n,)
+        r, log_prob = one.at(z[None, :, None])
+        log_weight = log_weight + log_prob
+        return r
+
+    return network.ancestral(x.unsqueeze(0), choose)[0, :, 0]
+
+
+def first_quantiles(network: SAN, x: Tensor, levels: Tensor) -> Tensor:
+    """Quantiles (n, n_levels) of the output that comes first; x as in `rosenblatt`."""
+    n_levels = len(levels)
+    one = network.first_conditional(x.repeat_interleave(n_levels, 0).unsqueeze(0))
+    shape = (network.n_members, len(x) * n_levels, x.shape[1])
+    weight = torch.full(shape, 1.0 / (shape[0] * shape[2]), dtype=x.dtype, device=x.device)
+    return _mixture_quantile(one, levels.repeat(len(x)), weight).reshape(-1, n_levels)
+
+
+def _mixture_quantile(one: Conditional, u: Tensor, weight: Tensor) -> Tensor:
+    """Quantiles u (n,) of the mixture of a conditional over members and points of x.
+
+    `weight` is (n_members, n, n_points).
+    """
+
+    def mixed(z: Tensor) -> tuple[Tensor, Tensor]:
+        r, log_prob = one.at(z[:, None])
+        cdf = one.family.cdf(one.raw, r, one.support)
+        return (weight * cdf).sum((0, 2)), (weight * log_prob.exp()).sum((0, 2))
+
+    if one.family.scaling == "none":  # codes of labels: the first whose cdf reaches u
+        codes = torch.arange(one.family.n_params - 1, dtype=u.dtype, device=u.device)
+        cdf = torch.stack([mixed(code.expand(len(u)))[0] for code in codes], -1)
+        return (u.unsqueeze(-1) > cdf).sum(-1).to(u.dtype)
+    z = one.location + one.scale * one.family.icdf(one.raw, u[:, None], one.support)
+    return invert_cdf(mixed, u, z.amin((0, 2)), z.amax((0, 2)))
+
+
+def draw_function(
+    network: SAN, device: torch.device
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Draws (n_rows, n_draws, n_outputs) as a function of x (n_rows, n_features) and noise.
+
+    Noise is uniform, ``(n_rows, n_draws, 1 + n_outputs * n_noise)``; its first number chooses the
+    member.
+    """
+    return network.sampler() or _torch_draws(network, device)
+
+
+def _torch_draws(
+    network: SAN, device: torch.device
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    members = [network.of_members(slice(m, m + 1)) for m in range(network.n_members)]
+
+    def draw(x: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        shape = noise.shape[:2]
+        numbers = torch.as_tensor(noise, device=device)
+        chosen = (numbers[..., 0] * len(members)).long()  # (n_rows, n_draws)
+        numbers = numbers[..., 1:].reshape(1, *shape, network.n_outputs, -1)
+        rows = torch.as_tensor(x, device=device).unsqueeze(1)  # (n_rows, 1, n_features)
+        if len(members) == 1:
+            return to_numpy(members[0].sample(rows.unsqueeze(0), numbers)[0])
+        draws = rows.new_empty(*shape, network.n_outputs)
+        for m, member in enumerate(members):
+            own = chosen == m
+            x_own = rows.expand(*shape, -1)[own]  # (n_own, n_features)
+            draws[own] = member.sample(x_own.unsqueeze(0), numbers[:, own])[0]
+        return to_numpy(draws)
+
+    return draw
+
+
+def quasi_random_noise(network: SAN, n_points: int) -> Tensor:
+    """Sobol points of fixed scrambling, (n_members, 1, n_points, n_outputs, n_noise), float64."""
+    shape = (1, n_points, network.n_outputs, network.n_noise)
+    points = []
+    for m in range(network.n_members):
+        engine = torch.quasirandom.SobolEngine(shape[2] * shape[3], scramble=True, seed=m)
+        points.append(engine.draw(n_points, dtype=torch.float64).reshape(shape))
+    return torch.stack(points).clamp(1e-12, 1.0 - 1e-12)
+
+
+def compiled_noise(noise: Tensor) -> np.ndarray:
+    """The same as rows of `Sampler`, (n_members * n_points, 1 + n_outputs * n_noise)."""
+    n_members, _, n_points, *_ = noise.shape
+    chooses = (np.arange(n_members) + 0.5) / n_members
+    numbers = noise.cpu().numpy().reshape(n_members * n_points, -1)
+    joined = np.concatenate([np.repeat(chooses, n_points)[:, None], numbers], axis=1)
+    return np.clip(joined, 2.0**-25, 1.0 - 2.0**-24).astype(np.float32)
+
+
+def climb(network: SAN, x: Tensor, z: Tensor, n_steps: int = 60) -> Tensor:
+    """Gradient ascent on log p(z | x) with a step size per row that grows and backs off."""
+    low, high = network.limits.T
+    step = torch.full_like(z[:, :1], 1e-3)
+
+    def value_and_slope(z: Tensor) -> tuple[Tensor, Tensor]:
+        z = z.detach().requires_grad_(True)
+        log_prob = mixed_log_prob(network, x, z)
+        (slope,) = torch.autograd.grad(log_prob.sum(), z)
+        return log_prob.detach().unsqueeze(-1), slope
+
+    value, slope = value_and_slope(z)
+    for _ in range(n_steps):
+        direction = slope / slope.norm(dim=-1, keepdim=True).clamp_min(1e-300)
+        proposal = torch.minimum(torch.maximum(z + step * direction, low), high)
+        new_value, new_slope = value_and_slope(proposal)
+        better = new_value > value
+        z = torch.where(better, proposal, z)
+        slope = torch.where(better, new_slope, slope)
+        value = torch.where(better, new_value, value)
+        step = torch.where(better, 1.5 * step, 0.3 * step)
+    return z
+
+
+def to_numpy(tensor: Tensor) -> np.ndarray:
+    """Float64 array on the CPU."""
+    return tensor.detach().cpu().double().numpy()
+
+
+def chunks(n_rows: int, size: int) -> Iterator[slice]:
+    """Slices of at most `size` rows."""
+    for start in range(0, n_rows, size):
+        yield slice(start, min(start + size, n_rows))

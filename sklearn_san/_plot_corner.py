@@ -1,0 +1,483 @@
+"""Corner plots: the joint density of all outputs of one or a few rows, pair by pair.
+
+Each panel below the diagonal shows the highest-density regions of two outputs, which enclose the
+given masses of the draws; each panel on it shows one output. Smoothing is in `_smoothing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import _plot_arrays as arrays
+from . import _plot_base as base
+from ._smoothing import PairDensity, density_of_draws, spread_ties, view_range
+
+#: Rows up to which titles give medians and intervals.
+MAX_NUMBERS = 4
+#: Tick labels of panels that nearly touch.
+SMALL = {"font_size": 7.0, "overhang": 0.04}
+
+
+class CornerDisplay:
+    """Joint density of the outputs of one or a few rows, as a triangle of pairs.
+
+    Contours enclose the densest regions that hold 68 % and 95 % of the draws. Panels end at the
+    limits of the outputs where the draws reach them, and no smoothing crosses these.
+
+    Use `from_estimator` or `from_predictions` to make one; parameters are stored as attributes.
+
+    Parameters
+    ----------
+    draws : sequence of ndarray of shape (n_draws, n_outputs)
+        Draws of each row, in the units of y; rows may have different numbers of them.
+    y : ndarray of shape (n_rows, n_outputs), default=None
+        True values.
+    limits : array-like of shape (n_outputs, 2), default=None
+        Lower and upper limit of every output; infinite where there is none.
+    output_names : sequence of str, default=None
+        Names of the outputs; None makes y0, y1, ...
+    units : dict, default=None
+        Unit of each output that has one, by name.
+    row_names : sequence of str, default=None
+        Names of the rows in the legend.
+
+    Attributes
+    ----------
+    axes_ : ndarray of shape (n_outputs, n_outputs)
+        Axes of matplotlib, None above the diagonal.
+    figure_ : matplotlib Figure
+        The figure.
+    contours_ : dict
+        ``contours_[row, i, j]`` is the QuadContourSet of outputs i (vertical) and j < i.
+    curves_ : dict
+        ``curves_[row, j]`` is the curve or histogram of output j.
+    legend_ : matplotlib Legend
+        Explains colours and lines.
+
+    See Also
+    --------
+    MarginalDisplay : Densities of single outputs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_san.plotting import CornerDisplay
+    >>> draws = np.random.default_rng(0).normal(size=(500, 2))
+    >>> display = CornerDisplay.from_predictions(draws, y=[0.0, 0.5])
+    >>> display.axes_.shape, len(display.contours_)
+    ((2, 2), 1)
+    """
+
+    def __init__(
+        self,
+        draws: Sequence[np.ndarray],
+        *,
+        y: np.ndarray | None = None,
+        limits: Any = None,
+        output_names: Any = None,
+        units: Any = None,
+        row_names: Any = None,
+    ):
+        self.draws = draws
+        self.y = y
+        self.limits = limits
+        self.output_names = output_names
+        self.units = units
+        self.row_names = row_names
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        n_draws: int = 10_000,
+        outputs: Any = None,
+        output_names: Any = None,
+        units: Any = None,
+        row_names: Any = None,
+        random_state: Any = None,
+        ax: Any = None,
+        **plot_options: Any,
+    ) -> CornerDisplay:
+        """Draw the posterior of each row of X.
+
+        Parameters
+        ----------
+        estimator : estimator or Pipeline
+            Fitted, with a method ``predict_density``.
+        X : array-like of shape (n_rows, n_features)
+            At most 7 rows.
+        y : array-like of shape (n_rows, n_outputs), default=None
+            True values.
+        n_draws : int, default=10_000
+            Draws of each row.
+        outputs : int, str or sequence of these, default=None
+            Which outputs to show, by number or name; None shows all.
+        output_names : sequence of str, default=None
+            Names to show instead of the estimator's, one for each output shown.
+        units : dict, default=None
+            Unit of each output that has one, by the name shown.
+        row_names : sequence of str, default=None
+            Names of the rows in the legend.
+        random_state : int, RandomState or None, default=None
+            Seed of the draws.
+        ax : axes, default=None
+            One of a grid of subplots, to be divided into panels. None makes a figure.
+        **plot_options : object
+            Passed to `plot`.
+
+        Returns
+        -------
+        CornerDisplay
+            Drawn.
+
+        Raises
+        ------
+        ValueError
+            If X has too many rows.
+        """
+        density = arrays.density_of(estimator, X)
+        arrays.check_n_rows(len(density))
+        columns = arrays.select(outputs, density.output_names)
+        display = cls(
+            list(arrays.draw(density, columns, n_draws, random_state)),
+            y=None if y is None else arrays.as_rows(y, density, columns),
+            limits=np.asarray(density.limits)[columns],
+            output_names=arrays.chosen_names(density, columns, output_names),
+            units=units,
+            row_names=row_names,
+        )
+        return display.plot(ax=ax, **plot_options)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        draws: Any,
+        *,
+        y: Any = None,
+        limits: Any = None,
+        output_names: Any = None,
+        units: Any = None,
+        row_names: Any = None,
+        ax: Any = None,
+        **plot_options: Any,
+    ) -> CornerDisplay:
+        """Show draws of any origin.
+
+        Parameters
+        ----------
+        draws : array-like of shape (n_draws, n_outputs), or a sequence of such arrays
+            Draws of one row, or of each of at most 7 rows.
+        y : array-like of shape (n_rows, n_outputs) or (n_outputs,), default=None
+            True values; one-dimensional ones are those of all rows.
+        limits : array-like of shape (n_outputs, 2), default=None
+            Lower and upper limit of every output; infinite where there is none.
+        output_names : sequence of str, default=None
+            Names of the outputs; None makes y0, y1, ...
+        units : dict, default=None
+            Unit of each output that has one, by name.
+        row_names : sequence of str, default=None
+            Names of the rows in the legend.
+        ax : axes, default=None
+            As for `from_estimator`.
+        **plot_options : object
+            Passed to `plot`.
+
+        Returns
+        -------
+        CornerDisplay
+            Drawn.
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit each other, there are too many rows, or draws lie outside the
+            limits.
+        """
+        parts = arrays.check_row_draws(draws)
+        display = cls(
+            parts,
+            y=arrays.check_row_truth(y, parts),
+            limits=limits,
+            output_names=output_names,
+            units=units,
+            row_names=row_names,
+        )
+        return display.plot(ax=ax, **plot_options)
+
+    def plot(
+        self,
+        *,
+        ax: Any = None,
+        levels: Sequence[float] = (0.68, 0.95),
+        diagonal: str = "density",
+        interval: float = 0.68,
+        zoom: bool = True,
+        colors: Any = None,
+        panel_size: float | None = None,
+    ) -> CornerDisplay:
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : axes, default=None
+            As for `from_estimator`.
+        levels : sequence of float, default=(0.68, 0.95)
+            Masses that the contours enclose.
+        diagonal : {"density", "histogram"}, default="density"
+            What to draw of each single output.
+        interval : float, default=0.68
+            Mass of the equal-tailed interval that is shaded on the diagonal and stands in the
+            titles, for up to 4 rows.
+        zoom : bool, default=True
+            Whether to show where the draws are. False shows all between the limits.
+        colors : str or sequence, default=None
+            Colour of each row; None takes ones that colour-blind readers can tell apart.
+        panel_size : float, default=None
+            Side of a panel of a new figure in inches; None depends on their number.
+
+        Returns
+        -------
+        CornerDisplay
+            This display.
+        """
+        base.check_option("diagonal", diagonal, ("density", "histogram"))
+        base.check_level(interval, "interval")
+        for level in levels:
+            base.check_level(level, "levels")
+        n_outputs = self.draws[0].shape[1]
+        names, units = base.check_names(self.output_names, self.units, n_outputs)
+        limits = arrays.check_limits(self.limits, n_outputs)
+        truth = np.empty((0, n_outputs)) if self.y is None else np.asarray(self.y)
+        arrays.check_inside(list(self.draws), limits, names)
+        colours = base.pick_colours(colors, len(self.draws))
+        random = np.random.default_rng(0)
+        parts = [spread_ties(part, random) for part in self.draws]
+        views = [
+            view_range([part[:, j] for part in parts], truth[:, j], limits[j], zoom=zoom)
+            for j in range(n_outputs)
+        ]
+        self.figure_, self.axes_, empty = _triangle(n_outputs, ax, panel_size, len(parts))
+        inside = [np.clip(view, *limits[j]) for j, view in enumerate(views)]
+        self._draw_densities(parts, inside, colours, (levels, diagonal, interval))
+        _draw_truth(self.axes_, truth, colours)
+        _frame(self.axes_, views, limits)
+        _label(self.axes_, views, names, units)
+        for j in range(n_outputs):
+            title, values = base.axis_label(names[j], units[j]), [d[:, j] for d in self.draws]
+            _title(self.axes_[j, j], title, values, interval, colours, topmost=j == 0)
+        self.legend_ = self._explain(empty, colours, levels)
+        return self
+
+    def _draw_densities(
+        self,
+        parts: list[np.ndarray],
+        inside: list[np.ndarray],
+        colours: Sequence[Any],
+        options: tuple[Sequence[float], str, float],
+    ) -> None:
+        """Densities of all rows; `inside` is the part of each view within the limits."""
+        levels, diagonal, interval = options
+        opacity = (0.25, 0.6) if len(parts) == 1 else (0.15, 0.45)  # rows stay visible behind rows
+        self.contours_, self.curves_ = {}, {}
+        for row, (part, colour) in enumerate(zip(parts, colours, strict=True)):
+            for i, j in _pairs(len(inside)):
+                axis, x, y = self.axes_[i, j], part[:, j], part[:, i]
+                if i == j:
+                    curve = _draw_one(axis, x, inside[j], interval, diagonal, colour)
+                    self.curves_[row, j] = curve
+                else:
+                    pair = PairDensity.of_draws(x, y, inside[j], inside[i])
+                    self.contours_[row, i, j] = _draw_pair(axis, pair, levels, colour, opacity)
+
+    def _explain(self, axis: Any, colours: Sequence[Any], levels: Sequence[float]) -> Any:
+        """Legend of colours, contours and truth."""
+        names = arrays.check_row_names(self.row_names, len(self.draws))
+        for name, colour in zip(names, colours, strict=True):
+            axis.fill([], [], fc=(colour, 0.4), ec=colour, label=name)
+        if self.y is not None:
+            colour = base.TRUTH if len(self.draws) == 1 else base.REFERENCE
+            axis.plot([], [], color=colour, marker="s", ms=4, lw=1.0, label="true value")
+        size = 9.0 if len(self.axes_) < 4 else 11.0
+        percent = " and ".join(f"{100 * level:g} %" for level in sorted(levels))
+        legend = axis.legend(
+            loc="upper right",
+            frameon=False,
+            fontsize=size,
+            title=f"contours: {percent}" if len(self.axes_) > 1 else None,
+            title_fontsize=size,
+        )
+        legend.set_in_layout(False)
+        return legend
+
+
+def _triangle(
+    n_outputs: int, ax: Any, panel_size: float | None, n_rows: int
+) -> tuple[Any, np.ndarray, Any]:
+    """Figure, axes (n_outputs, n_outputs) with shared scales, and axes for the legend."""
+    if ax is None:
+        side = panel_size or (1.35 if n_outputs > 6 else 1.7 if n_outputs > 3 else 2.3)
+        figure, grid = _new_grid(
+            n_outputs, side, title_height=0.3 + 0.21 * (n_rows if n_rows <= MAX_NUMBERS else 0)
+        )
+    else:
+        figure, place = base.single_place(ax, n_outputs * (n_outputs + 1) // 2)
+        grid = place.subgridspec(n_outputs, n_outputs, wspace=0.06, hspace=0.06)
+    axes = np.full((n_outputs, n_outputs), None, dtype=object)
+    for j in range(n_outputs):
+        axes[j, j] = figure.add_subplot(grid[j, j])
+        axes[j, j].set_yticks([])  # the height of a density on its own says nothing
+    for i, j in _pairs(n_outputs):
+        if i > j:
+            first = None if j == 0 else axes[i, 0]
+            axes[i, j] = figure.add_subplot(grid[i, j], sharex=axes[j, j], sharey=first)
+    if n_outputs == 1:
+        return figure, axes, axes[0, 0]
+    empty = figure.add_subplot(grid[0, n_outputs - 1])
+    empty.set_axis_off()
+    return figure, axes, empty
+
+
+def _new_grid(n_outputs: int, side: float, title_height: float) -> tuple[Any, Any]:
+    """New figure and grid with margins of fixed size, whatever the number of panels."""
+    left, right, bottom, gap = 0.85, 0.2, 0.65, 0.1  # inches
+    inner = n_outputs * side + (n_outputs - 1) * gap
+    width, height = left + inner + right, bottom + inner + title_height
+    figure = base.pyplot().figure(figsize=(width, height))
+    grid = figure.add_gridspec(
+        n_outputs,
+        n_outputs,
+        left=left / width,
+        right=1.0 - right / width,
+        bottom=bottom / height,
+        top=1.0 - title_height / height,
+        wspace=gap / side,
+        hspace=gap / side,
+    )
+    return figure, grid
+
+
+def _draw_one(
+    axis: Any, values: np.ndarray, ends: np.ndarray, interval: float, diagonal: str, colour: Any
+) -> Any:
+    """Density or histogram of one output, with its median and equal-tailed interval."""
+    tail = 0.5 * (1.0 - interval)
+    low, median, high = np.quantile(values, [tail, 0.5, 1.0 - tail])
+    if diagonal == "density":
+        grid, density = density_of_draws(values, *ends)
+        return base.draw_density(axis, grid, density, colour, (low, high))
+    bars = axis.hist(
+        values,
+        bins=30,
+        range=tuple(ends),
+        density=True,
+        histtype="stepfilled",
+        fc=(colour, 0.3),
+        ec=colour,
+    )
+    for value in (low, median, high):
+        axis.axvline(value, color=colour, lw=0.8, ls="--")
+    return bars[2][0]
+
+
+def _draw_pair(
+    axis: Any,
+    pair: PairDensity,
+    levels: Sequence[float],
+    colour: Any,
+    opacity: tuple[float, float],
+) -> Any:
+    """Filled regions of the given masses, the densest darkest."""
+    thresholds = pair.thresholds(levels)
+    top = 1.001 * pair.density.max()
+    shades = [(colour, alpha) for alpha in np.linspace(*opacity, len(thresholds))]
+    axis.contourf(pair.x, pair.y, pair.density.T, levels=[*thresholds, top], colors=shades)
+    return axis.contour(
+        pair.x, pair.y, pair.density.T, levels=thresholds, colors=[colour], linewidths=0.8
+    )
+
+
+def _draw_truth(axes: np.ndarray, truth: np.ndarray, colours: Sequence[Any]) -> None:
+    """Lines and a marker at the true values (n_rows, n_outputs)."""
+    for row, values in enumerate(truth):
+        colour = base.TRUTH if len(truth) == 1 else colours[row]
+        for i, j in _pairs(len(axes)):
+            axis = axes[i, j]
+            axis.axvline(values[j], color=colour, lw=0.9)
+            if i != j:
+                axis.axhline(values[i], color=colour, lw=0.9)
+                axis.plot(values[j], values[i], "s", color=colour, ms=4.5, mec="white", mew=0.7)
+
+
+def _frame(axes: np.ndarray, views: list[tuple[float, float]], limits: np.ndarray) -> None:
+    """Ranges and ticks; what lies outside the limits is grey."""
+    for i, j in _pairs(len(axes)):
+        axis = axes[i, j]
+        bottom, left = i == len(axes) - 1, j == 0 and i > 0
+        axis.tick_params(length=2.5, labelbottom=bottom, labelleft=left)
+        base.shade_outside(axis.axvspan, views[j], limits[j])
+        axis.set_xlim(views[j])
+        base.set_ticks(axis.xaxis, views[j], **SMALL)
+        if i == j:
+            axis.set_ylim(bottom=0.0)
+        else:
+            base.shade_outside(axis.axhspan, views[i], limits[i])
+            axis.set_ylim(views[i])
+            base.set_ticks(axis.yaxis, views[i], **SMALL)
+
+
+def _label(
+    axes: np.ndarray, views: list[tuple[float, float]], names: list[str], units: list[str]
+) -> None:
+    """Labels along the left and the bottom, in line beyond the longest tick label."""
+    width, height = base.size_in_inches(axes[0, 0])
+    letters = max((base.longest_tick_label(axis.yaxis) for axis in axes[1:, 0]), default=0)
+    for j, view in enumerate(views):
+        label = base.axis_label(names[j], units[j], base.power_of_ten(view))
+        below, left = axes[-1, j], axes[j, 0]
+        below.set_xlabel(label, fontsize=base.fitting_size(label, width))
+        below.xaxis.set_label_coords(0.5, -0.33 / height)
+        if j > 0:
+            left.set_ylabel(label, fontsize=base.fitting_size(label, height))
+            left.yaxis.set_label_coords(-(0.2 + 0.062 * letters) / width, 0.5)
+
+
+def _title(
+    axis: Any,
+    label: str,
+    parts: list[np.ndarray],
+    interval: float,
+    colours: Sequence[Any],
+    *,
+    topmost: bool,
+) -> None:
+    """Name of the output, and the median and interval of each row in its colour."""
+    tail = 0.5 * (1.0 - interval)
+    lines = [(label, "black", base.fitting_size(label, base.size_in_inches(axis)[0]))]
+    numbered = parts if len(parts) <= MAX_NUMBERS else []
+    for values, colour in zip(numbered, colours, strict=False):
+        low, median, high = np.quantile(values, [tail, 0.5, 1.0 - tail])
+        text = base.interval_text(median, low, high)
+        lines.append((text, "black" if len(parts) == 1 else colour, 9.0))
+    for k, (text, colour, size) in enumerate(reversed(lines)):
+        annotation = axis.annotate(
+            text,
+            (0.5, 1.0),
+            xycoords="axes fraction",
+            xytext=(0.0, 5.5 + 14.8 * k),
+            textcoords="offset points",
+            ha="center",
+            color=colour,
+            fontsize=size,
+        )
+        annotation.set_in_layout(topmost)  # others have the empty half of the square
+
+
+def _pairs(n_outputs: int) -> list[tuple[int, int]]:
+    """Row and column of each panel of the triangle."""
+    return [(i, j) for i in range(n_outputs) for j in range(i + 1)]

@@ -1,0 +1,343 @@
+"""Densities of single outputs of one or a few rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import _plot_arrays as arrays
+from . import _plot_base as base
+from ._smoothing import density_of_draws, spread_ties, view_range
+
+#: Mass that may lie outside the picture on each side.
+CUT = 0.001
+
+
+class MarginalDisplay:
+    """Marginal density of each output of one or a few rows, per unit of the output.
+
+    Use `from_estimator` or `from_predictions` to make one; parameters are stored as attributes.
+
+    Parameters
+    ----------
+    grids : list of ndarray of shape (n_points,)
+        Values of each output.
+    densities : list of ndarray of shape (n_rows, n_points)
+        Density of each output on its grid; probabilities of the values of a discrete output,
+        which are drawn as bars.
+    y : ndarray of shape (n_rows, n_outputs), default=None
+        True values.
+    limits : array-like of shape (n_outputs, 2), default=None
+        Lower and upper limit of every output; infinite where there is none.
+    output_names : sequence of str, default=None
+        Names of the outputs; None makes y0, y1, ...
+    units : dict, default=None
+        Unit of each output that has one, by name.
+    row_names : sequence of str, default=None
+        Names of the rows in the legend.
+
+    Attributes
+    ----------
+    axes_ : ndarray of shape (n_outputs,)
+        Axes of matplotlib.
+    figure_ : matplotlib Figure
+        The figure.
+    curves_ : dict
+        ``curves_[row, j]`` is the curve of output j, or its bars.
+
+    See Also
+    --------
+    CornerDisplay : Joint densities of all pairs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_san.plotting import MarginalDisplay
+    >>> draws = np.random.default_rng(0).normal(size=(2, 500, 3))
+    >>> display = MarginalDisplay.from_predictions(draws, output_names=["a", "b", "c"])
+    >>> display.axes_.shape, len(display.curves_)
+    ((3,), 6)
+    """
+
+    def __init__(
+        self,
+        grids: list[np.ndarray],
+        densities: list[np.ndarray],
+        *,
+        y: np.ndarray | None = None,
+        limits: Any = None,
+        output_names: Any = None,
+        units: Any = None,
+        row_names: Any = None,
+    ):
+        self.grids = grids
+        self.densities = densities
+        self.y = y
+        self.limits = limits
+        self.output_names = output_names
+        self.units = units
+        self.row_names = row_names
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any = None,
+        *,
+        outputs: Any = None,
+        output_names: Any = None,
+        units: Any = None,
+        row_names: Any = None,
+        ax: Any = None,
+        **plot_options: Any,
+    ) -> MarginalDisplay:
+        """Show the marginal densities of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : estimator or Pipeline
+            Fitted, with a method ``predict_density``.
+        X : array-like of shape (n_rows, n_features)
+            At most 7 rows.
+        y : array-like of shape (n_rows, n_outputs), default=None
+            True values.
+        outputs : int, str or sequence of these, default=None
+            Which outputs to show, by number or name; None shows all.
+        output_names : sequence of str, default=None
+            Names to show instead of the estimator's, one for each output shown.
+        units : dict, default=None
+            Unit of each output that has one, by the name shown.
+        row_names : sequence of str, default=None
+            Names of the rows in the legend.
+        ax : axes or array of axes, default=None
+            Where to draw: one axes for each output, or one of a grid of subplots, which is
+            divided. None makes a figure.
+        **plot_options : object
+            Passed to `plot`.
+
+        Returns
+        -------
+        MarginalDisplay
+            Drawn.
+
+        Raises
+        ------
+        ValueError
+            If X has too many rows.
+        """
+        density = arrays.density_of(estimator, X)
+        arrays.check_n_rows(len(density))
+        columns = arrays.select(outputs, density.output_names)
+        marginals = [density.marginal(int(j)) for j in columns]
+        display = cls(
+            [arrays.as_numbers(marginal.grid[0], "grid") for marginal in marginals],
+            [np.asarray(marginal.density) for marginal in marginals],
+            y=None if y is None else arrays.as_rows(y, density, columns),
+            limits=np.asarray(density.limits)[columns],
+            output_names=arrays.chosen_names(density, columns, output_names),
+            units=units,
+            row_names=row_names,
+        )
+        return display.plot(ax=ax, **plot_options)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        draws: Any,
+        *,
+        y: Any = None,
+        limits: Any = None,
+        output_names: Any = None,
+        units: Any = None,
+        row_names: Any = None,
+        ax: Any = None,
+        **plot_options: Any,
+    ) -> MarginalDisplay:
+        """Show smoothed densities of draws of any origin.
+
+        Parameters
+        ----------
+        draws : array-like of shape (n_draws, n_outputs), or a sequence of such arrays
+            Draws of one row, or of each of at most 7 rows.
+        y : array-like of shape (n_rows, n_outputs) or (n_outputs,), default=None
+            True values; one-dimensional ones are those of all rows.
+        limits : array-like of shape (n_outputs, 2), default=None
+            Lower and upper limit of every output; infinite where there is none.
+        output_names : sequence of str, default=None
+            Names of the outputs; None makes y0, y1, ...
+        units : dict, default=None
+            Unit of each output that has one, by name.
+        row_names : sequence of str, default=None
+            Names of the rows in the legend.
+        ax : axes or array of axes, default=None
+            As for `from_estimator`.
+        **plot_options : object
+            Passed to `plot`.
+
+        Returns
+        -------
+        MarginalDisplay
+            Drawn.
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit each other, there are too many rows, or draws lie outside the
+            limits.
+        """
+        parts = arrays.check_row_draws(draws)
+        n_outputs = parts[0].shape[1]
+        box = arrays.check_limits(limits, n_outputs)
+        names, _ = base.check_names(output_names, units, n_outputs)
+        arrays.check_inside(parts, box, names)
+        random = np.random.default_rng(0)
+        spread = [spread_ties(part, random) for part in parts]
+        grids, densities = [], []
+        for j in range(n_outputs):
+            columns = [part[:, j] for part in spread]
+            low, high = np.clip(view_range(columns, np.empty(0), box[j]), *box[j])
+            pairs = [density_of_draws(column, low, high) for column in columns]
+            grids.append(pairs[0][0])
+            densities.append(np.stack([density for _, density in pairs]))
+        display = cls(
+            grids,
+            densities,
+            y=arrays.check_row_truth(y, parts),
+            limits=limits,
+            output_names=output_names,
+            units=units,
+            row_names=row_names,
+        )
+        return display.plot(ax=ax, **plot_options)
+
+    def plot(
+        self, *, ax: Any = None, interval: float = 0.68, zoom: bool = True, colors: Any = None
+    ) -> MarginalDisplay:
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : axes or array of axes, default=None
+            As for `from_estimator`.
+        interval : float, default=0.68
+            Mass of the equal-tailed interval that is shaded darker.
+        zoom : bool, default=True
+            Whether to show where the densities are. False shows all between the limits.
+        colors : str or sequence, default=None
+            Colour of each row; None takes ones that colour-blind readers can tell apart.
+
+        Returns
+        -------
+        MarginalDisplay
+            This display.
+        """
+        base.check_level(interval, "interval")
+        n_outputs, n_rows = len(self.grids), len(self.densities[0])
+        names, units = base.check_names(self.output_names, self.units, n_outputs)
+        row_names = arrays.check_row_names(self.row_names, n_rows)
+        limits = arrays.check_limits(self.limits, n_outputs)
+        truth = np.empty((0, n_outputs)) if self.y is None else np.asarray(self.y)
+        colours = base.pick_colours(colors, n_rows)
+        panels = base.Panels.make(n_outputs, ax, (2.9, 2.2) if n_outputs > 1 else (4.4, 3.3))
+        self.figure_, self.axes_, self.curves_ = panels.figure, panels.axes, {}
+        tails = [0.5 - interval / 2, 0.5 + interval / 2]
+        for j, axis in enumerate(panels.axes):
+            output = _Output(self.grids[j], self.densities[j], limits[j])
+            for row, colour in enumerate(colours):
+                self.curves_[row, j] = output.draw(axis, row, colour, tails)
+            for row, value in enumerate(truth[:, j]):
+                axis.axvline(value, **_truth_style(row, n_rows, colours))
+            view = view_range(output.ends(), truth[:, j], output.limits, zoom=zoom, cut=0.0)
+            _frame(axis, view, output.limits)
+            axis.set_xlabel(base.axis_label(names[j], units[j], base.power_of_ten(view)))
+            axis.set_ylabel(output.label(units[j], base.power_of_ten(axis.get_ylim())))
+        self._explain(row_names, own_figure=ax is None)
+        return self
+
+    def _explain(self, row_names: list[str], *, own_figure: bool) -> None:
+        """Legend of rows and truth, if there is something to tell apart."""
+        n_rows = len(row_names)
+        handles = [self.curves_[row, 0] for row in range(n_rows)]
+        if self.y is not None:
+            style = _truth_style(0, n_rows, [base.REFERENCE])
+            handles.append(self.axes_[0].plot([], [], **style)[0])
+            row_names = [*row_names, "true value"]
+        if len(handles) == 1:
+            return
+        options = {"frameon": False, "fontsize": 9}
+        if own_figure:
+            self.figure_.legend(
+                handles, row_names, loc="outside upper center", ncols=len(handles), **options
+            )
+        else:
+            self.axes_[0].legend(handles, row_names, **options)
+
+
+class _Output:
+    """Densities of one output, or its probabilities if it is discrete.
+
+    Parameters
+    ----------
+    grid : ndarray of shape (n_points,)
+    densities : ndarray of shape (n_rows, n_points)
+    limits : ndarray of shape (2,)
+    """
+
+    def __init__(self, grid: np.ndarray, densities: np.ndarray, limits: np.ndarray):
+        self.grid = grid
+        self.densities = densities
+        # Probabilities add up to one whatever the distance of the values
+        self.discrete = np.allclose(densities.sum(axis=1), 1.0, atol=0.01)
+        self.width = np.diff(grid).min(initial=1.0) if self.discrete else 0.0
+        self.limits = limits + 0.5 * self.width * np.array([-1.0, 1.0])
+
+    def ends(self) -> list[np.ndarray]:
+        """Range (2,) of nearly all mass of each row."""
+        half = 0.5 * self.width * np.array([-1.0, 1.0])
+        return [self._quantiles(density, [CUT, 1.0 - CUT]) + half for density in self.densities]
+
+    def draw(self, axis: Any, row: int, colour: Any, tails: Sequence[float]) -> Any:
+        """Curve with its interval shaded, or bars."""
+        density = self.densities[row]
+        if self.discrete:
+            return axis.bar(self.grid, density, 0.9 * self.width, fc=(colour, 0.35), ec=colour)
+        ends = self._quantiles(density, tails)
+        return base.draw_density(axis, self.grid, density, colour, ends)
+
+    def label(self, unit: str, power: int) -> str:
+        """Label of the vertical axis."""
+        factor = rf"$10^{{{power}}}$" if power else ""
+        if self.discrete:
+            return f"probability [{factor}]" if factor else "probability"
+        per_unit = f"{factor or '1'} / {unit}" if unit else factor
+        return f"density [{per_unit}]" if per_unit else "density"
+
+    def _quantiles(self, density: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+        """Quantiles (n_levels,) of one row."""
+        if self.discrete:
+            index = np.searchsorted(np.cumsum(density), levels)
+            return self.grid[np.minimum(index, len(self.grid) - 1)]
+        mass = 0.5 * (density[1:] + density[:-1]) * np.diff(self.grid)
+        cumulative = np.concatenate([[0.0], np.cumsum(mass)])
+        return np.interp(np.array(levels) * cumulative[-1], cumulative, self.grid)
+
+
+def _frame(axis: Any, view: tuple[float, float], limits: np.ndarray) -> None:
+    """Range, limits and ticks."""
+    base.shade_outside(axis.axvspan, view, limits)
+    for limit in limits[(limits >= view[0]) & (limits <= view[1])]:
+        axis.axvline(limit, color=base.REFERENCE, lw=0.9, ls=":")
+    axis.set_xlim(view)
+    axis.set_ylim(bottom=0.0)
+    base.set_ticks(axis.xaxis, view)
+    base.set_ticks(axis.yaxis, axis.get_ylim())
+
+
+def _truth_style(row: int, n_rows: int, colours: Sequence[Any]) -> dict[str, Any]:
+    """Line at a true value: dashed in the colour of its row, if there are several."""
+    if n_rows == 1:
+        return {"color": base.TRUTH, "lw": 1.3}
+    return {"color": colours[row], "lw": 1.3, "ls": "--"}
