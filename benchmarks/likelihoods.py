@@ -129,7 +129,7 @@ def score(est: SANConditionalDensityEstimator, X: np.ndarray, y: np.ndarray, who
     """Mean log-likelihood; for whole numbers that of their cells, if the family has a density."""
     if not whole or est.families_[0].discrete:
         return est.score(X, y)
-    x = torch.as_tensor(est.x_scaler_.transform(X))
+    x = torch.as_tensor(est.input_encoder_.transform(X))
     below, above = (
         torch.as_tensor(est.y_scaler_.transform(y[:, None] + shift)) for shift in (-0.5, 0.5)
     )

@@ -217,7 +217,7 @@ class GivenDensity(_WeightedDensity):
     Attributes
     ----------
     is_exact : bool
-        Whether the known outputs come first in the order.
+        Whether the known outputs come first in the order, and X has no measurement errors.
     """
 
     def __init__(self, density: Any, known: dict[int, np.ndarray]):
@@ -225,7 +225,7 @@ class GivenDensity(_WeightedDensity):
         self.known = known
         order = self.model.order.tolist()
         self.positions = {order.index(j): j for j in known}
-        self.is_exact = max(self.positions) < len(known)
+        self.is_exact = max(self.positions) < len(known) and not density.has_errors
 
     def log_prob(self, y: Any) -> np.ndarray:
         """Log density of the unknown outputs, given x and the known ones.
@@ -276,7 +276,8 @@ class GivenDensity(_WeightedDensity):
         """Scaled candidates (n_members, n_rows, n, n_outputs) and log weights, per scaled unit."""
         model, network = self.model, self.model.on_device(torch.float64)
         z_known = model.tensor(model.scale(self._filled(rows)), network)  # (n_rows, n_outputs)
-        x = model.tensor(self.density._inputs(rows), network)[None, :, None]
+        contexts = self.density._measured(rows, n, generator)  # (n_rows, n or 1, n_inputs)
+        x = model.tensor(contexts, network).unsqueeze(0)
         shape = (len(z_known), n, network.n_outputs, network.n_noise)
         noise = uniform(shape, generator, torch.float64).to(model.device)
         log_weight = torch.zeros((network.n_members, *shape[:2]), dtype=x.dtype, device=x.device)

@@ -19,6 +19,7 @@ deviations the three find 74, 86 and 78 %.
 `randomised_pit`           rank of the truth among draws, ties in random order
 `ball_fractions`           the same for distances from reference points (TARP)
 `binomial_band`            range of a count; `uniform_band`: of a whole curve
+`rank_statistics`          fields of a result; `hpd_statistics`, `tarp_statistics`, `bin_statistics`
 =========================  ==================================================================
 
 References
@@ -33,7 +34,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -45,6 +46,13 @@ from sklearn.utils import check_random_state
 
 #: Polynomials of the smooth test.
 N_POLYNOMIALS = 4
+#: Where reference points can come from.
+REFERENCES = ("uniform", "normal", "rows")
+#: Nominal levels of coverage curves.
+LEVELS = np.arange(1, 20) / 20
+LEVELS.setflags(write=False)
+#: Steps of the curves of distribution functions.
+N_STEPS = 100
 #: Numbers of an array of draws that are worked on at once.
 CHUNK = 1_000_000
 #: Draws of each row that take the place of the truth, for the null distribution of TARP.
@@ -200,23 +208,28 @@ def forward_pvalues(
 
 
 def randomised_pit(
-    draws: np.ndarray, truth: np.ndarray, random: np.random.RandomState
+    draws: np.ndarray, truth: np.ndarray, random: np.random.RandomState, *, is_draw: bool = False
 ) -> np.ndarray:
     """Rank of the truth (n_rows, ...) among draws (n_rows, n_draws, ...), spread over (0, 1).
 
     Ties are broken at random. Uniform if truth and draws follow the same distribution; the rank
-    itself is ``floor(pit * (n_draws + 1))``.
+    itself is ``floor(pit * (n_draws + 1))``. With `is_draw`, the truth is one of the draws and is
+    ranked among the others.
     """
-    truth = truth[:, None]
+    truth, n_others = truth[:, None], draws.shape[1] - is_draw
     below = (draws < truth).sum(axis=1)
     not_above = (draws <= truth).sum(axis=1)
-    ahead = below + random.uniform(size=below.shape) * (not_above - below + 1)
+    ahead = below + random.uniform(size=below.shape) * (not_above - below + 1 - is_draw)
     # The largest double below 1 keeps the rank of the very last within the draws.
-    return np.minimum(ahead / (draws.shape[1] + 1), np.nextafter(1.0, 0.0))
+    return np.minimum(ahead / (n_others + 1), np.nextafter(1.0, 0.0))
 
 
 def ball_fractions(
-    draws: np.ndarray, y: np.ndarray, references: np.ndarray, random: np.random.RandomState
+    draws: np.ndarray,
+    y: np.ndarray,
+    references: np.ndarray,
+    scale: np.ndarray,
+    random: np.random.RandomState,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Share of the draws nearer to each reference point than the truth.
 
@@ -225,6 +238,8 @@ def ball_fractions(
     draws : ndarray of shape (n_rows, n_draws, n_outputs)
     y : ndarray of shape (n_rows, n_outputs)
     references : ndarray of shape (n_rows, n_references, n_outputs)
+    scale : ndarray of shape (n_outputs,)
+        Unit of distances along each output.
     random : RandomState
 
     Returns
@@ -235,21 +250,22 @@ def ball_fractions(
     """
     n, n_draws, n_outputs = draws.shape
     n_references = references.shape[1]
-    n_stand_ins = min(N_STAND_INS, n_draws // 2)
+    n_stand_ins = min(N_STAND_INS, n_draws)
     fractions = np.empty((n, n_references))
     stand_ins = np.empty((n, n_stand_ins, n_references))
     for rows in row_chunks(n, n_draws * n_outputs):
-        pool = np.concatenate([y[rows, None], draws[rows]], axis=1)
+        pool = np.concatenate([y[rows, None], draws[rows]], axis=1) / scale
         pool = np.ascontiguousarray(pool.transpose(2, 0, 1))  # (n_outputs, n_rows, 1 + n_draws)
         for r in range(n_references):
             distance = np.zeros(pool.shape[1:])
-            for column, point in zip(pool, references[rows, r].T, strict=True):
+            for column, point in zip(pool, (references[rows, r] / scale).T, strict=True):
                 gap = column - point[:, None]
                 distance += np.multiply(gap, gap, out=gap)
-            fractions[rows, r] = randomised_pit(distance[:, 1:], distance[:, 0], random)
-            others = distance[:, n_stand_ins + 1 :]
+            truth, others = distance[:, 0], distance[:, 1:]
+            fractions[rows, r] = randomised_pit(others, truth, random)
             for s in range(n_stand_ins):
-                stand_ins[rows, s, r] = randomised_pit(others, distance[:, s + 1], random)
+                pit = randomised_pit(others, others[:, s], random, is_draw=True)
+                stand_ins[rows, s, r] = pit
     return fractions, stand_ins
 
 
@@ -287,3 +303,174 @@ def uniform_band(n: int, n_steps: int, confidence: float) -> np.ndarray:
     band = np.pad(band, [(0, 0), (1, 1)])
     band.setflags(write=False)
     return band
+
+
+def rank_statistics(
+    pit: np.ndarray, n_draws: int, n_bins: int = 20, confidence: float = 0.95
+) -> dict[str, Any]:
+    """Fields of a `RankTest` from randomised PIT values (n_rows, n_outputs)."""
+    n_rows, n_ranks = len(pit), n_draws + 1
+    ranks = np.floor(pit * n_ranks).astype(int)
+    n_bins = min(n_bins, n_ranks)
+    edges = -(-np.arange(n_bins + 1) * n_ranks // n_bins)  # rounded up
+    counts = np.stack([np.histogram(column, edges - 0.5)[0] for column in ranks.T], axis=1)
+    probability = np.diff(edges) / n_ranks
+    expected = n_rows * probability
+    chi2 = ((counts - expected[:, None]) ** 2 / expected[:, None]).sum(axis=0)
+    n_steps = min(N_STEPS, n_rows)
+    grid, ordered = np.arange(n_steps + 1) / n_steps, np.sort(pit, axis=0)
+    below = np.stack([np.searchsorted(column, grid, side="right") for column in ordered.T], axis=1)
+    pvalues = smooth_pvalue(pit)
+    return {
+        "ranks": ranks,
+        "pit": pit,
+        "n_draws": n_draws,
+        "bin_edges": edges,
+        "counts": counts,
+        "expected": expected,
+        "count_band": binomial_band(n_rows, probability, confidence),
+        "ecdf_grid": grid,
+        "ecdf_difference": below / n_rows - grid[:, None],
+        "ecdf_band": uniform_band(n_rows, n_steps, confidence),
+        "pvalues": pvalues,
+        "chi2_pvalues": stats.chi2.sf(chi2, n_bins - 1),
+        "ks_pvalues": ks_pvalue(pit),
+        "pvalue": float(holm(pvalues).min()),
+    }
+
+
+def hpd_statistics(values: np.ndarray, confidence: float = 0.95) -> dict[str, Any]:
+    """Fields of a `CoverageTest` from the mass of each row's region, (n_rows,)."""
+    return {
+        "values": values,
+        "levels": LEVELS,
+        "coverage": (values[:, None] <= LEVELS).mean(axis=0),
+        "band": binomial_band(len(values), LEVELS, confidence) / len(values),
+        "pvalue": float(smooth_pvalue(values)),
+    }
+
+
+def tarp_statistics(
+    fractions: np.ndarray, stand_ins: np.ndarray, confidence: float = 0.95
+) -> dict[str, Any]:
+    """Fields of a `CoverageTest` from the results of `ball_fractions`."""
+    null = (stand_ins[..., None] <= LEVELS).mean(axis=2)  # (n_rows, n_stand_ins, n_levels)
+    error = np.sqrt(((null - LEVELS) ** 2).mean(axis=(0, 1)) / len(fractions))
+    half_width = stats.norm.ppf(0.5 + 0.5 * confidence) * error
+    return {
+        "values": fractions,
+        "levels": LEVELS,
+        "coverage": (fractions[..., None] <= LEVELS).mean(axis=(0, 1)),
+        "band": np.clip([LEVELS - half_width, LEVELS + half_width], 0.0, 1.0),
+        "pvalue": ball_pvalue(fractions, stand_ins),
+    }
+
+
+def scale_of(y: np.ndarray) -> np.ndarray:
+    """Unit of distances along each output; that of a constant one does not matter."""
+    scale = y.std(axis=0)
+    return np.where(scale > 0, scale, 1.0)
+
+
+def reference_points(
+    kind: str, n_references: int, y: np.ndarray, random: np.random.RandomState
+) -> np.ndarray:
+    """Points (n_rows, n_references, n_outputs) of one of the `REFERENCES`."""
+    n_rows = len(y)
+    shape = (n_rows, n_references, y.shape[1])
+    if kind == "uniform":
+        return random.uniform(y.min(axis=0), y.max(axis=0), size=shape)
+    if kind == "normal":
+        return random.normal(y.mean(axis=0), y.std(axis=0), size=shape)
+    shift = random.randint(1, n_rows, size=shape[:2])
+    return y[(np.arange(n_rows)[:, None] + shift) % n_rows]
+
+
+def combine_both(linear: np.ndarray, trees: np.ndarray) -> float:
+    """One p-value from those of lines and of trees."""
+    both = [combine_independent(linear), combine_independent(trees)]
+    return combine(np.array(both))
+
+
+def bin_statistics(
+    u: np.ndarray, values: np.ndarray, n_bins: int, levels: Sequence[float]
+) -> Iterator[tuple]:
+    """Calibration of u (n_rows, n_outputs) in bins of `values` (n_rows,).
+
+    Yields the number of an output and the fields of a `Region` from `low` to `pvalue`. The mean is
+    tested by its normal limit, the number of u inside each central interval as a binomial one.
+    """
+    level = np.array(levels)
+    inside = np.abs(u[..., None] - 0.5) <= 0.5 * level  # (n_rows, n_outputs, n_levels)
+    for low, high, rows in _bins(values, n_bins):
+        n, mean = len(rows), u[rows].mean(axis=0)
+        count = inside[rows].sum(axis=0)  # (n_outputs, n_levels)
+        error, errors = 1.0 / np.sqrt(12.0 * n), np.sqrt(level * (1.0 - level) / n)
+        smallest = np.minimum(
+            2.0 * stats.norm.sf(np.abs(mean - 0.5) / error),
+            2.0 * stats.binom.cdf(count, n, level).min(axis=1),
+        )
+        smallest = np.minimum(smallest, 2.0 * stats.binom.sf(count - 1, n, level).min(axis=1))
+        pvalue = np.minimum(smallest * (1 + len(level)), 1.0)
+        for j in range(u.shape[1]):
+            share = tuple((count[j] / n).tolist())
+            yield (j, low, high, n, float(mean[j]), float(error), share,
+                   tuple(errors.tolist()), float(pvalue[j]))  # fmt: skip
+
+
+def _bins(values: np.ndarray, n_bins: int) -> Iterator[tuple[float, float, np.ndarray]]:
+    """Edges and row numbers of each bin: quantile bins, or one for each of few values."""
+    low = high = np.unique(values)
+    index = np.searchsorted(low, values)
+    if len(low) > n_bins:
+        edges = np.unique(np.quantile(values, np.arange(n_bins + 1) / n_bins))
+        low, high = edges[:-1], edges[1:]
+        index = np.searchsorted(edges[1:-1], values, side="right")
+    for b in np.unique(index):
+        yield float(low[b]), float(high[b]), np.flatnonzero(index == b)
+
+
+class NumericTargets:
+    """True values as numbers (n_rows, n_outputs), and draws in the same numbers.
+
+    Labels become their position in the sorted labels of y; those that y lacks lie in between.
+    """
+
+    def __init__(self, y: Any):
+        array = np.asarray(y)
+        columns = array.reshape(len(array), -1).T
+        self.labels = [None if _is_numeric(column) else np.unique(column) for column in columns]
+        self.numbers = self.encode(columns.T)
+
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """Float64 array of the shape of `values`, (..., n_outputs)."""
+        if values.dtype.kind == "f":
+            return values.astype(np.float64, copy=False)
+        encoded = np.empty(values.shape)
+        for d, labels in enumerate(self.labels):
+            column = values[..., d]
+            if labels is None:
+                encoded[..., d] = column.astype(np.float64)
+            else:
+                ends = (np.searchsorted(labels, column, side=side) for side in ("left", "right"))
+                encoded[..., d] = (sum(ends) - 1) / 2
+        return encoded
+
+
+def _is_numeric(column: np.ndarray) -> bool:
+    try:
+        column.astype(np.float64)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Markdown table with aligned columns; numbers to three digits."""
+    cells = [[f"{c:.3g}" if isinstance(c, float) else str(c) for c in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    lines = [header, ["-" * width for width in widths], *cells]
+    return "\n".join(
+        "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    )

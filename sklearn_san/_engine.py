@@ -352,8 +352,8 @@ def _backward(values, gradient, layers, starts, n_features, n_sequence, n_params
 
 @njit(**_EXACT)
 def _score(values, gradient, layers, starts, based, bounded, log_floor, n_features, n_sequence,
-           n_params, tile, n_scratch, x, y, r, low, high, index, weight, log_prob, with_gradient,
-           ):  # fmt: skip
+           n_params, tile, n_scratch, x, y, r, low, high, observed, index, weight, log_prob,
+           with_gradient):  # fmt: skip
     """Log densities of the rows `index`; with their weights, the gradient of the weighted loss.
 
     `gradient` is overwritten by that of ``-sum(weight * log_prob)``.
@@ -411,9 +411,10 @@ def _score(values, gradient, layers, starts, based, bounded, log_floor, n_featur
                 log_floor[d], density, by_raw[d], slope, with_gradient,
             )  # fmt: skip
             for i in range(n_rows):
-                log_prob[start + i] += density[i]
+                is_observed = d < observed[index[start + i]]
+                log_prob[start + i] += density[i] if is_observed else 0.0
                 if with_gradient:
-                    factor = -weight[start + i]
+                    factor = -weight[start + i] if is_observed else _F32(0.0)
                     for j in range(n_params):
                         by_raw[d, i, j] *= factor
         if with_gradient:
@@ -559,7 +560,8 @@ class Table(NamedTuple):
     r: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    constant: float  # what the log densities of the residuals lack
+    observed: np.ndarray  # (n_rows,): outputs that have a value, in order, int64
+    constant: np.ndarray  # (n_rows,): what the log densities of the residuals lack
 
 
 class Engine:
@@ -631,7 +633,7 @@ class Engine:
 
         parts = [slice(a, b) for a, b in pairwise(bounds)]
         self.run([task(m, part) for m in range(n_members) for part in parts])
-        return log_prob + self._rows.constant
+        return log_prob + self._rows.constant[index]
 
     def loss(
         self,
@@ -656,7 +658,7 @@ class Engine:
         self.run([task(m, part) for m in range(n_members) for part in range(n_parts)])
         if partial is not None:
             np.sum(partial, axis=0, out=gradient)
-        return -(weight * (log_prob + self._rows.constant)).sum(axis=1)
+        return -(weight * (log_prob + self._rows.constant[index])).sum(axis=1)
 
     def _score(
         self,
@@ -670,7 +672,7 @@ class Engine:
         p = self.plan
         _score(
             values, gradient, p.layers, p.starts, p.based, p.bounded, p.log_floor, p.n_features,
-            p.n_sequence, p.n_params, p.tile, p.n_scratch, *self._rows[:5], index, weight, log_prob,
+            p.n_sequence, p.n_params, p.tile, p.n_scratch, *self._rows[:6], index, weight, log_prob,
             with_gradient,
         )  # fmt: skip
 

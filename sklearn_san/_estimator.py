@@ -7,31 +7,39 @@ from typing import Any
 
 import numpy as np
 import torch
-from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    check_array,
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
 
+from . import _fitting as fitting
 from . import _validation as validation
 from ._callbacks import CallbackSupportMixin, FitMonitor, with_callbacks
+from ._checkpoints import DiskCheckpoint, MemoryCheckpoint, fingerprint
+from ._columns import FeatureTable, needs_table
 from ._discrete import Ordinal
-from ._likelihood import Likelihood
-from ._linear_base import fit_linear_base, match_marginals
 from ._model import FittedModel, make_generator
-from ._network import SAN, FreeRunning
 from ._saving import load_estimator, save_estimator
-from ._scaling import InputScaler, OutputScaler
-from ._targets import TargetCodec, has_labels, split_columns
-from ._training import (
-    History,
-    Recipe,
-    Rows,
-    auto_batch_size,
-    auto_epochs,
-    auto_members,
-    train,
-    train_in_processes,
+from ._scaling import OutputScaler, make_scaler
+from ._sources import (
+    MAX_VALIDATION,
+    POOL,
+    RESERVOIR,
+    Pools,
+    Stream,
+    Table,
+    as_stream,
+    draw_reservoir,
 )
+from ._targets import TargetCodec, check_missing_targets, has_labels, split_columns
+from ._training import History
 from .density import ConditionalDensity
+
+#: Memory maps of more bytes than this are not read at once.
+STREAM_BYTES = 256 * 2**20
 
 
 class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseEstimator):
@@ -80,6 +88,18 @@ class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseE
 default="standard"
         Scaler of the features and the targets: a short name, an instance of the scikit-learn
         class it stands for, or None for none. Fitted on the training part only.
+    missing_rate : float, default=0.0
+        Share of the values of X that training hides, anew in each epoch. Above 0, every feature
+        may be missing (nan) later; at 0, only those that lack values in `fit`.
+    nondetection : {"inf"} or None, default=None
+        What infinities in X mean: "inf" makes them a state of their own, a feature that was looked
+        for and not seen; None refuses them.
+    categorical_features : "from_dtype", sequence of int or str, or None, default="from_dtype"
+        Features that are categories. "from_dtype" takes the columns of a frame that hold text,
+        booleans or categories. Each is a row of zeros and a one to the network; categories that
+        were not there in `fit` are missing values.
+    use_errors : bool, default=False
+        Whether the network sees the measurement errors `X_err` as features, in `fit` and later.
     teacher_forcing : bool, default=True
         Whether training shows the network the true earlier outputs. False shows it its own draws,
         as the first SAN did; it then cannot learn how the outputs depend on each other.
@@ -118,13 +138,22 @@ default="standard"
     random_state : int, RandomState or None, default=None
         Seed of the initial weights, the split and the order of rows. None draws fresh entropy;
         the global random state is neither read nor changed.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the weights, scalers and labels of the fit before.
+    checkpoint_dir : str or path, default=None
+        Folder in which the state of the training is kept, once a second at most. A fit that was
+        killed goes on from there, with the same result as one that was not.
 
     Attributes
     ----------
     network_ : torch.nn.Module
         The trained network, on the CPU.
-    x_scaler_, y_scaler_ : object
-        Fitted scalers; the latter in autoregressive order.
+    input_encoder_ : object
+        Fitted map from X to what the network sees.
+    y_scaler_ : object
+        Fitted scaler of y, in autoregressive order.
+    feature_table_ : object or None
+        Categories of X, if it has any.
     order_ : ndarray of shape (n_outputs,)
         Column of y that comes first, second, ... in the network.
     limits_ : ndarray of shape (n_outputs, 2)
@@ -182,6 +211,10 @@ default="standard"
         linear_base: bool | str = "auto",
         x_scaler: Any = "standard",
         y_scaler: Any = "standard",
+        missing_rate: float = 0.0,
+        nondetection: str | None = None,
+        categorical_features: Any = "from_dtype",
+        use_errors: bool = False,
         teacher_forcing: bool = True,
         train_rsample: bool = False,
         n_members: int | str = "auto",
@@ -197,6 +230,8 @@ default="standard"
         device: Any = "auto",
         verbose: bool | int = False,
         random_state: Any = None,
+        warm_start: bool = False,
+        checkpoint_dir: Any = None,
     ):
         self.K = K
         self.module_shape = module_shape
@@ -212,6 +247,10 @@ default="standard"
         self.linear_base = linear_base
         self.x_scaler = x_scaler
         self.y_scaler = y_scaler
+        self.missing_rate = missing_rate
+        self.nondetection = nondetection
+        self.categorical_features = categorical_features
+        self.use_errors = use_errors
         self.teacher_forcing = teacher_forcing
         self.train_rsample = train_rsample
         self.n_members = n_members
@@ -227,6 +266,8 @@ default="standard"
         self.device = device
         self.verbose = verbose
         self.random_state = random_state
+        self.warm_start = warm_start
+        self.checkpoint_dir = checkpoint_dir
 
     def __sklearn_tags__(self) -> Any:
         """Describe what the estimator accepts."""
@@ -234,20 +275,29 @@ default="standard"
         tags.target_tags.multi_output = True
         # `score` is a log-likelihood, not a coefficient of determination.
         tags.regressor_tags.poor_score = True
+        tags.input_tags.allow_nan = True
         return tags
 
     @with_callbacks
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> SANConditionalDensityEstimator:
+    def fit(
+        self, X: Any, y: Any = None, sample_weight: Any = None, X_err: Any = None
+    ) -> SANConditionalDensityEstimator:
         """Fit the density by maximum likelihood.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            Features.
+        X : array-like of shape (n_samples, n_features), or iterable of batches
+            Features, with nan where a value is missing. Memory maps of more than 256 MiB are read
+            in pieces. In place of X and y, batches ``(X, y)`` may be given: an iterable that can
+            be read more than once, or a function without arguments that returns one.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Targets.
+            Targets. The last ones in the order may be missing (nan) in some rows, which then
+            teach the outputs before them.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row; rows of weight zero are dropped.
+        X_err : array-like of shape (n_samples, n_features), default=None
+            Standard deviation of the measurement noise that training adds to X, anew in each
+            epoch: what is learned is p(y | x) for x measured with this noise.
 
         Returns
         -------
@@ -259,22 +309,59 @@ default="standard"
         ValueError, TypeError
             For parameters or data that cannot be used, before anything is trained.
         """
+        resume = bool(self.warm_start) and hasattr(self, "network_")
+        return self._all_or_nothing(X, y, sample_weight, X_err, resume=resume)
+
+    def partial_fit(
+        self, X: Any, y: Any, sample_weight: Any = None, X_err: Any = None
+    ) -> SANConditionalDensityEstimator:
+        """Learn from one batch of rows, in one pass at a constant rate.
+
+        The first call sets scalers, labels and sizes from its rows, so that it should have
+        thousands of them; later calls go on from the weights there are. The rate is a tenth of
+        `learning_rate`. A density from `fit` is better where all rows are at hand.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row.
+        X_err : array-like of shape (n_samples, n_features), default=None
+            Measurement errors of X, as in `fit`.
+
+        Returns
+        -------
+        self : object
+            The estimator. If anything fails, it is left as it was before.
+        """
+        resume = hasattr(self, "network_")
+        return self._all_or_nothing(X, y, sample_weight, X_err, resume=resume, increment=True)
+
+    def _all_or_nothing(self, *data: Any, **options: Any) -> SANConditionalDensityEstimator:
         before = dict(vars(self))
         try:
-            return self._fit(X, y, sample_weight)
+            return self._fit(*data, **options)
         except BaseException:
             # Callbacks keep state of their own on the estimator until the fit is torn down.
             kept = {k: v for k, v in vars(self).items() if k.startswith(("_callback", "_skl"))}
             self.__dict__ = before | kept
             raise
 
-    def predict_density(self, X: Any) -> ConditionalDensity:
+    def predict_density(self, X: Any, *, X_err: Any = None) -> ConditionalDensity:
         """Conditional density of every row, as an object.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Features.
+        X_err : array-like of shape (n_samples, n_features), default=None
+            Measurement errors of X, one standard deviation each. With ``use_errors=True`` they
+            are features. Otherwise the density is the mean of p(y | x') over x' around x, 64
+            quasi-random points of it; that is for a model of x without noise, since one that was
+            fitted with errors has averaged over them already.
 
         Returns
         -------
@@ -283,10 +370,11 @@ default="standard"
             `inverse_cdf`, `marginal`, `given`, `marginalise`, `entropy` and `kl`.
         """
         check_is_fitted(self, "network_")
-        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        X = self._check_features(X, reset=False)
+        X_err = self._check_errors(X_err, X)
         model = FittedModel(
             self.network_,
-            self.x_scaler_,
+            self.input_encoder_,
             self.y_scaler_,
             self.order_,
             self.limits_,
@@ -295,9 +383,9 @@ default="standard"
             self._one_dimensional,
             validation.check_device(self.device),
         )
-        return ConditionalDensity(model, X)
+        return ConditionalDensity(model, X, X_err)
 
-    def log_prob(self, X: Any, y: Any, *, given: Any = None) -> np.ndarray:
+    def log_prob(self, X: Any, y: Any, *, given: Any = None, X_err: Any = None) -> np.ndarray:
         """Log density of y given X.
 
         Parameters
@@ -308,16 +396,18 @@ default="standard"
             Targets.
         given : dict, default=None
             Known outputs, as for `sample`; then the density is that of all others.
+        X_err : array-like of shape (n_samples, n_features), default=None
+            Measurement errors of X, which are averaged over.
 
         Returns
         -------
         ndarray of shape (n_samples,)
             In nats, per unit of every output; -inf outside the limits.
         """
-        density = self.predict_density(X)
+        density = self.predict_density(X, X_err=X_err)
         return density.log_prob(y) if given is None else density.given(given).log_prob(y)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any, sample_weight: Any = None, X_err: Any = None) -> float:
         """Mean log-likelihood per row; larger is better.
 
         Parameters
@@ -328,13 +418,15 @@ default="standard"
             Targets.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row.
+        X_err : array-like of shape (n_samples, n_features), default=None
+            Measurement errors of X, which are averaged over.
 
         Returns
         -------
         float
             In nats per row and the original units of y; the negative of the test NLL.
         """
-        log_prob = self.log_prob(X, y)
+        log_prob = self.log_prob(X, y, X_err=X_err)
         if sample_weight is None:
             return float(log_prob.mean())
         weight = validation.check_weight(sample_weight, len(log_prob))
@@ -347,6 +439,7 @@ default="standard"
         n_samples: int = 1,
         *,
         random_state: Any = None,
+        X_err: Any = None,
         given: Any = None,
         return_ess: bool = False,
         method: str = "random",
@@ -364,6 +457,8 @@ default="standard"
             Number of draws for each row, `n_draws` below.
         random_state : int, RandomState or None, default=None
             The same seed gives the same draws; None gives fresh ones.
+        X_err : array-like of shape (n_samples, n_features), default=None
+            Measurement errors of X; each draw is made for a measurement of its own.
         given : dict, default=None
             Known outputs, by column number or name: one value, or one for each row. Exact if
             they come first in `order`; otherwise draws are resampled by importance weights.
@@ -387,7 +482,7 @@ default="standard"
             one-dimensional in `fit`. The dtype is object if some labels are no numbers. A frame
             has y's own dtype in each column and is indexed by row and draw.
         """
-        density = self.predict_density(X)
+        density = self.predict_density(X, X_err=X_err)
         validation.check_integer("n_samples", n_samples, 1)
         validation.check_boolean("as_frame", as_frame)
         validation.check_boolean("return_ess", return_ess)
@@ -422,6 +517,7 @@ default="standard"
         quantiles: Any = (0.05, 0.5, 0.95),
         n_samples: int = 1,
         random_state: Any = None,
+        X_err: Any = None,
     ) -> np.ndarray:
         """Summarise p(y | x) for every row of X, by default by its mean.
 
@@ -441,6 +537,8 @@ default="standard"
             Number of draws for ``output_type="samples"``.
         random_state : int, RandomState or None, default=None
             Seed of the draws for ``output_type="samples"``.
+        X_err : array-like of shape (n_samples, n_features), default=None
+            Measurement errors of X, which are averaged over.
 
         Returns
         -------
@@ -450,8 +548,8 @@ default="standard"
         """
         validation.check_choice("output_type", output_type, validation.OUTPUT_TYPES)
         if output_type == "samples":
-            return self.sample(X, n_samples, random_state=random_state)
-        density = self.predict_density(X)
+            return self.sample(X, n_samples, random_state=random_state, X_err=X_err)
+        density = self.predict_density(X, X_err=X_err)
         if output_type == "quantiles":
             return density.quantile(quantiles)
         if output_type == "median":
@@ -522,11 +620,223 @@ default="standard"
         """
         return load_estimator(cls, path)
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> SANConditionalDensityEstimator:
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        X_err: Any,
+        *,
+        resume: bool = False,
+        increment: bool = False,
+    ) -> SANConditionalDensityEstimator:
+        """Fit; with `resume` from the weights of an earlier fit, with `increment` for one pass."""
         validation.check_parameters(self.get_params(deep=False))
         device = validation.check_device(self.device)
+        generator = make_generator(self.random_state)
+        stream = as_stream(X, y, generator.initial_seed() % 2**32, STREAM_BYTES)
+        if stream is not None:
+            if sample_weight is not None or X_err is not None or increment or resume:
+                raise ValueError(
+                    "A fit from batches or large memory maps takes neither sample_weight nor "
+                    "X_err, and starts anew; use partial_fit for one batch after the other."
+                )
+            return self._fit_stream(stream, y, device, generator)
         data = {"X": X, "y": y}  # as callbacks may pass them to `score`
-        X, columns, names = self._check_data(X, y)
+        X, y = self._check_data(X, y, resume)
+        X, y, weight, X_err = _drop_zero_weights(X, y, sample_weight, X_err)
+        X_err = self._check_errors(X_err, X)
+        self._check_targets(y)
+        checkpoint = self._checkpoint(generator, [X, y, weight, X_err], increment)
+        y = y[:, self.order_]
+        if resume:
+            self.network_ = copy.deepcopy(vars(self)["network_"])
+        else:
+            self.n_members_ = fitting.n_members(self, len(y))
+        n_validation = 0 if increment else fitting.n_validation(self, len(y))
+        training, holdout = fitting.split(len(y), n_validation, self.n_members_, generator)
+        if not resume:
+            used = np.unique(training)
+            self.input_encoder_, self.y_scaler_, self.network_ = fitting.build(
+                self,
+                self._problem(),
+                X[used],
+                y[used],
+                None if weight is None else weight[used],
+                None if X_err is None else X_err[used],
+                self.n_members_,
+                generator,
+            )
+        jacobian = fitting.mean_jacobian(
+            self.network_, self.input_encoder_, self.y_scaler_, X, y, X_err
+        )
+        table = Table(
+            self.input_encoder_,
+            X,
+            self.y_scaler_.transform(y),
+            X_err,
+            generator.initial_seed() % 2**32,
+            validation.DTYPES[self.dtype],
+            device,
+        )
+        columns = table.columns()
+        rows = fitting.rows_of(columns, training, jacobian, weight)
+        held_out = fitting.rows_of(columns, holdout, jacobian, weight, table.offset)
+        assert rows is not None  # there is at least one row to train on
+        plan = fitting.make_plan(self, len(rows), held_out is not None, increment=increment)
+        refresh = table.columns if table.changes else None
+        history = self._train(rows, held_out, plan, generator, data, refresh, checkpoint)
+        if increment:
+            self._increment_state = checkpoint.state
+            history.train[:0] = self.loss_curve_ if resume else []
+            history.best_epochs = [len(history.train)]
+        return self._report(history)
+
+    def _fit_stream(
+        self, stream: Stream, y: Any, device: torch.device, generator: torch.Generator
+    ) -> SANConditionalDensityEstimator:
+        """Fit to rows that are never in memory all at once."""
+        seed = generator.initial_seed() % 2**32
+        statistics = _StreamStatistics(self, getattr(y, "name", None))
+        X, sampled, numbers, n_rows = draw_reservoir(statistics.watch(stream), RESERVOIR, seed)
+        X, y = self._check_data(X, sampled, False)
+        statistics.finish(self, y)
+        checkpoint = self._checkpoint(generator, [X, y], False)
+        y = y[:, self.order_]
+        self.n_members_ = fitting.n_members(self, n_rows)
+        n_validation = min(fitting.n_validation(self, len(y)), MAX_VALIDATION)
+        chosen = np.sort(torch.randperm(len(y), generator=generator).numpy()[:n_validation])
+        others = np.setdiff1d(np.arange(len(y)), chosen)
+        self.input_encoder_, self.y_scaler_, self.network_ = fitting.build(
+            self,
+            self._problem(),
+            X[others],
+            y[others],
+            None,
+            None,
+            self.n_members_,
+            generator,
+            statistics.scalers(self),
+        )
+        dtype = validation.DTYPES[self.dtype]
+
+        def prepare(X: np.ndarray, y: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+            X, y = self._check_data(X, y, True)
+            x = torch.as_tensor(self.input_encoder_.transform(X), dtype=dtype, device=device)
+            z = self.y_scaler_.transform(y[:, self.order_])
+            return x, torch.as_tensor(z, dtype=dtype, device=device)
+
+        size = min(POOL, n_rows - n_validation)
+        held_out = prepare(X[chosen], y[chosen][:, np.argsort(self.order_)])
+        pools = Pools(stream, size, numbers[chosen], prepare, held_out)
+        columns = pools.columns()
+        jacobian = fitting.mean_jacobian(
+            self.network_, self.input_encoder_, self.y_scaler_, X[others], y[others], None
+        ).mean()
+        shared = np.full(len(columns[0]), jacobian)
+        index = np.tile(np.arange(size), (self.n_members_, 1))
+        outer = np.tile(np.arange(size, size + n_validation), (self.n_members_, 1))
+        rows = fitting.rows_of(columns, index, shared, None)
+        validating = fitting.rows_of(columns, outer, shared, None)
+        assert rows is not None  # a pool has at least one row
+        n_pools = -(-(n_rows - n_validation) // size)
+        plan = fitting.make_plan(self, n_rows, validating is not None, n_pools)
+        data = {"X": X, "y": sampled}
+        history = self._train(rows, validating, plan, generator, data, pools.columns, checkpoint)
+        return self._report(history)
+
+    def _train(
+        self,
+        training: Any,
+        holdout: Any,
+        plan: fitting.Plan,
+        generator: torch.Generator,
+        data: dict[str, Any],
+        refresh: Any,
+        checkpoint: Any,
+    ) -> History:
+        """Train `network_` in place, watched by a bar and callbacks."""
+        self.batch_size_, self.epochs_ = plan.batch_size, plan.epochs
+        monitor = FitMonitor(
+            self, data, plan.recipe.epochs, bool(self.verbose), self._attributes_so_far
+        )
+        try:
+            return fitting.run_training(
+                self,
+                self.network_,
+                training,
+                holdout,
+                plan.recipe,
+                generator,
+                monitor.end_epoch,
+                refresh,
+                checkpoint,
+            )
+        finally:
+            monitor.close()
+
+    def _report(self, history: History) -> SANConditionalDensityEstimator:
+        self.n_iter_, self.best_epoch_ = len(history.train), history.best_epoch
+        self.loss_curve_, self.validation_curve_ = history.train, history.validation
+        return self
+
+    def _checkpoint(
+        self, generator: torch.Generator, arrays: list[np.ndarray | None], increment: bool
+    ) -> Any:
+        """Where the state of the training is kept, if anywhere; seeds `generator` from it."""
+        if increment:
+            return MemoryCheckpoint(getattr(self, "_increment_state", None))
+        if self.checkpoint_dir is None:
+            return None
+        checkpoint = DiskCheckpoint(
+            self.checkpoint_dir, fingerprint(self.get_params(deep=False), arrays)
+        )
+        if checkpoint.seed is None:
+            checkpoint.seed = generator.initial_seed()
+        generator.manual_seed(checkpoint.seed)
+        return checkpoint
+
+    def _attributes_so_far(self) -> dict[str, Any]:
+        """Attributes that make a copy usable while the fit goes on."""
+        return {"network_": copy.deepcopy(self.network_).to("cpu").eval()}
+
+    def _problem(self) -> fitting.Problem:
+        """What is to be fitted, in autoregressive order."""
+        known = self.feature_table_.categories if self.feature_table_ is not None else []
+        sizes = [None if one is None else len(one) for one in known]
+        names = getattr(self, "feature_names_in_", None)
+        return fitting.Problem(
+            self.families_,
+            [self.codec_.classes[j] for j in self.order_],
+            self.limits_[self.order_],
+            sizes or [None] * self.n_features_in_,
+            [f"x{j}" for j in range(self.n_features_in_)] if names is None else list(names),
+        )
+
+    def _check_data(self, X: Any, y: Any, resume: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Features and targets as numbers, float64; sets what is known of y unless `resume`."""
+        if y is None:
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y "
+                "is None."
+            )
+        X = self._check_features(X, reset=not resume, min_rows=2)
+        columns, names, one_dimensional = split_columns(_checked_targets(y))
+        check_consistent_length(X, columns[0])
+        if resume:
+            validation.check_same_outputs(columns, self.output_names_)
+        else:
+            self._describe_targets(columns, names, one_dimensional)
+        y = self.codec_.encode(columns)
+        for d, family in zip(self.order_, self.families_, strict=True):
+            observed = y[~np.isnan(y[:, d]), d]
+            family.check_values(observed, f"output {d} ({self.output_names_[d]})")
+        return X, y
+
+    def _describe_targets(
+        self, columns: list[np.ndarray], names: list[str], one_dimensional: bool
+    ) -> None:
+        """Set names, limits, order, families and labels of y."""
         limits = validation.check_limits(self.limits, names)
         order = validation.check_order(self.order, names)
         families = validation.check_likelihoods(
@@ -536,219 +846,114 @@ default="standard"
             [has_labels(column) for column in columns],
             names,
         )
-        codec = TargetCodec(
+        self.codec_ = TargetCodec(
             names,
             [family.scaling == "none" for family in families],
             [isinstance(family, Ordinal) and family.spacing == 1.0 for family in families],
         ).fit(columns)
-        y = codec.encode(columns)
-        X, y, weight = _drop_zero_weights(X, y, sample_weight)
-        validation.check_targets(y, limits, names)
-        for d, family in enumerate(families):
-            family.check_values(y[:, d], f"output {d} ({names[d]})")
-        validation.warn_of_ties(families, y, names)
-
-        generator = make_generator(self.random_state)
-        n_members = auto_members(len(y)) if self.n_members == "auto" else int(self.n_members)
-        training, holdout = _split(len(y), self._n_validation(len(y)), n_members, generator)
-        y = y[:, order]
-        ordered = [families[j] for j in order]
-        classes = [codec.classes[j] for j in order]
-        used = np.unique(training)
-        x_scaler, y_scaler, network = self._build(
-            (X[used], y[used], None if weight is None else weight[used]),
-            limits[order],
-            ordered,
-            classes,
-            n_members,
-            generator,
-        )
-        self.codec_, self.families_ = codec, ordered
-        self.network_, self.x_scaler_, self.y_scaler_ = network, x_scaler, y_scaler
+        self.families_ = [families[j] for j in order]
         self.order_, self.limits_ = order, limits
         self.output_names_, self.n_outputs_ = names, len(names)
+        self._one_dimensional = one_dimensional
 
-        rows, held_out = self._rows(X, y, weight, (training, holdout))
-        assert rows is not None  # there is at least one row to train on
-        history = self._train(
-            rows,
-            held_out,
-            device,
-            generator,
-            data,
+    def _check_targets(self, y: np.ndarray) -> None:
+        """Raise for targets that cannot be fitted; warn of ties."""
+        validation.check_targets(y, self.limits_, self.output_names_)
+        check_missing_targets(y, self.order_, self.output_names_)
+        families = [self.families_[d] for d in np.argsort(self.order_)]
+        validation.warn_of_ties(families, y, self.output_names_)
+
+    def _check_features(self, X: Any, *, reset: bool, min_rows: int = 1) -> np.ndarray:
+        """Features as numbers and codes, with nan where there is no value."""
+        if reset:
+            read = needs_table(X, self.categorical_features)
+            self.feature_table_ = FeatureTable(self.categorical_features) if read else None
+        if self.feature_table_ is not None:
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            check_array(np.zeros((len(X), 1)), ensure_min_samples=min_rows)
+            return (self.feature_table_.fit(X) if reset else self.feature_table_).transform(X)
+        return validate_data(
+            self,
+            X,
+            reset=reset,
+            dtype=np.float64 if reset else [np.float64, np.float32],
+            ensure_min_samples=min_rows,
+            ensure_all_finite=False if self.nondetection else "allow-nan",
         )
-        self.n_members_ = n_members
-        self.n_iter_, self.best_epoch_ = len(history.train), history.best_epoch
-        self.loss_curve_, self.validation_curve_ = history.train, history.validation
-        return self
 
-    def _n_validation(self, n_rows: int) -> int:
-        wanted = n_rows >= 100 if self.early_stopping == "auto" else self.early_stopping
-        if not wanted:
-            return 0
-        n_validation = max(1, round(self.validation_fraction * n_rows))
-        if n_rows - n_validation < 2:
-            raise ValueError(
-                f"validation_fraction={self.validation_fraction} of {n_rows} rows leaves fewer "
-                "than 2 to train on; lower it or set early_stopping=False."
+    def _check_errors(self, X_err: Any, X: np.ndarray) -> np.ndarray | None:
+        if X_err is None:
+            if self.use_errors:
+                raise ValueError("use_errors=True needs the errors of X; pass X_err.")
+            return None
+        known = self.feature_table_.categories if self.feature_table_ is not None else []
+        numbers = [j for j in range(X.shape[1]) if not known or known[j] is None]
+        names = self._problem().feature_names
+        return validation.check_errors(X_err, X, np.array(numbers), names)
+
+
+class _StreamStatistics:
+    """What a pass over a stream tells: scalers, and whether any target lies outside the limits."""
+
+    def __init__(self, estimator: SANConditionalDensityEstimator, names: Any):
+        self.x_scaler = make_scaler(estimator.x_scaler, "x_scaler")
+        self.y_scaler = make_scaler(estimator.y_scaler, "y_scaler")
+        self.low: np.ndarray | None = None
+        self.high: np.ndarray | None = None
+
+    def watch(self, stream: Stream) -> Any:
+        """Chunks of the stream, as they are, after a look at them."""
+        for X, y in stream.chunks():
+            rows = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+            features = np.asarray(X, dtype=np.float64)
+            finite = np.where(np.isfinite(features), features, np.nan)
+            for scaler, values in ((self.x_scaler, finite), (self.y_scaler, rows)):
+                if hasattr(scaler, "partial_fit"):
+                    scaler.partial_fit(values)
+            low, high = np.nanmin(rows, axis=0), np.nanmax(rows, axis=0)
+            self.low = low if self.low is None else np.minimum(self.low, low)
+            self.high = high if self.high is None else np.maximum(self.high, high)
+            yield X, rows if np.ndim(y) > 1 else rows[:, 0]
+
+    def finish(self, estimator: SANConditionalDensityEstimator, y: np.ndarray) -> None:
+        """Raise for targets that cannot be fitted."""
+        ends = np.array([self.low, self.high], dtype=np.float64)
+        validation.check_targets(ends, estimator.limits_, estimator.output_names_)
+        estimator._check_targets(y)
+
+    def scalers(self, estimator: SANConditionalDensityEstimator) -> Any:
+        """Fitted scalers of X and y; None if one of them cannot learn in pieces."""
+        free = all(family.scaling == "free" for family in estimator.families_)
+        if not free or not all(
+            hasattr(scaler, "partial_fit") for scaler in (self.x_scaler, self.y_scaler)
+        ):
+            return None
+        y_scaler = OutputScaler.from_fitted(self.y_scaler, estimator.order_)
+        return self.x_scaler, y_scaler
+
+
+def _checked_targets(y: Any) -> Any:
+    """Targets that scikit-learn's own checks have seen, if they are numbers throughout."""
+    if {column.dtype.kind for column in split_columns(y)[0]} <= set("iufc"):
+        return (
+            y
+            if hasattr(y, "columns") or hasattr(y, "name")
+            else check_array(
+                y, ensure_2d=False, dtype="numeric", ensure_all_finite="allow-nan", input_name="y"
             )
-        return n_validation
-
-    def _build(
-        self,
-        training: tuple[np.ndarray, np.ndarray, np.ndarray | None],
-        limits: np.ndarray,
-        families: list[Likelihood],
-        classes: list[np.ndarray | None],
-        n_members: int,
-        generator: torch.Generator,
-    ) -> tuple[InputScaler, OutputScaler, SAN]:
-        """Fit the scalers and the linear base on the training part; build the network.
-
-        Everything is in autoregressive order.
-        """
-        X, y, weight = training
-        x_scaler = InputScaler(self.x_scaler).fit(X, weight)
-        y_scaler = OutputScaler(self.y_scaler, [family.scaling for family in families])
-        z = y_scaler.fit(y, weight).transform(y)
-        scaled_limits = y_scaler.transform_limits(limits)
-        families = validation.check_range(
-            families, scaled_limits, self.likelihood, self.likelihood_params
         )
-        x = x_scaler.transform(X)
-        base, residual = fit_linear_base(x, z, weight, self.linear_base, families)
-        units, origins = y_scaler.unit(y) * base.scale.numpy(), y_scaler.origin()
-        resolved = [
-            family.resolve(
-                K=self.K,
-                unit=units[d],
-                origin=origins[d],
-                n_classes=None if labels is None else len(labels),
-            )
-            for d, (family, labels) in enumerate(zip(families, classes, strict=True))
-        ]
-        network = SAN(
-            X.shape[1],
-            resolved,
-            match_marginals(resolved, scaled_limits, base, z, residual, weight),
-            scaled_limits,
-            base,
-            n_members=n_members,
-            first_module_shape=self.first_module_shape or self.module_shape,
-            module_shape=self.module_shape,
-            encoder_shape=self.encoder_shape or (),
-            sequence_features=self.sequence_features,
-            activation=self.activation,
-            layer_norm=self.layer_norm,
-            generator=generator,
-        )
-        return x_scaler, y_scaler, network
-
-    def _rows(
-        self,
-        X: np.ndarray,
-        y: np.ndarray,
-        weight: np.ndarray | None,
-        parts: tuple[np.ndarray, np.ndarray],
-    ) -> list[Rows | None]:
-        """Scaled rows of each part, with the Jacobian that brings losses back to y's units."""
-        x, z = self.x_scaler_.transform(X), self.y_scaler_.transform(y)
-        mass = self.network_.double().is_mass(torch.from_numpy(x), torch.from_numpy(z)).numpy()
-        jacobian = np.where(mass, 0.0, self.y_scaler_.log_jacobian(y)).sum(axis=1)
-        dtype = validation.DTYPES[self.dtype]
-        columns = (torch.as_tensor(x, dtype=dtype), torch.as_tensor(z, dtype=dtype))
-        weights = None if weight is None else torch.as_tensor(weight, dtype=dtype)
-        rows: list[Rows | None] = []
-        for index in parts:
-            share = None if weight is None else weight[index]
-            offset = -np.average(jacobian[index], axis=1, weights=share) if index.size else None
-            rows.append(
-                None
-                if offset is None
-                else Rows(columns, torch.from_numpy(index), weights, torch.from_numpy(offset))
-            )
-        return rows
-
-    def _train(
-        self,
-        training: Rows,
-        holdout: Rows | None,
-        device: torch.device,
-        generator: torch.Generator,
-        data: dict[str, Any],
-    ) -> History:
-        """Train `network_` in place and bring it back to the CPU."""
-        n_rows, auto = len(training), "auto"
-        self.batch_size_ = (
-            auto_batch_size(n_rows) if self.batch_size == auto else int(self.batch_size)
-        )
-        self.epochs_ = auto_epochs(n_rows) if self.epochs == auto else int(self.epochs)
-        recipe = Recipe(
-            epochs=self.epochs_,
-            batch_size=self.batch_size_,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            n_iter_no_change=None if holdout is None else self.n_iter_no_change,
-        )
-        network = self.network_.to(device, validation.DTYPES[self.dtype])
-        n_jobs = min(effective_n_jobs(self.n_jobs), network.n_members)
-        shape = (2, network.n_members)
-        seeds, other_seeds = torch.randint(2**62, shape, generator=generator).tolist()
-        objective: SAN | FreeRunning = network
-        if not self.teacher_forcing:
-            objective = FreeRunning(network, self.train_rsample, other_seeds)
-        training = training.to(device)
-        holdout = None if holdout is None else holdout.to(device)
-        monitor = FitMonitor(self, data, self.epochs_, bool(self.verbose), self._attributes_so_far)
-        try:
-            if n_jobs == 1:
-                history = train(objective, training, holdout, recipe, seeds, monitor.end_epoch)
-            else:
-                history = train_in_processes(objective, training, holdout, recipe, seeds, n_jobs)
-                monitor.end_epoch(len(history.train), history)
-        finally:
-            monitor.close()
-            network.zero_grad(set_to_none=True)
-            network.to("cpu").requires_grad_(False).eval()
-        return history
-
-    def _attributes_so_far(self) -> dict[str, Any]:
-        """Attributes that make a copy usable while the fit goes on."""
-        return {"network_": copy.deepcopy(self.network_).to("cpu").eval()}
-
-    def _check_data(self, X: Any, y: Any) -> tuple[np.ndarray, list[np.ndarray], list[str]]:
-        """Features in float64, the columns of y as they are, and their names."""
-        options: dict[str, Any] = {"dtype": np.float64, "ensure_min_samples": 2}
-        kinds = set() if y is None else {column.dtype.kind for column in split_columns(y)[0]}
-        if kinds <= set("iufc"):  # numbers throughout: scikit-learn's own checks and messages
-            X, _ = validate_data(self, X, y, multi_output=True, y_numeric=True, **options)
-        else:
-            X = validate_data(self, X, **options)
-        columns, names, self._one_dimensional = split_columns(y)
-        check_consistent_length(X, columns[0])
-        return X, columns, names
+    return y
 
 
 def _drop_zero_weights(
-    X: np.ndarray, y: np.ndarray, sample_weight: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    X: np.ndarray, y: np.ndarray, sample_weight: Any, X_err: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, Any]:
     """Rows that count, and their weights with mean 1."""
     if sample_weight is None:
-        return X, y, None
+        return X, y, None, X_err
     weight = validation.check_weight(sample_weight, len(y))
     used = weight > 0
     if used.sum() < 2:
         raise ValueError(f"sample_weight is positive for {used.sum()} row; at least 2 are needed.")
-    return X[used], y[used], weight[used] / weight[used].mean()
-
-
-def _split(
-    n_rows: int, n_validation: int, n_members: int, generator: torch.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to train on and to validate on for each member, (n_members, ...) each.
-
-    Members validate on different rows, so that together they learn from all.
-    """
-    permutation = torch.randperm(n_rows, generator=generator).numpy()
-    rolled = np.stack([np.roll(permutation, -m * n_validation) for m in range(n_members)])
-    return rolled[:, n_validation:], rolled[:, :n_validation]
+    X_err = None if X_err is None else np.asarray(X_err)[used]
+    return X[used], y[used], weight[used] / weight[used].mean(), X_err

@@ -35,7 +35,7 @@ def fit_linear_base(
     x : ndarray of shape (n_samples, n_features)
         Scaled features of the training rows.
     y : ndarray of shape (n_samples, n_outputs)
-        Scaled targets, in autoregressive order.
+        Scaled targets, in autoregressive order; nan where the last ones are missing.
     sample_weight : ndarray of shape (n_samples,) or None
     mode : bool or "auto"
         For all outputs, for none, or where it helps.
@@ -58,15 +58,19 @@ def fit_linear_base(
         if mode is False or families[d].scaling != "free":
             continue
         numbers = [j for j in range(d) if families[j].scaling != "none"]
-        inputs = np.concatenate([x, y[:, numbers]], axis=1)[rows]
-        ridge = RidgeCV(alphas=np.logspace(-6, 4, 11)).fit(inputs, y[rows, d], weight)
-        left = np.sqrt(-ridge.best_score_ / _mean_square(y[rows, d], weight))
+        complete = ~np.isnan(y[rows, : d + 1]).any(axis=1)
+        inputs = np.concatenate([x, y[:, numbers]], axis=1)[rows][complete]
+        target = y[rows, d][complete]
+        own = None if weight is None else weight[complete]
+        ridge = RidgeCV(alphas=np.logspace(-6, 4, 11)).fit(inputs, target, own)
+        spread = _mean_square(target, own)
+        left = np.sqrt(-ridge.best_score_ / spread)
         used[d] = mode is True or left < AUTO_THRESHOLD
         if used[d]:
             weight_x[d], weight_y[d, numbers] = np.split(ridge.coef_, [n_features])
             intercept[d] = ridge.intercept_
-            scale[d] = max(left, 1e-6) * np.sqrt(_mean_square(y[rows, d], weight))
-    location = x @ weight_x.T + y @ weight_y.T + intercept
+            scale[d] = max(left, 1e-6) * np.sqrt(spread)
+    location = x @ weight_x.T + np.nan_to_num(y) @ weight_y.T + intercept
     return LinearBase(weight_x, weight_y, intercept, scale, used), (y - location) / scale
 
 
@@ -96,7 +100,11 @@ def match_marginals(
             scale = base.scale[d].item()
             low, high = ((limits[d][:, None] - y[:, d]) / scale + residual[:, d]).astype(float)
             support = Support(torch.from_numpy(low), torch.from_numpy(high))
-        matched.append(family.initial_raw(residual[:, d], sample_weight, support))
+        observed = ~np.isnan(residual[:, d])
+        if support is not None:
+            support = Support(support.low[observed], support.high[observed])
+        weight = None if sample_weight is None else sample_weight[observed]
+        matched.append(family.initial_raw(residual[observed, d], weight, support))
     return matched
 
 

@@ -53,7 +53,7 @@ class Marginal:
 
 def marginal_density(
     model: FittedModel,
-    inputs: np.ndarray,
+    contexts: np.ndarray,
     columns: list[int],
     grids: list[np.ndarray],
     n_draws: int,
@@ -63,8 +63,8 @@ def marginal_density(
     Parameters
     ----------
     model : FittedModel
-    inputs : ndarray of shape (n_rows, n_inputs)
-        What the network sees.
+    contexts : ndarray of shape (n_rows, n_contexts, n_inputs)
+        What the network sees; the density is the mean over the contexts of a row.
     columns : list of int
     grids : list of ndarray
     n_draws : int
@@ -81,23 +81,24 @@ def marginal_density(
     n_points = -(-n_draws // network.n_members) if max(positions) else 1
     noise = quasi_random_noise(network, n_points).to(z[positions[0]])
     size = [len(grid) for grid in grids]
-    density = np.empty((len(inputs), *size))
+    density = np.zeros((len(contexts), *size))
     swap = len(columns) == 2 and positions[0] > positions[1]
     first, last = min(positions), max(positions)
     n_last = len(z[last])
     step = max(1, SIZE // (network.n_members * n_points * n_last))
-    for i, row in enumerate(inputs):
-        x = model.tensor(row, network)
+    for i, context in np.ndindex(contexts.shape[:2]):
+        x = model.tensor(contexts[i, context], network)
         with torch.no_grad():
             if first == last:
-                density[i] = _evaluate(network, x, noise, {}, last, z[last])[0]
+                density[i] += _evaluate(network, x, noise, {}, last, z[last])[0]
                 continue
             parts = [
                 _evaluate(network, x, noise, {first: part}, last, z[last])
                 for part in z[first].split(step)
             ]
             joint = np.concatenate(parts)  # (n_first, n_last)
-            density[i] = joint.T if swap else joint
+            density[i] += joint.T if swap else joint
+    density /= contexts.shape[1]
     for c, (_, factor) in enumerate(scaled):
         density *= factor.reshape(-1, *(1,) * (len(columns) - 1 - c))
     return density

@@ -34,10 +34,11 @@ from scipy.special import logsumexp
 from sklearn.utils import check_random_state
 from torch import Tensor
 
+from ._inputs import InputEncoder
 from ._likelihood import Likelihood, invert_cdf
 from ._network import SAN, Conditional
-from ._scaling import InputScaler, OutputScaler
-from ._targets import TargetCodec, split_columns
+from ._scaling import OutputScaler
+from ._targets import TargetCodec, check_missing_targets, split_columns
 
 #: Pairs of row and draw that are computed at once.
 CHUNK = 16_384
@@ -51,8 +52,10 @@ class FittedModel:
     ----------
     network : SAN
         On the CPU; its outputs are in autoregressive order.
-    x_scaler, y_scaler : InputScaler, OutputScaler
-        The latter in autoregressive order.
+    encoder : InputEncoder
+        From X to what the network sees.
+    y_scaler : OutputScaler
+        In autoregressive order.
     order : ndarray of shape (n_outputs,)
         ``order[d]`` is the user's column that comes d-th in the network.
     limits : ndarray of shape (n_outputs, 2)
@@ -68,7 +71,7 @@ class FittedModel:
     """
 
     network: SAN
-    x_scaler: InputScaler
+    encoder: InputEncoder
     y_scaler: OutputScaler
     order: np.ndarray
     limits: np.ndarray
@@ -165,7 +168,9 @@ class FittedModel:
             raise ValueError(f"X has {n_rows} rows, but y has {found}; they must match.")
         values = self.codec.encode(columns)
         for j, family in zip(self.order, self.families, strict=True):
-            family.check_values(values[:, j], f"output {j} ({names[j]})")
+            observed = values[~np.isnan(values[:, j]), j]
+            family.check_values(observed, f"output {j} ({names[j]})")
+        check_missing_targets(values, self.order, names)
         return values if points is None else values.reshape(*points, -1)
 
     def present(self, result: np.ndarray) -> np.ndarray:
@@ -196,16 +201,16 @@ def log_density(network: SAN, x: Tensor, z: Tensor) -> np.ndarray:
         return flat.reshape(len(x), n_points)
     engine = network.compiled(x, z)
     if engine is None:
-        return to_numpy(mixed_log_prob(network, x, z))
+        return to_numpy(mixed_log_prob(network, x.unsqueeze(1), z))
     with engine:
         log_prob = engine.log_prob(network.values().numpy(), np.arange(len(x))[None])
     return logsumexp(log_prob, axis=0) - math.log(network.n_members)
 
 
 def mixed_log_prob(network: SAN, x: Tensor, z: Tensor) -> Tensor:
-    """Log of the members' mean density at z (..., n_outputs), in torch; shape (...)."""
-    log_prob = network.log_prob(x.unsqueeze(0), z.unsqueeze(0))  # (n_members, ...)
-    return log_prob.logsumexp(0) - math.log(network.n_members)
+    """Log of the mean density at z (n, n_outputs), in torch; x as in `rosenblatt`."""
+    log_prob = network.log_prob(x.unsqueeze(0), z[None, :, None])  # (n_members, n, n_points)
+    return log_prob.logsumexp((0, 2)) - math.log(network.n_members * x.shape[1])
 
 
 def rosenblatt(network: SAN, x: Tensor, z: Tensor, noise: Tensor) -> Tensor:
@@ -332,7 +337,10 @@ def compiled_noise(noise: Tensor) -> np.ndarray:
 
 
 def climb(network: SAN, x: Tensor, z: Tensor, n_steps: int = 60) -> Tensor:
-    """Gradient ascent on log p(z | x) with a step size per row that grows and backs off."""
+    """Gradient ascent on log p(z | x) with a step size per row that grows and backs off.
+
+    Shapes: x as in `rosenblatt`, z (n, n_outputs).
+    """
     low, high = network.limits.T
     step = torch.full_like(z[:, :1], 1e-3)
 

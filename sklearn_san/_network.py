@@ -307,12 +307,24 @@ class SAN(nn.Module):
         return raw_parameters
 
     def log_prob(self, x: Tensor, y: Tensor) -> Tensor:
-        """Log density of every member, per scaled unit of every output; (n_members, ...)."""
+        """Log density of every member, per scaled unit of every output; (n_members, ...).
+
+        Where the last outputs of a row are missing (nan), that of the outputs before them.
+        """
+        missing = y.isnan()
+        some_missing = bool(missing.any())
+        if some_missing:
+            y = y.nan_to_num()
         location = self.base.location(x, y)  # (..., n_outputs)
         r = (y - location) / self.base.scale
         raw_parameters = self._raw_parameters(x, y, r)
-        shape = torch.broadcast_shapes((self.n_members, *(1,) * (y.ndim - 2)), y.shape[:-1])
-        total = -self.base.scale.log().sum()
+        shape = torch.broadcast_shapes(
+            (self.n_members, *(1,) * (y.ndim - 2)), y.shape[:-1], x.shape[:-1]
+        )
+        log_scale = self.base.scale.log().expand(y.shape)
+        if some_missing:
+            log_scale = log_scale.masked_fill(missing, 0.0)
+        total = -log_scale.sum(-1)
         for family, outputs in self._groups:
             raw = torch.stack(
                 [raw_parameters[d].expand(*shape, -1) for d in outputs], -2
@@ -320,7 +332,10 @@ class SAN(nn.Module):
             value, support = r[..., outputs], self._support(outputs, location[..., outputs])
             if support is not None:
                 value = torch.minimum(torch.maximum(value, support.low), support.high)
-            total = total + family.log_prob(raw, value, support).sum(-1)
+            log_prob = family.log_prob(raw, value, support)
+            if some_missing:
+                log_prob = log_prob.masked_fill(missing[..., outputs], 0.0)
+            total = total + log_prob.sum(-1)
         return total
 
     def compiled(self, x: Tensor, y: Tensor) -> Engine | None:
@@ -330,7 +345,8 @@ class SAN(nn.Module):
             return None
         from ._engine import Engine, Table
 
-        x64, y64, base = x.double(), y.double(), copy.deepcopy(self.base).double()
+        x64, y64, base = x.double(), y.double().nan_to_num(), copy.deepcopy(self.base).double()
+        observed = ~y.isnan()
         location = base.location(x64, y64)
         limits = self.limits.double()
         arrays = (
@@ -340,8 +356,10 @@ class SAN(nn.Module):
             (limits[:, 0] - location) / base.scale,
             (limits[:, 1] - location) / base.scale,
         )
-        constant = -base.scale.log().sum().item()
-        table = Table(*(value.float().contiguous().numpy() for value in arrays), constant)  # type: ignore[call-arg, arg-type]
+        constant = -(base.scale.log() * observed).sum(-1)
+        x32, y32, r, low, high = (value.float().contiguous().numpy() for value in arrays)
+        n_observed = observed.sum(-1).numpy()
+        table = Table(x32, y32, r, low, high, n_observed, constant.numpy())
         return Engine(plan, table, torch.get_num_threads())
 
     def values(self) -> Tensor:

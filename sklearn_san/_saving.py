@@ -40,8 +40,10 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from ._columns import FeatureTable
+from ._inputs import InputEncoder
 from ._network import ACTIVATIONS, SAN, Block, LayerNorm, Linear, LinearBase
-from ._scaling import SCALERS, InputScaler, OutputScaler, _ColumnScaler
+from ._scaling import SCALERS, OutputScaler, _ColumnScaler
 from ._targets import TargetCodec
 from .exceptions import CorruptModelError
 from .likelihoods import LIKELIHOODS, Inflated
@@ -61,7 +63,8 @@ CLASSES: dict[str, type] = {
         nn.Identity,
         nn.ModuleList,
         *ACTIVATIONS.values(),
-        InputScaler,
+        FeatureTable,
+        InputEncoder,
         OutputScaler,
         _ColumnScaler,
         *SCALERS.values(),

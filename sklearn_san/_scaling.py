@@ -1,9 +1,9 @@
-"""Scalers of x and y, with the log-Jacobian that keeps densities in the original units.
+"""Scalers of y with the log-Jacobian that keeps densities in the original units.
 
 With z = t(y) applied to each output, ``log p(y | x) = log p(z | x) + sum_d log |dt_d / dy_d|``.
 
 ==============  ============================================================================
-`InputScaler`   x to scaled features
+`make_scaler`   scaler of x or y from what the user gave
 `OutputScaler`  y to scaled targets and back, log-Jacobian, and what becomes of the limits
 ==============  ============================================================================
 """
@@ -59,31 +59,11 @@ def make_scaler(spec: Any, name: str) -> Any:
     return clone(spec)
 
 
-def _fit(scaler: Any, values: np.ndarray, sample_weight: np.ndarray | None) -> Any:
+def fit_scaler(scaler: Any, values: np.ndarray, sample_weight: np.ndarray | None) -> Any:
+    """Fit a scaler, with weights if it takes them."""
     if sample_weight is not None and has_fit_parameter(scaler, "sample_weight"):
         return scaler.fit(values, sample_weight=sample_weight)
     return scaler.fit(values)
-
-
-class InputScaler:
-    """Fitted scaler of the features.
-
-    Parameters
-    ----------
-    spec : str, scaler or None
-    """
-
-    def __init__(self, spec: Any):
-        self.scaler = make_scaler(spec, "x_scaler")
-
-    def fit(self, X: np.ndarray, sample_weight: np.ndarray | None = None) -> InputScaler:
-        """Learn from X of shape (n_samples, n_features)."""
-        _fit(self.scaler, X, sample_weight)
-        return self
-
-    def transform(self, X: np.ndarray) -> np.ndarray:
-        """Scaled features, float64, of the same shape."""
-        return self.scaler.transform(X)
 
 
 class OutputScaler:
@@ -109,8 +89,21 @@ class OutputScaler:
         self.spec = spec
         self.scaling = scaling
 
+    @classmethod
+    def from_fitted(cls, scaler: Any, order: np.ndarray) -> OutputScaler:
+        """Scaler of the outputs in `order` from a linear one that was fitted to them as given."""
+        ordered = clone(scaler)
+        for name, value in vars(scaler).items():
+            is_column = isinstance(value, np.ndarray) and value.shape == (len(order),)
+            setattr(ordered, name, value[order] if is_column else value)
+        column = _ColumnScaler(ordered).adopt(ordered)
+        output = cls(clone(scaler))
+        output.parts = [(np.arange(len(order)), column)]
+        output.linear, output.slope = True, column.slope
+        return output
+
     def fit(self, y: np.ndarray, sample_weight: np.ndarray | None = None) -> OutputScaler:
-        """Learn from y of shape (n_samples, n_outputs)."""
+        """Learn from y of shape (n_samples, n_outputs); nan stands for a missing value."""
         n_outputs = y.shape[1]
         scaling = np.array(self.scaling if self.scaling is not None else ["free"] * n_outputs)
         power = isinstance(make_scaler(self.spec, "y_scaler"), PowerTransformer)
@@ -141,7 +134,7 @@ class OutputScaler:
 
     def unit(self, y: np.ndarray) -> np.ndarray:
         """Size in units of y of one scaled unit, at the median of y; shape (n_outputs,)."""
-        return np.exp(-self.log_jacobian(np.median(y, axis=0, keepdims=True))[0])
+        return np.exp(-self.log_jacobian(np.nanmedian(y, axis=0, keepdims=True))[0])
 
     def origin(self) -> np.ndarray:
         """Values of y whose image is 0; shape (n_outputs,)."""
@@ -182,12 +175,17 @@ class _ColumnScaler:
         if self.power is not None:
             self._check_box_cox(y)
             y = self.power.fit_transform(y)
-        _fit(self.affine, y, sample_weight)
-        scale = getattr(self.affine, "scale_", None)
+        fit_scaler(self.affine, y, sample_weight)
+        return self.adopt(self.affine)
+
+    def adopt(self, affine: Any) -> _ColumnScaler:
+        """Take a linear scaler that is fitted already."""
+        self.affine = affine
+        scale = getattr(affine, "scale_", None)
         if scale is None:
-            self.slope = np.ones(y.shape[1])
+            self.slope = np.ones(affine.n_features_in_)
         else:
-            self.slope = scale if isinstance(self.affine, MinMaxScaler) else 1.0 / scale
+            self.slope = scale if isinstance(affine, MinMaxScaler) else 1.0 / scale
         return self
 
     def transform(self, y: np.ndarray) -> np.ndarray:

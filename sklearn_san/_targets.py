@@ -135,10 +135,43 @@ class TargetCodec:
             )
 
 
+def check_missing_targets(y: np.ndarray, order: np.ndarray, names: list[str]) -> None:
+    """Raise unless every row of y lacks none but the last outputs in the order.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples, n_outputs)
+        In the user's column order; nan stands for a missing value.
+    order : ndarray of shape (n_outputs,)
+    names : list of str
+    """
+    missing = np.isnan(y[:, order])
+    broken = np.flatnonzero((np.diff(missing.astype(int), axis=1) < 0).any(axis=1))
+    if missing[:, 0].any():
+        j = order[0]
+        raise ValueError(
+            f"y has {missing[:, 0].sum()} missing values (NaN) in output {j} ({names[j]}), which "
+            "comes first in the order, so that nothing can be learned from those rows; drop them, "
+            "or put that output later in `order`."
+        )
+    if len(broken):
+        row = missing[broken[0]]
+        first = int(row.argmax())
+        later = first + int(np.argmin(row[first:]))
+        raise ValueError(
+            f"y has {len(broken)} rows with a missing value before an observed one in the order, "
+            f"such as row {broken[0]}: output {order[first]} ({names[order[first]]}) is missing "
+            f"and output {order[later]} ({names[order[later]]}) is not. Put the outputs that lack "
+            "values last in `order`, or drop those rows."
+        )
+
+
 def _numbers(column: np.ndarray, where: str) -> np.ndarray:
     if column.dtype.kind in "mM":
         raise ValueError(
             f"y has dates or durations in {where}; convert them to numbers, such as days."
         )
-    checked = check_array(column, ensure_2d=False, dtype=np.float64, input_name="y")
+    checked = check_array(
+        column, ensure_2d=False, dtype=np.float64, ensure_all_finite="allow-nan", input_name="y"
+    )
     return np.asarray(checked, dtype=np.float64)

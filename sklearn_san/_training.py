@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise, zip_longest
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -103,6 +103,8 @@ class Recipe:
     weight_decay: float
     n_iter_no_change: int | None
     max_grad_norm: float = 5.0
+    #: Whether the learning rate stays what it is
+    constant: bool = False
 
 
 def auto_batch_size(n_rows: int) -> int:
@@ -138,6 +140,18 @@ class History:
 
 #: Called after each epoch with its number (from 1) and the history; True stops the training.
 EpochHook = Callable[[int, History], bool]
+#: Gives the columns of the table for an epoch, where they change from one to the next.
+Refresh = Callable[[int], tuple[Tensor, ...]]
+
+
+class Checkpoint(Protocol):
+    """Keeps the state of a training that may be killed."""
+
+    def load(self) -> dict[str, Any] | None:
+        """State that was kept, if any."""
+
+    def save(self, state: dict[str, Any], *, final: bool) -> None:
+        """Keep this state instead of an earlier one."""
 
 
 def train(
@@ -147,6 +161,8 @@ def train(
     recipe: Recipe,
     seeds: Sequence[int],
     on_epoch: EpochHook = lambda epoch, history: False,
+    refresh: Refresh | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> History:
     """Minimise the mean negative log density of `rows`; leaves the best weights in `module`.
 
@@ -160,6 +176,10 @@ def train(
     seeds : sequence of int
         Of the generators that shuffle the rows, one per member.
     on_epoch : callable
+    refresh : callable, default=None
+        Gives the columns of the table for each epoch, with the validation rows unchanged.
+    checkpoint : Checkpoint, default=None
+        Asked for the state to go on from, and given the state after each epoch.
 
     Returns
     -------
@@ -177,15 +197,17 @@ def train(
     weights = _Weights(module, recipe)
     objective = _Objective(module, weights, rows)
     best = _Best(objective, weights, validation, recipe.batch_size)
+    run = _Run(objective, recipe, generators, history, best, checkpoint)
+    run.resume()
     try:
-        _run_epochs(objective, recipe, generators, on_epoch, history, best)
+        run.epochs(on_epoch, refresh)
     except KeyboardInterrupt:
         history.interrupted = True
         warnings.warn(
             f"Training was interrupted in epoch {len(history.train) + 1} of {recipe.epochs}; "
             "the best weights so far are kept.",
             TrainingInterruptedWarning,
-            stacklevel=6,  # the caller of `fit`
+            stacklevel=8,  # the caller of `fit`
         )
     finally:
         objective.close()
@@ -202,6 +224,7 @@ def train_in_processes(
     recipe: Recipe,
     seeds: Sequence[int],
     n_jobs: int,
+    refresh: Refresh | None = None,
 ) -> History:
     """`train`, with the members shared out between processes; `module` has ``of_members``."""
     bounds = np.linspace(0, len(seeds), n_jobs + 1).round().astype(int)
@@ -213,6 +236,7 @@ def train_in_processes(
             None if validation is None else validation.of_members(part),
             recipe,
             seeds[part],
+            refresh,
         )
         for part in parts
     )
@@ -222,8 +246,15 @@ def train_in_processes(
     return _merge(histories)
 
 
-def _train_part(module: nn.Module, *arguments: Any) -> tuple[list[Tensor], History]:
-    history = train(module, *arguments)
+def _train_part(
+    module: nn.Module,
+    rows: Rows,
+    validation: Rows | None,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    refresh: Refresh | None,
+) -> tuple[list[Tensor], History]:
+    history = train(module, rows, validation, recipe, seeds, refresh=refresh)
     return [p.detach() for p in module.parameters()], history
 
 
@@ -304,8 +335,15 @@ class _Objective:
 
     def __init__(self, module: Any, weights: _Weights, rows: Rows):
         self.module, self.weights, self.rows = module, weights, rows
-        compiled = getattr(module, "compiled", None)
-        self.engine = None if compiled is None else compiled(*rows.columns)
+        self.engine: Any = None
+        self.use(rows.columns)
+
+    def use(self, columns: tuple[Tensor, ...]) -> None:
+        """Take other columns for the same rows."""
+        self.close()
+        self.rows = replace(self.rows, columns=columns)
+        compiled = getattr(self.module, "compiled", None)
+        self.engine = None if compiled is None else compiled(*columns)
 
     def close(self) -> None:
         if self.engine is not None:
@@ -392,37 +430,91 @@ class _Best:
         return usable
 
 
-def _run_epochs(
-    objective: _Objective,
-    recipe: Recipe,
-    generators: list[Generator],
-    on_epoch: EpochHook,
-    history: History,
-    best: _Best,
-) -> None:
-    weights = objective.weights
-    steps_per_epoch = math.ceil(len(objective.rows) / recipe.batch_size)
-    schedule = _OneCycle(recipe.learning_rate, recipe.epochs * steps_per_epoch)
-    recoveries = 0
-    for epoch in range(1, recipe.epochs + 1):
+class _Run:
+    """The loop over the epochs, and its state between them."""
+
+    def __init__(
+        self,
+        objective: _Objective,
+        recipe: Recipe,
+        generators: list[Generator],
+        history: History,
+        best: _Best,
+        checkpoint: Checkpoint | None,
+    ):
+        self.objective, self.weights = objective, objective.weights
+        self.recipe, self.generators = recipe, generators
+        self.history, self.best, self.checkpoint = history, best, checkpoint
+        n_steps = recipe.epochs * math.ceil(len(objective.rows) / recipe.batch_size)
+        self.schedule = _OneCycle(recipe.learning_rate, n_steps, recipe.constant)
+        self.done = self.recoveries = 0
+
+    def epochs(self, on_epoch: EpochHook, refresh: Refresh | None) -> None:
+        """Run until the last epoch, or until there is no improvement."""
+        ended = self.done >= self.recipe.epochs
+        while not ended:
+            if refresh is not None:
+                self.objective.use(refresh(self.done + 1))
+            self.done += 1
+            ended = self._epoch(on_epoch) or self.done == self.recipe.epochs
+            if self.checkpoint is not None:
+                if ended:
+                    self.done = self.recipe.epochs
+                self.checkpoint.save(self._state(), final=ended)
+
+    def _epoch(self, on_epoch: EpochHook) -> bool:
+        """Run one epoch; True if it is to be the last."""
+        epoch, weights = self.done, self.weights
         safe = [array.clone() for array in weights.arrays()]
-        loss = _run_epoch(objective, schedule, recipe, generators)
-        usable = best.update(epoch, loss.isfinite(), history)
+        loss = _run_epoch(self.objective, self.schedule, self.recipe, self.generators)
+        usable = self.best.update(epoch, loss.isfinite(), self.history)
         if not bool(usable.all()):
-            recoveries += 1
+            self.recoveries += 1
             weights.reset(safe, ~usable)
-            schedule.peak *= 0.5
-            if recoveries == MAX_RECOVERIES:
-                _warn_diverged(epoch, recipe.learning_rate)
-                return
+            self.schedule.peak *= 0.5
+            if self.recoveries == MAX_RECOVERIES:
+                _warn_diverged(epoch, self.recipe.learning_rate)
+                return True
             if not bool(usable.any()):
-                continue
-        history.train.append(loss[usable].mean().item())
-        if on_epoch(epoch, history):
+                return False
+        self.history.train.append(loss[usable].mean().item())
+        if on_epoch(epoch, self.history):
+            return True
+        patience = self.recipe.n_iter_no_change
+        return patience is not None and epoch - self.best.epoch.max().item() >= patience
+
+    def _tensors(self) -> dict[str, Tensor]:
+        weights, best = self.weights, self.best
+        names = ("values", "mean", "square", "best_values", "best_loss", "best_epoch")
+        tensors = (*weights.arrays(), best.values, best.loss, best.epoch)
+        return dict(zip(names, tensors, strict=True))
+
+    def _all_generators(self) -> list[Generator]:
+        return [*self.generators, *getattr(self.objective.module, "generators", ())]
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "tensors": {name: value.cpu() for name, value in self._tensors().items()},
+            "generators": [one.get_state() for one in self._all_generators()],
+            "counts": [self.done, self.recoveries, self.weights.n_steps, self.schedule.step],
+            "peak": self.schedule.peak,
+            "train": self.history.train,
+            "validation": self.history.validation,
+        }
+
+    def resume(self) -> None:
+        """Go on from the state in the checkpoint, if there is one."""
+        state = None if self.checkpoint is None else self.checkpoint.load()
+        if state is None:
             return
-        patience = recipe.n_iter_no_change
-        if patience is not None and epoch - best.epoch.max().item() >= patience:
-            return
+        for name, value in self._tensors().items():
+            value.copy_(state["tensors"][name])
+        for one, saved in zip(self._all_generators(), state["generators"], strict=True):
+            one.set_state(saved)
+        self.done, self.recoveries, self.weights.n_steps, self.schedule.step = state["counts"]
+        self.schedule.peak = state["peak"]
+        self.history.train.extend(state["train"])
+        self.history.validation.extend(state["validation"])
 
 
 def _warn_diverged(epoch: int, learning_rate: float) -> None:
@@ -432,7 +524,7 @@ def _warn_diverged(epoch: int, learning_rate: float) -> None:
         f"so far are kept. Lower learning_rate (got {learning_rate:g}) or look for outliers in "
         "X and y.",
         ConvergenceWarning,
-        stacklevel=8,  # the caller of `fit`
+        stacklevel=11,  # the caller of `fit`
     )
 
 
@@ -454,14 +546,17 @@ def _run_epoch(
 class _OneCycle:
     """Learning rate of each step: linear warm-up to `peak`, then a cosine to zero."""
 
-    def __init__(self, peak: float, n_steps: int):
+    def __init__(self, peak: float, n_steps: int, constant: bool = False):
         self.peak = peak
+        self.constant = constant
         self.n_steps = n_steps
         self.n_rising = max(1, round(WARM_UP * n_steps))
         self.step = 0
 
     def next(self) -> float:
         self.step += 1
+        if self.constant:
+            return self.peak
         if self.step <= self.n_rising:
             return self.peak * self.step / self.n_rising
         falling = (self.step - self.n_rising) / max(1, self.n_steps - self.n_rising)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_array
 
+from ._columns import check_categorical_features
 from ._likelihood import Likelihood, check_n_components
 from ._network import ACTIVATIONS
 from ._scaling import make_scaler
@@ -36,7 +38,18 @@ def check_parameters(params: dict[str, Any]) -> None:
         check_boolean(name, params[name])
     check_boolean("linear_base", params["linear_base"], or_auto=True)
     check_boolean("early_stopping", params["early_stopping"], or_auto=True)
+    check_boolean("use_errors", params["use_errors"])
+    check_boolean("warm_start", params["warm_start"])
     check_boolean_or_integer("verbose", params["verbose"])
+    check_real("missing_rate", params["missing_rate"], 0.0, 1.0, low_included=True)
+    if params["nondetection"] is not None:
+        check_choice("nondetection", params["nondetection"], ("inf",))
+    check_categorical_features(params["categorical_features"])
+    if not isinstance(params["checkpoint_dir"], (str, os.PathLike, type(None))):
+        raise TypeError(
+            f"checkpoint_dir must be the path of a folder or None, got "
+            f"{params['checkpoint_dir']!r}."
+        )
     check_integer("n_members", params["n_members"], 1, or_auto=True)
     check_integer("epochs", params["epochs"], 1, or_auto=True)
     check_integer("batch_size", params["batch_size"], 1, or_auto=True)
@@ -195,11 +208,38 @@ def check_targets(y: np.ndarray, limits: np.ndarray, names: list[str]) -> None:
                 f"{d} ({name}), which allow [{low:g}, {high:g}]; widen the limits or drop those "
                 "rows."
             )
-        if y[:, d].min() == y[:, d].max():
+        observed = y[~np.isnan(y[:, d]), d]
+        if not len(observed):
+            raise ValueError(f"y has no value at all in output {d} ({name}); drop this output.")
+        if observed.min() == observed.max():
             raise ValueError(
-                f"y is constant ({y[0, d]:g}) in output {d} ({name}) and so has no density; drop "
-                "this output."
+                f"y is constant ({observed[0]:g}) in output {d} ({name}) and so has no density; "
+                "drop this output."
             )
+
+
+def check_same_outputs(columns: list[np.ndarray], names: list[str]) -> None:
+    """Raise unless y has as many columns as in an earlier fit."""
+    if len(columns) != len(names):
+        raise ValueError(
+            f"y has {len(columns)} outputs, but the fit that is gone on with had {len(names)} "
+            f"({', '.join(names)})."
+        )
+
+
+def check_errors(X_err: Any, X: np.ndarray, numbers: np.ndarray, names: list[str]) -> np.ndarray:
+    """Measurement errors (n_samples, n_features), not negative; nan stands for none."""
+    array = check_array(X_err, dtype=np.float64, ensure_all_finite="allow-nan", input_name="X_err")
+    if array.shape != X.shape:
+        raise ValueError(f"X_err must have the shape of X, {X.shape}, got {array.shape}.")
+    if (array < 0).any():
+        raise ValueError(f"X_err must not be negative, got {array[array < 0][0]:g}.")
+    others = np.setdiff1d(np.arange(X.shape[1]), numbers)
+    if others.size and np.nan_to_num(array[:, others]).any():
+        raise ValueError(
+            f"X_err must be 0 or nan for the categories of feature {names[others[0]]!r}."
+        )
+    return array
 
 
 def check_order(order: Any, names: list[str]) -> np.ndarray:
@@ -340,7 +380,7 @@ def warn_of_ties(families: list[Likelihood], y: np.ndarray, names: list[str]) ->
                 f"({names[d]}); a continuous density can become arbitrarily narrow around them. "
                 "Use likelihood 'ordinal' for counts, 'categorical' for labels, or set min_scale.",
                 TiesWarning,
-                stacklevel=5,
+                stacklevel=7,
             )
             return
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import logsumexp, ndtri
 from scipy.stats import qmc
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -41,6 +42,8 @@ __all__ = ["ConditionalDensity", "GivenDensity", "Marginal", "ReweightedDensity"
 
 #: Quasi-random points behind quantiles and modes, and behind moments, that have no closed form.
 N_POINTS, N_MOMENT_POINTS = 1024, 256
+#: Measurements of each row that a density with errors is averaged over.
+N_ERROR_POINTS = 64
 #: Rows whose modes are refined at once.
 N_CLIMBING = 4096
 
@@ -56,6 +59,10 @@ class ConditionalDensity:
     model : FittedModel
     X : ndarray of shape (n_rows, n_features)
         Checked features, not scaled.
+    X_err : ndarray of shape (n_rows, n_features), default=None
+        Measurement errors of X, one standard deviation each. To a network that was trained with
+        ``use_errors=True`` they are features. Otherwise the density is the mean of p(y | x')
+        over x' around x: 64 quasi-random points of it for densities, a new one for each draw.
 
     Examples
     --------
@@ -70,9 +77,9 @@ class ConditionalDensity:
     ((5, 2, 2), (5, 2), (1,))
     """
 
-    def __init__(self, model: FittedModel, X: np.ndarray):
+    def __init__(self, model: FittedModel, X: np.ndarray, X_err: np.ndarray | None = None):
         self.model = model
-        self._X = X
+        self._X, self._X_err = X, X_err
 
     def __len__(self) -> int:
         return len(self._X)
@@ -86,7 +93,8 @@ class ConditionalDensity:
             if not -len(self) <= rows < len(self):
                 raise IndexError(f"row {rows} does not exist; there are {len(self)} rows.")
             rows = [rows]
-        return ConditionalDensity(self.model, self._X[rows])
+        errors = None if self._X_err is None else self._X_err[rows]
+        return ConditionalDensity(self.model, self._X[rows], errors)
 
     @property
     def n_outputs(self) -> int:
@@ -102,6 +110,11 @@ class ConditionalDensity:
     def limits(self) -> np.ndarray:
         """Limits of every output in the units of y, (n_outputs, 2); infinite where none."""
         return self.model.limits
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether the density is a mean over measurements of X."""
+        return self._X_err is not None and not self.model.encoder.use_errors
 
     @property
     def is_continuous(self) -> bool:
@@ -260,14 +273,12 @@ class ConditionalDensity:
         modes = np.empty((len(self), self.n_outputs))
         for rows, draws in self._quasi_random_draws():
             z = model.scale(draws)
-            with torch.no_grad():
-                x = model.tensor(self._inputs(rows), network)
-                log_prob = _model.log_density(network, x, model.tensor(z, network))
+            log_prob = self[rows]._scaled_log_density(network, z)
             best = (log_prob + model.log_jacobian(draws).sum(-1)).argmax(axis=1)
             modes[rows] = z[np.arange(len(z)), best]
         if model.y_scaler.linear and model.is_smooth:
             for rows in chunks(len(self), N_CLIMBING):
-                x, start = (model.tensor(v, exact) for v in (self._inputs(rows), modes[rows]))
+                x, start = (model.tensor(v, exact) for v in (self._contexts(rows), modes[rows]))
                 modes[rows] = to_numpy(_model.climb(exact, x, start))
         return self.model.present(model.restore(modes))
 
@@ -298,7 +309,7 @@ class ConditionalDensity:
         for rows in chunks(len(y), _model.CHUNK // network.n_members):
             z = model.tensor(model.scale(y[rows]), network)
             noise = uniform(tuple(z.shape), generator, z.dtype).to(z.device)
-            x = model.tensor(self._inputs(rows), network).unsqueeze(1)
+            x = model.tensor(self._contexts(rows), network)
             u[rows] = to_numpy(_model.rosenblatt(network, x, z, noise))
         u = u[:, np.argsort(model.order)]
         return u[:, 0] if model.one_dimensional else u
@@ -366,8 +377,8 @@ class ConditionalDensity:
             self._grid(j, n_points) if one is None else one
             for j, one in zip(columns, grids, strict=True)
         ]
-        inputs = self._inputs(slice(None))
-        density = marginal_density(self.model, inputs, columns, values, n_draws)
+        contexts = self._contexts(slice(None), 16)
+        density = marginal_density(self.model, contexts, columns, values, n_draws)
         return Marginal([self.output_names[j] for j in columns], values, density)
 
     def given(self, known: Mapping[Any, Any]) -> GivenDensity:
@@ -474,8 +485,51 @@ class ConditionalDensity:
         return self.model.codec.to_frame(draws, index)
 
     def _inputs(self, rows: Any) -> np.ndarray:
-        """What the network sees of some rows, (n, n_inputs)."""
-        return self.model.x_scaler.transform(self._X[rows])
+        """What the network sees of some rows without measurement noise, (n, n_inputs)."""
+        errors = None if self._X_err is None else self._X_err[rows]
+        return self.model.encoder.transform(self._X[rows], errors)
+
+    def _jittered(self, rows: Any, normal: np.ndarray) -> np.ndarray:
+        """The same with noise, (n, n_points, n_inputs).
+
+        `normal` is (n or 1, n_points, n_features) and standard.
+        """
+        X, X_err = self._X[rows], self._X_err
+        if X_err is None:
+            raise ValueError("Without measurement errors there is no noise.")
+        n_points = normal.shape[1]
+        X, X_err = (np.repeat(values, n_points, axis=0) for values in (X, X_err[rows]))
+        normal = np.broadcast_to(normal, (len(X) // n_points, *normal.shape[1:]))
+        noisy = self.model.encoder.jitter(X, X_err, normal.reshape(X.shape))
+        inputs = self.model.encoder.transform(noisy, X_err)
+        return inputs.reshape(-1, n_points, inputs.shape[-1])
+
+    def _contexts(self, rows: Any, n_points: int = N_ERROR_POINTS) -> np.ndarray:
+        """What the network sees, (n, n_points, n_inputs); one point without measurement errors."""
+        if not self.has_errors:
+            return self._inputs(rows)[:, None]
+        return self._jittered(rows, _normal_points(self._X.shape[1], n_points)[None])
+
+    def _measured(self, rows: slice, n: int, generator: torch.Generator) -> np.ndarray:
+        """What the network sees of `n` random measurements of each row, or of the row itself."""
+        if not self.has_errors:
+            return self._inputs(rows)[:, None]
+        shape = (rows.stop - rows.start, n, self._X.shape[1])
+        return self._jittered(rows, ndtri(uniform(shape, generator, torch.float64).numpy()))
+
+    @torch.no_grad()
+    def _scaled_log_density(self, network: SAN, z: np.ndarray) -> np.ndarray:
+        """Log density at scaled values (n_rows, n_outputs) or (n_rows, n_points, n_outputs)."""
+        contexts = self._contexts(slice(None))
+        n_rows, n_contexts, n_inputs = contexts.shape
+        x = self.model.tensor(contexts.reshape(-1, n_inputs), network)
+        values = self.model.tensor(z, network)
+        if n_contexts == 1:
+            return _model.log_density(network, x, values)
+        values = values.repeat_interleave(n_contexts, 0)
+        log_prob = _model.log_density(network, x, values)
+        log_prob = log_prob.reshape(n_rows, n_contexts, *z.shape[1:-1])
+        return logsumexp(log_prob, axis=1) - np.log(n_contexts)
 
     def _refuse_labels(self, what: str) -> None:
         for j in self.model.label_outputs:
@@ -489,18 +543,21 @@ class ConditionalDensity:
         """`log_prob` of checked values (n_rows, n_outputs) or (n_rows, n_points, n_outputs)."""
         model, network = self.model, self.model.on_device()
         low, high = model.limits.T
-        inside = ((y >= low) & (y <= high)).all(axis=-1)
+        outside = ((y < low) | (y > high)).any(axis=-1)
         log_prob = np.empty(y.shape[:-1])
         n_points = y[0].size // self.n_outputs
-        for rows in chunks(len(y), max(1, _model.CHUNK // n_points)):
+        n_contexts = N_ERROR_POINTS if self.has_errors else 1
+        for rows in chunks(len(y), max(1, _model.CHUNK // n_points // n_contexts)):
             # Values outside are scored at the nearest limit first, so that scalers accept them.
             clipped = np.clip(y[rows], low, high)
-            x, z = (model.tensor(v, network) for v in (self._inputs(rows), model.scale(clipped)))
-            log_prob[rows] = _model.log_density(network, x, z)
-            flat = x.repeat_interleave(n_points, 0), z.reshape(-1, self.n_outputs)
-            is_density = ~network.is_mass(*flat).cpu().numpy().reshape(clipped.shape)
-            log_prob[rows] += (model.log_jacobian(clipped) * is_density).sum(axis=-1)
-        return np.where(inside, log_prob, -np.inf)
+            z = model.scale(clipped)
+            log_prob[rows] = self[rows]._scaled_log_density(network, z)
+            x = model.tensor(self._inputs(rows), network).repeat_interleave(n_points, 0)
+            flat = model.tensor(z.reshape(-1, self.n_outputs), network)
+            counts = ~network.is_mass(x, flat).cpu().numpy().reshape(clipped.shape)
+            counts &= ~np.isnan(z)  # missing outputs
+            log_prob[rows] += np.where(counts, model.log_jacobian(clipped), 0.0).sum(axis=-1)
+        return np.where(outside, -np.inf, log_prob)
 
     def _random_draws(
         self, n_draws: int, generator: torch.Generator
@@ -514,7 +571,10 @@ class ConditionalDensity:
             shape = (rows.stop - rows.start, columns.stop - columns.start, n_numbers)
             # Consumed in the order of the result, whatever the size of the blocks.
             noise = uniform(shape, generator, dtype).numpy()
-            z = draw(self._inputs(rows).astype(noise.dtype), noise)
+            if not self.has_errors:
+                z = draw(self._inputs(rows).astype(noise.dtype), noise)
+            else:  # each draw has a measurement of its own
+                z = _draw_one_by_one(draw, self._measured(rows, shape[1], generator), noise)
             yield rows, columns, self.model.restore(z)
 
     def _sobol_draws(
@@ -542,7 +602,7 @@ class ConditionalDensity:
         network, model = self.model.on_device(torch.float64), self.model
         y = np.empty(u.shape)
         for rows in chunks(len(u), _model.CHUNK):
-            x = model.tensor(self._inputs(index[rows]), network).unsqueeze(1)
+            x = model.tensor(self._contexts(index[rows]), network)
             z = _model.inverse_rosenblatt(network, x, model.tensor(u[rows], network))
             y[rows] = model.restore(to_numpy(z))
         return y
@@ -551,7 +611,7 @@ class ConditionalDensity:
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of every output, averaged over draws of the outputs before it."""
         model = self.model
-        if not model.y_scaler.linear:
+        if not model.y_scaler.linear or self.has_errors:
             return self._moments_of_draws()
         network = model.on_device(torch.float64)
         closed_form = self.n_outputs == 1 and network.families[0].cheap_moments
@@ -599,6 +659,9 @@ class ConditionalDensity:
         n_points = -(-n_draws // network.n_members)
         noise = quasi_random_noise(network, n_points).to(model.device)
         for rows in chunks(len(self), max(1, _model.CHUNK // (n_points * network.n_members))):
+            if self.has_errors:
+                yield rows, model.restore(self._draws_with_errors(network, rows, noise))
+                continue
             inputs = self._inputs(rows)
             if sampler is not None:
                 z = sampler.with_moments(inputs.astype(np.float32), compiled_noise(noise))[0]
@@ -608,13 +671,23 @@ class ConditionalDensity:
                 z = to_numpy(draws.transpose(0, 1).flatten(1, 2))
             yield rows, model.restore(z)
 
+    def _draws_with_errors(self, network: SAN, rows: slice, noise: Tensor) -> np.ndarray:
+        """Scaled quasi-random draws (n, n_draws, n_outputs), each with its own measurement."""
+        points = compiled_noise(noise)  # (n_draws, 1 + n_outputs * n_noise)
+        normal = _normal_points(self._X.shape[1], len(points))[None]
+        dtype = np.float64 if next(network.parameters()).dtype == torch.float64 else np.float32
+        draw = _model.draw_function(network, self.model.device)
+        contexts = self._jittered(rows, normal)
+        shared = np.broadcast_to(points.astype(dtype), (len(contexts), *points.shape))
+        return _draw_one_by_one(draw, contexts, shared)
+
     @torch.no_grad()
     def _first_quantiles(self, levels: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         """Exact scaled quantiles (n_rows, n_levels) of the first output in the network."""
         network, model = self.model.on_device(torch.float64), self.model
         u = model.tensor(levels, network)
         for rows in chunks(len(self), max(1, _model.CHUNK // len(levels) // network.n_members)):
-            x = model.tensor(self._inputs(rows), network).unsqueeze(1)
+            x = model.tensor(self._contexts(rows), network)
             yield rows, to_numpy(_model.first_quantiles(network, x, u))
 
     def _grid(self, j: int, n_points: int) -> np.ndarray:
@@ -628,6 +701,20 @@ class ConditionalDensity:
         grid = np.linspace(low, high, n_points)
         family = self.model.families[self.model.order.tolist().index(j)]
         return np.unique(family.snap(grid, self.limits[j], 0.0)) if family.discrete else grid
+
+
+def _draw_one_by_one(draw: Any, contexts: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Draws of which each has its own context, (n, n_draws, n_inputs)."""
+    n, n_draws, n_numbers = noise.shape
+    x = contexts.reshape(n * n_draws, -1).astype(noise.dtype)
+    return draw(x, noise.reshape(n * n_draws, 1, n_numbers)).reshape(n, n_draws, -1)
+
+
+def _normal_points(n_features: int, n_points: int) -> np.ndarray:
+    """Fixed quasi-random points of a standard normal, (n_points, n_features)."""
+    engine = qmc.Sobol(n_features, rng=np.random.default_rng(0))
+    points = engine.random_base2(max(n_points - 1, 1).bit_length())[:n_points]
+    return ndtri(np.clip(points, 1e-12, 1.0 - 1e-12))
 
 
 def _averaged_moments(network: SAN, x: Tensor, noise: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -345,8 +345,12 @@ class RecalibratedDensity:
         ratios = [one.log_ratio(ndtri(column)) for one, column in zip(self.maps, u.T, strict=True)]
         return log_prob + np.sum(ratios, axis=0).reshape(log_prob.shape)
 
-    def cdf(self, y: Any) -> np.ndarray:
-        """Calibrated Rosenblatt coordinates of y, (n_rows, n_outputs)."""
+    def cdf(self, y: Any, *, random_state: Any = None) -> np.ndarray:
+        """Calibrated Rosenblatt coordinates of y, (n_rows, n_outputs).
+
+        `random_state` is there for the interface of `ConditionalDensity` and has no effect, since
+        all outputs have a density.
+        """
         u = self.base.cdf(y)
         score = ndtri(np.clip(_columns(u, self), EDGE, 1.0 - EDGE))
         mapped = [one.cdf(column) for one, column in zip(self.maps, score.T, strict=True)]

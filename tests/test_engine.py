@@ -6,9 +6,9 @@ import torch
 from conftest import small
 from scipy.stats import kstest
 
+from sklearn_san._model import _torch_draws
 from sklearn_san._network import SAN, LinearBase, uniform
 from sklearn_san._training import Recipe, _Weights
-from sklearn_san.density import _torch_sampler
 from sklearn_san.likelihoods import MixtureOfGaussians, TruncatedMixtureOfGaussians
 
 LIMITS = np.array([[-np.inf, np.inf], [-2.0, 2.0], [-1.0, np.inf], [-3.0, 3.0]])
@@ -127,7 +127,7 @@ def test_draws_equal_those_of_the_reference_for_the_same_noise(case, n_rows, n_d
     shape = (n_rows, n_draws, 1 + 2 * network.n_outputs)
     noise = uniform(shape, torch.Generator().manual_seed(2), torch.float32).numpy()
     own = network.sampler()(x, noise)
-    reference = _torch_sampler(network.double(), torch.device("cpu"))
+    reference = _torch_draws(network.double(), torch.device("cpu"))
     with torch.no_grad():
         slow = reference(x.astype(float), noise.astype(float))
     assert own.shape == slow.shape == (n_rows, n_draws, network.n_outputs)
@@ -146,7 +146,7 @@ def test_draws_follow_the_conditionals():
     x = np.array([[0.2, -0.5]], dtype=np.float32)
     noise = uniform((1, 20_000, 9), torch.Generator().manual_seed(3), torch.float32).numpy()
     draws = torch.from_numpy(network.sampler()(x, noise)).double()
-    u = network.double().conditionals(torch.from_numpy(x).double()[None], draws)[1][0].numpy()
+    u = network.double().conditionals(torch.from_numpy(x).double()[None], draws)[1][0].detach().numpy()
     for d in range(4):
         assert kstest(u[:, d], "uniform").pvalue > 1e-5
     assert np.abs(np.corrcoef(u.T) - np.eye(4)).max() < 0.04  # 5 sigma
@@ -177,7 +177,7 @@ def test_draws_do_not_depend_on_threads_or_chunks(monkeypatch):
 def test_what_the_kernels_cannot_do_is_left_to_torch(bimodal, change):
     X, y, _ = bimodal
     est = small(**change, epochs=2).fit(X, y)
-    x, z = est.x_scaler_.transform(X), est.y_scaler_.transform(y)
+    x, z = est.input_encoder_.transform(X), est.y_scaler_.transform(y)
     dtype = next(est.network_.parameters()).dtype
     x, z = torch.as_tensor(x, dtype=dtype), torch.as_tensor(z, dtype=dtype)
     assert est.network_.compiled(x, z) is None

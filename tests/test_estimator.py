@@ -94,10 +94,10 @@ def test_without_early_stopping_all_rows_are_trained_on(bimodal):
 def test_scalers_see_the_training_part_only(bimodal):
     X, y, _ = bimodal
     est = small(validation_fraction=0.5).fit(X, y)
-    assert est.x_scaler_.scaler.n_samples_seen_ == 300
+    assert est.input_encoder_.scaler.n_samples_seen_ == 300
     # Two members validate on different rows, so each row trains one of them.
     pair = small(validation_fraction=0.5, n_members=2).fit(X, y)
-    assert pair.x_scaler_.scaler.n_samples_seen_ == 600
+    assert pair.input_encoder_.scaler.n_samples_seen_ == 600
     assert est.y_scaler_.parts[0][1].affine.n_samples_seen_ == 300
 
 

@@ -81,7 +81,7 @@ def test_predictions(mixed):
     assert ((mean[:, 1] == y["class"]).mean()) > 0.75
     mode = est.predict(X[:3], output_type="mode")
     assert set(mode[:, 1]) <= {"star", "galaxy"}
-    with pytest.raises(ValueError, match=r"'median' has no meaning for the labels of output 1"):
+    with pytest.raises(ValueError, match=r"quantile has no meaning for the labels of output 1"):
         est.predict(X, output_type="median")
 
 

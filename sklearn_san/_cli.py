@@ -1,0 +1,312 @@
+"""The command line ``sklearn-san``: models of tables in files, without a line of Python.
+
+===========  ================================================================================
+``fit``      a model file from a table
+``sample``   draws from p(y | x) for each row of a table
+``predict``  means, standard deviations, quantiles and modes for each row
+``score``    mean log-likelihood and CRPS of a table whose targets are known
+``info``     what is in a model file
+===========  ================================================================================
+
+Everything that can be checked is checked before anything is computed, and a file is written whole
+or not at all. Standard output has results alone.
+
+=========  ==================================================================================
+exit code  meaning
+=========  ==================================================================================
+0          done
+1          failed; one line on standard error says why
+2          the command line or the configuration file is wrong
+130        stopped by Ctrl-C
+=========  ==================================================================================
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import __version__
+from ._cli_commands import N_DRAWS, N_SCORED, STATISTICS, fit, predict, sample, score
+from ._cli_info import info
+from ._cli_options import (
+    UsageError,
+    count,
+    error_column,
+    limits_of,
+    parameter,
+    seed,
+    share,
+    statistic,
+)
+from .exceptions import TrainingInterruptedWarning
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv : sequence of str, default=None
+        Arguments; None takes those of the process.
+
+    Returns
+    -------
+    int
+        Exit code.
+
+    Examples
+    --------
+    >>> main(["--version"])
+    sklearn-san ...
+    0
+    """
+    try:
+        options = _parser().parse_args(argv)
+        options.progress = not options.quiet and sys.stderr.isatty()
+        return _run(options)
+    except SystemExit as stop:  # argparse has said why
+        return stop.code if isinstance(stop.code, int) else 0
+
+
+def _run(options: Namespace) -> int:
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning  # type: ignore[assignment]
+        # Half a training is not worth the model that it would take the place of.
+        warnings.filterwarnings("error", category=TrainingInterruptedWarning)
+        # Without pandas there are no frames, but the columns are the right ones all the same.
+        warnings.filterwarnings("ignore", message="X does not have valid feature names")
+        try:
+            options.command(options)
+            sys.stdout.flush()
+        except UsageError as error:
+            options.parser.error(str(error))
+        except BrokenPipeError:  # whoever read the results has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except (KeyboardInterrupt, TrainingInterruptedWarning):
+            print("sklearn-san: stopped", file=sys.stderr)
+            return 130
+        except Exception as error:
+            if options.debug:
+                raise
+            print(f"sklearn-san: error: {_one_line(error)}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def _show_warning(message: Any, *_: Any) -> None:
+    print(f"sklearn-san: warning: {_one_line(message)}", file=sys.stderr)
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, (ValueError, TypeError, OSError, ImportError, Warning)) and text:
+        return text
+    return f"{type(error).__name__} {text}".strip()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sklearn-san",
+        description="Conditional densities p(y | x) of tables: CSV, Parquet (.parquet), FITS.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"sklearn-san {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, command: Callable[[Namespace], None], text: str) -> Any:
+        one = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        one.set_defaults(command=command, parser=one)
+        one.add_argument("--quiet", action="store_true", help="no progress bars and notes")
+        one.add_argument("--debug", action="store_true", help="show where an error comes from")
+        return one
+
+    _add_fit(add("fit", fit, "Fit a model to a table."))
+    _add_sample(add("sample", sample, "Draw from p(y | x) for each row of a table."))
+    _add_predict(add("predict", predict, "Summarise p(y | x) for each row of a table."))
+    _add_score(add("score", score, "Score a table whose targets are known."))
+    _add_info(add("info", info, "Tell what is in a model file."))
+    return parser
+
+
+def _add_fit(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("table", metavar="TABLE", nargs="?", help="file to learn from")
+    add("--model", metavar="FILE", help="file to write the model to")
+    some = parser.add_mutually_exclusive_group()
+    some.add_argument("--features", metavar="COLUMN", nargs="+", action="extend", help="columns x")
+    some.add_argument("--features-from-file", metavar="FILE", help="the same, one name a line")
+    add("--targets", metavar="COLUMN", nargs="+", action="extend", help="columns y")
+    add(
+        "--categorical",
+        metavar="COLUMN",
+        nargs="+",
+        action="extend",
+        help="features and targets that are labels, not numbers",
+    )
+    add(
+        "--limits",
+        metavar="NAME=LOW,HIGH",
+        nargs="+",
+        action="extend",
+        type=limits_of,
+        help="limits of targets, such as redshift=0,13 or mass=0,inf",
+    )
+    add("--weights", metavar="COLUMN", help="weight of each row")
+    _add_errors(parser)
+    add(
+        "--set",
+        metavar="NAME=VALUE",
+        nargs="+",
+        action="extend",
+        type=parameter,
+        default=[],
+        help="parameters of the estimator, such as epochs=20 module_shape=64,64",
+    )
+    add("--config", metavar="FILE", help="TOML file with any of these options; see the guide")
+    add(
+        "--test-fraction",
+        metavar="SHARE",
+        type=share,
+        help="share of the rows to set aside and print the log-likelihood of",
+    )
+    _add_drop_missing(parser)
+    _add_seed(parser)
+    _add_overwrite(parser)
+
+
+def _add_sample(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    _add_out(parser)
+    add = parser.add_argument
+    add("-n", "--n", type=count(1), default=N_DRAWS, help="draws for each row (%(default)s)")
+    add(
+        "--format",
+        choices=("long", "npy"),
+        help="a table with a row for each draw, or one array (rows, draws, outputs); "
+        "otherwise as --out ends",
+    )
+    add(
+        "--dtype",
+        choices=("float32", "float64"),
+        default="float32",
+        help="of a .npy file (%(default)s)",
+    )
+    _add_seed(parser)
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    _add_out(parser)
+    parser.add_argument(
+        "--statistics",
+        metavar="NAME",
+        nargs="+",
+        type=statistic,
+        help=f"any of mean, std, median, mode, and quantiles in percent such as q05 or q97.5 "
+        f"({' '.join(STATISTICS)})",
+    )
+
+
+def _add_score(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    add = parser.add_argument
+    add(
+        "--targets",
+        metavar="COLUMN",
+        nargs="+",
+        action="extend",
+        help="columns with the true targets, if their names are not those of `fit`",
+    )
+    add("--weights", metavar="COLUMN", help="weight of each row")
+    add(
+        "-n",
+        "--n",
+        type=count(2),
+        default=N_SCORED,
+        help="draws for each row behind the CRPS (%(default)s)",
+    )
+    add("--per-row", dest="out", metavar="FILE", help="table to write the scores of each row to")
+    add(
+        "--keep",
+        metavar="COLUMN",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="columns of TABLE to copy to FILE",
+    )
+    add("--json", action="store_true", help="print JSON")
+    _add_drop_missing(parser)
+    _add_seed(parser, 0)
+    _add_overwrite(parser)
+
+
+def _add_info(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="file that `fit` wrote")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("table", metavar="TABLE", help="file with the features")
+    add("--model", metavar="FILE", required=True, help="file that `fit` wrote")
+    add(
+        "--features",
+        metavar="COLUMN",
+        nargs="+",
+        action="extend",
+        help="columns x in the order of `fit`, if their names are not the same",
+    )
+    _add_errors(parser)
+
+
+def _add_out(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--out", metavar="FILE", required=True, help='file to write, or "-" for CSV to the screen')
+    add(
+        "--keep",
+        metavar="COLUMN",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="columns of TABLE to copy, in place of the number of the row from 0",
+    )
+    _add_overwrite(parser)
+
+
+def _add_errors(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--errors",
+        metavar="NAME=COLUMN",
+        nargs="+",
+        action="extend",
+        type=error_column,
+        help="columns with the measurement errors of features, one standard deviation each",
+    )
+
+
+def _add_drop_missing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--drop-missing", action="store_true", help="leave out rows without all targets"
+    )
+
+
+def _add_seed(parser: argparse.ArgumentParser, default: int | None = None) -> None:
+    shown = "" if default is None else f" ({default})"
+    parser.add_argument(
+        "--seed",
+        metavar="N",
+        type=seed,
+        default=default,
+        help=f"whole number that makes the result the same each time{shown}",
+    )
+
+
+def _add_overwrite(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")

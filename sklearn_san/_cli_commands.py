@@ -1,0 +1,292 @@
+"""The commands of the command line that work on tables: fit, sample, predict and score."""
+
+from __future__ import annotations
+
+import math
+from argparse import Namespace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from . import SANConditionalDensityEstimator
+from ._cli_info import print_json, print_lines
+from ._cli_options import UsageError, check_fit, complete, percent
+from ._cli_rows import Rows, as_frame, check_finite, load, note, read_rows
+from ._table_formats import Columns
+from ._tables import (
+    FORMATS,
+    check_format,
+    check_output,
+    is_table,
+    write_array,
+    write_table,
+)
+from .metrics import crps
+
+#: Numbers that are drawn at once, and rows that are summarised at once.
+N_VALUES, N_ROWS = 2**20, 2048
+#: Draws per row behind the CRPS, and from `sample`.
+N_SCORED, N_DRAWS = 200, 100
+STATISTICS = ("mean", "std", "median", "q05", "q95")
+
+
+def fit(options: Namespace) -> None:
+    complete(options)
+    check_fit(options)
+    check_output(options.model, overwrite=options.overwrite, inputs=[options.table])
+    limits = [options.limits.get(name, (-np.inf, np.inf)) for name in options.targets]
+    estimator = SANConditionalDensityEstimator(
+        **options.parameters,
+        limits=limits if options.limits else None,
+        random_state=options.seed,
+        verbose=options.progress,
+    )
+    features, targets = ({n: n for n in names} for names in (options.features, options.targets))
+    rows = read_rows(options, features, targets, dict.fromkeys(options.categorical or ()))
+    check_finite(options, rows, estimator)
+    training, test = _split(rows, options.test_fraction, options.seed)
+    estimator.fit(as_frame(training.features), as_frame(training.targets), **training.fit_options())
+    if not hasattr(estimator, "feature_names_in_"):
+        estimator.feature_names_in_ = np.array(options.features, dtype=object)
+    # The file is the same whether there was a terminal or not.
+    estimator.set_params(verbose=False).save(options.model)
+    note(
+        options,
+        f"wrote {options.model!r}: {len(features)} features, {len(targets)} targets, "
+        f"{len(training)} rows, {estimator.n_iter_} epochs",
+    )
+    if test is not None:
+        log_prob = test.density(estimator).log_prob(as_frame(test.targets))
+        mean, error = _mean_and_error(log_prob, test.weight)
+        print(f"test log-likelihood: {mean:.4f} +- {error:.4f} nats per row ({len(test)} rows)")
+
+
+def _split(rows: Rows, share: float | None, seed: int | None) -> tuple[Rows, Rows | None]:
+    if share is None:
+        return rows, None
+    n_test = max(1, round(share * len(rows)))
+    if len(rows) - n_test < 2:
+        raise ValueError(
+            f"--test-fraction {share:g} of {len(rows)} rows leaves fewer than 2 to learn from."
+        )
+    order = np.random.RandomState(seed).permutation(len(rows))
+    return rows.take(np.sort(order[n_test:])), rows.take(np.sort(order[:n_test]))
+
+
+def _mean_and_error(values: np.ndarray, weight: np.ndarray | None) -> tuple[float, float]:
+    """Mean over rows and its standard error; rows of nan or without weight do not count."""
+    weight = np.ones(len(values)) if weight is None else weight
+    used = (weight > 0) & ~np.isnan(values)
+    values, weight = values[used], weight[used]
+    if not used.any():
+        return math.nan, math.nan
+    mean = float(np.average(values, weights=weight))
+    if len(values) < 2 or not math.isfinite(mean):
+        return mean, math.nan
+    share = weight / weight.sum()
+    scale = 1.0 / (1.0 - (share**2).sum())  # n / (n - 1) for equal weights
+    return mean, math.sqrt(scale * float((share**2 * (values - mean) ** 2).sum()))
+
+
+def sample(options: Namespace) -> None:
+    is_array = options.format == "npy" or (options.format is None and options.out.endswith(".npy"))
+    if is_array and options.keep:
+        raise UsageError("--keep goes with a table, not with --format npy.")
+    if is_array and options.out == "-":
+        raise UsageError("--format npy needs a file, not '-'.")
+    if is_array:
+        check_output(options.out, overwrite=options.overwrite, inputs=_inputs(options))
+    else:
+        _check_table(options)
+    estimator, rows = load(options)
+    if is_array:
+        for name, classes in zip(estimator.output_names_, estimator.codec_.classes, strict=True):
+            if classes is not None:
+                raise ValueError(f"Output {name!r} has labels, which no .npy file holds; use CSV.")
+        shape = (len(rows), options.n, estimator.n_outputs_)
+        blocks = (block for _, _, block in _draws(options, rows.density(estimator)))
+        write_array(options.out, shape, options.dtype, blocks)
+    else:
+        _check_distinct(rows.kept, ["draw", *estimator.output_names_])
+        write_table(options.out, _long_pieces(options, estimator, rows))
+
+
+def _inputs(options: Namespace) -> list[str]:
+    return [options.table, options.model]
+
+
+def _check_table(options: Namespace) -> None:
+    """Raise unless a table can be written as asked for."""
+    if options.out == "-":
+        return
+    if not is_table(options.out):
+        raise UsageError(f"{options.out!r} must end in one of {', '.join(FORMATS)}.")
+    check_format(options.out)
+    check_output(options.out, overwrite=options.overwrite, inputs=_inputs(options))
+
+
+def _check_distinct(kept: Iterable[str], written: Iterable[str]) -> None:
+    for name in set(kept) & set(written):
+        raise ValueError(
+            f"--keep {name} would be a second column {name!r} of the result; leave it out."
+        )
+
+
+def _draws(options: Namespace, density: Any) -> Iterator[tuple[slice, slice, np.ndarray]]:
+    """Blocks of draws, (n_rows, n_draws, n_outputs), in the order of the result.
+
+    They do not depend on the format; those of the first block are `sample`'s with the same seed.
+    """
+    random = np.random.RandomState(options.seed)
+    with _bar(options, "sample", len(density)) as bar:
+        for rows, draws in _blocks(len(density), options.n, density.n_outputs):
+            n = draws.stop - draws.start
+            block = density[rows].sample(n, random_state=random)
+            yield rows, draws, block.reshape(-1, n, density.n_outputs)
+            bar.update((rows.stop - rows.start) * n / options.n)
+
+
+def _blocks(n_rows: int, n_draws: int, n_outputs: int) -> Iterator[tuple[slice, slice]]:
+    """Several rows with all their draws, or some draws of one row."""
+    n_rows_at_once = max(1, N_VALUES // (n_draws * n_outputs))
+    n_draws_at_once = min(n_draws, max(1, N_VALUES // n_outputs))
+    for rows in _slices(n_rows, n_rows_at_once):
+        for draws in _slices(n_draws, n_draws_at_once):
+            yield rows, draws
+
+
+def _slices(n: int, size: int) -> Iterator[slice]:
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))
+
+
+def _bar(options: Namespace, name: str, n_rows: int) -> Any:
+    return tqdm(total=n_rows, desc=name, unit="row", disable=not options.progress)
+
+
+def _long_pieces(options: Namespace, estimator: Any, rows: Rows) -> Iterator[Columns]:
+    """A row for each draw."""
+    for some, draws, block in _draws(options, rows.density(estimator)):
+        n_rows, n_draws, _ = block.shape
+        kept = {name: np.repeat(column[some], n_draws) for name, column in rows.kept.items()}
+        number = np.tile(np.arange(draws.start, draws.stop), n_rows)
+        yield {**kept, "draw": number, **_outputs(estimator, block)}
+
+
+def _outputs(estimator: Any, values: np.ndarray) -> Columns:
+    """Columns of values of y (..., n_outputs), each in its own dtype."""
+    columns, codec = {}, estimator.codec_
+    for j, name in enumerate(estimator.output_names_):
+        column, classes = values[..., j].ravel(), codec.classes[j]
+        dtype = np.int64 if codec.whole[j] else np.float64
+        columns[name] = column.astype(dtype if classes is None else classes.dtype)
+    return columns
+
+
+def predict(options: Namespace) -> None:
+    _check_table(options)
+    estimator, rows = load(options)
+    has_labels = any(classes is not None for classes in estimator.codec_.classes)
+    # Labels have nothing but a most probable one.
+    statistics = options.statistics or (["mean"] if has_labels else STATISTICS)
+    statistics = list(dict.fromkeys(statistics))
+    written = [f"{name}_{one}" for name in estimator.output_names_ for one in statistics]
+    _check_distinct(rows.kept, written)
+    write_table(options.out, _summary_pieces(options, estimator, rows, statistics))
+
+
+def _summary_pieces(
+    options: Namespace, estimator: Any, rows: Rows, statistics: list[str]
+) -> Iterator[Columns]:
+    density = rows.density(estimator)
+    with _bar(options, "predict", len(rows)) as bar:
+        for some in _slices(len(rows), N_ROWS):
+            summaries = _summaries(density[some], statistics)
+            columns = {name: column[some] for name, column in rows.kept.items()}
+            for j, name in enumerate(estimator.output_names_):
+                classes = estimator.codec_.classes[j]
+                dtype = np.float64 if classes is None else classes.dtype
+                for one, values in summaries.items():
+                    columns[f"{name}_{one}"] = values[:, j].astype(dtype)
+            yield columns
+            bar.update(some.stop - some.start)
+
+
+def _summaries(density: Any, statistics: Sequence[str]) -> dict[str, np.ndarray]:
+    """Each statistic of each row and output, (n_rows, n_outputs)."""
+    levels = {one: percent(one) / 100.0 for one in statistics if not math.isnan(percent(one))}
+    found = {}
+    if levels:
+        quantiles = density.quantile(list(levels.values()))
+        quantiles = quantiles.reshape(len(density), len(levels), density.n_outputs)
+        found = {one: quantiles[:, i] for i, one in enumerate(levels)}
+    for one in statistics:
+        if one not in levels:
+            found[one] = getattr(density, one)().reshape(len(density), density.n_outputs)
+    return {one: found[one] for one in statistics}
+
+
+def score(options: Namespace) -> None:
+    if options.out:
+        _check_table(options)
+    elif options.keep:
+        raise UsageError("--keep goes with --per-row.")
+    estimator, rows = load(options, with_targets=True)
+    names = [
+        name
+        for name, classes in zip(estimator.output_names_, estimator.codec_.classes, strict=True)
+        if classes is None
+    ]
+    log_prob, scores = _scores(options, estimator, rows, names)
+    if options.out:
+        columns = {"log_prob": log_prob, **{f"crps_{name}": scores[name] for name in names}}
+        _check_distinct(rows.kept, columns)
+        write_table(options.out, [{**rows.kept, **columns}])
+    report = {
+        "rows": len(rows),
+        "rows_of_density_zero": int(np.isneginf(log_prob).sum()),
+        "log_likelihood": _averaged(log_prob, rows),
+        "crps": {name: _averaged(scores[name], rows) for name in names},
+    }
+    print_json(report) if options.json else _print_scores(report)
+
+
+def _scores(
+    options: Namespace, estimator: Any, rows: Rows, names: list[str]
+) -> tuple[np.ndarray, Columns]:
+    """Log density of each row, and the CRPS of each output in `names`; nan without a target."""
+    density, random = rows.density(estimator), np.random.RandomState(options.seed)
+    log_prob, scores = np.empty(len(rows)), {name: np.empty(len(rows)) for name in names}
+    with _bar(options, "score", len(rows)) as bar:
+        for some in _slices(len(rows), max(1, N_VALUES // (options.n * density.n_outputs))):
+            part = rows.take(some)
+            log_prob[some] = density[some].log_prob(as_frame(part.targets))
+            draws = density[some].sample(options.n, random_state=random)
+            columns = _outputs(estimator, draws.reshape(-1, density.n_outputs))
+            for name in names:
+                y, one = part.targets[name], columns[name].reshape(len(part), options.n)
+                score = crps(np.nan_to_num(y), one, per_row=True)
+                scores[name][some] = np.where(np.isnan(y), np.nan, score)
+            bar.update(len(part))
+    return log_prob, scores
+
+
+def _averaged(values: np.ndarray, rows: Rows) -> dict[str, float]:
+    mean, error = _mean_and_error(values, rows.weight)
+    return {"mean": mean, "standard_error": error}
+
+
+def _print_scores(report: dict[str, Any]) -> None:
+    lines = {"rows": str(report["rows"])}
+    if report["rows_of_density_zero"]:
+        lines["rows of density zero"] = str(report["rows_of_density_zero"])
+    lines["log-likelihood"] = _with_error(report["log_likelihood"]) + " nats per row"
+    for name, score in report["crps"].items():
+        lines[f"CRPS of {name}"] = _with_error(score)
+    print_lines(lines)
+
+
+def _with_error(score: Mapping[str, float]) -> str:
+    return f"{score['mean']:.4g} +- {score['standard_error']:.2g}"

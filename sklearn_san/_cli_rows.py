@@ -1,0 +1,241 @@
+"""Rows of a table as the estimator takes them, for the command line."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import SANConditionalDensityEstimator
+from ._cli_options import UsageError, check_known
+from ._table_formats import MISSING, Columns, listing
+from ._tables import FORMATS, has_text_cells, is_table, read_table
+
+
+class Frame:
+    """As much of a pandas frame as the estimator looks at, for where pandas is not installed."""
+
+    def __init__(self, columns: Columns):
+        self._arrays = list(columns.values())
+        self.columns = list(columns)
+        self.shape = (len(self._arrays[0]), len(self._arrays))
+        self.iloc = self
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: tuple[slice, int]) -> np.ndarray:
+        rows, j = key
+        return self._arrays[j][rows]
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return np.stack(self._arrays, axis=1).astype(dtype)
+
+
+def as_frame(columns: Columns) -> Any:
+    """Columns under their names, for the estimator."""
+    try:
+        import pandas as pd
+    except ImportError:
+        return Frame(columns)
+    return pd.DataFrame(columns)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What was read of a table.
+
+    Parameters
+    ----------
+    features, targets : dict of str to ndarray
+        By the names that the model has for them.
+    errors : ndarray of shape (n_rows, n_features) or None
+    weight : ndarray of shape (n_rows,) or None
+    kept : dict of str to ndarray
+        To be copied; the numbers of the rows if nothing else is.
+    """
+
+    features: Columns
+    targets: Columns
+    errors: np.ndarray | None
+    weight: np.ndarray | None
+    kept: Columns
+
+    def __len__(self) -> int:
+        return len(next(iter(self.kept.values())))
+
+    def take(self, rows: Any) -> Rows:
+        """Some of the rows."""
+
+        def some(columns: Columns) -> Columns:
+            return {name: column[rows] for name, column in columns.items()}
+
+        return Rows(
+            some(self.features),
+            some(self.targets),
+            None if self.errors is None else self.errors[rows],
+            None if self.weight is None else self.weight[rows],
+            some(self.kept),
+        )
+
+    def fit_options(self) -> dict[str, Any]:
+        """Keyword arguments of `fit`."""
+        given = {"sample_weight": self.weight, "X_err": self.errors}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def density(self, estimator: SANConditionalDensityEstimator) -> Any:
+        """Conditional density of each row."""
+        named = hasattr(estimator, "feature_names_in_")
+        X = as_frame(self.features) if named else np.stack(list(self.features.values()), axis=1)
+        errors = {} if self.errors is None else {"X_err": self.errors}
+        return estimator.predict_density(X, **errors)
+
+
+def read_rows(
+    options: Namespace,
+    features: Mapping[str, str],
+    targets: Mapping[str, str],
+    labels: Mapping[str, Sequence[Any] | None],
+) -> Rows:
+    """Read a table.
+
+    Parameters
+    ----------
+    options : Namespace
+    features, targets : dict of str to str
+        Column of each feature and target.
+    labels : dict of str to sequence or None
+        Features and targets that are labels, with those that the model knows; None takes any text.
+    """
+    if not is_table(options.table):
+        raise UsageError(f"{options.table!r} must end in one of {', '.join(FORMATS)}.")
+    columns = {**features, **targets}
+    errors = dict(options.errors or ())
+    weights, keep = getattr(options, "weights", None), getattr(options, "keep", [])
+    as_text = has_text_cells(getattr(options, "out", None) or "-")
+    table = read_table(
+        options.table,
+        numbers=[column for name, column in columns.items() if name not in labels]
+        + list(errors.values())
+        + ([weights] if weights else []),
+        values=[] if as_text else keep,
+        verbatim=[columns[name] for name in labels] + (keep if as_text else []),
+    )
+    data = {
+        name: _as_labels(table.verbatim[column], labels[name])
+        if name in labels
+        else table.numbers[column]
+        for name, column in columns.items()
+    }
+    kept = {name: (table.verbatim if as_text else table.values)[name] for name in keep}
+    rows = Rows(
+        {name: data[name] for name in features},
+        {name: data[name] for name in targets},
+        _error_matrix(table.numbers, list(features), errors, table.n_rows) if errors else None,
+        table.numbers[weights] if weights else None,
+        kept or {"row": np.arange(table.n_rows)},
+    )
+    return _with_targets(options, rows) if getattr(options, "drop_missing", False) else rows
+
+
+def _as_labels(column: np.ndarray, known: Sequence[Any] | None) -> np.ndarray:
+    """Labels of cells: text, or what the model knows under this text; None is missing."""
+    own = {} if known is None else {str(label): label for label in known}
+    labels = np.empty(len(column), dtype=object)
+    for i, cell in enumerate(column.tolist()):
+        text = "" if cell is None or cell != cell else str(cell).strip()
+        labels[i] = None if text in MISSING else own.get(text, text)
+    return labels
+
+
+def _error_matrix(
+    numbers: Columns, features: list[str], errors: Mapping[str, str], n_rows: int
+) -> np.ndarray:
+    """Measurement errors, (n_rows, n_features); zero for features that have none."""
+    none = np.zeros(n_rows)
+    columns = [numbers[errors[name]] if name in errors else none for name in features]
+    return np.nan_to_num(np.stack(columns, axis=1))
+
+
+def _with_targets(options: Namespace, rows: Rows) -> Rows:
+    """Rows of which all targets, and the weight, are known."""
+    columns = [*rows.targets.values(), *([] if rows.weight is None else [rows.weight])]
+    complete = ~np.any([_is_missing(column) for column in columns], axis=0)
+    if not complete.any():
+        raise ValueError(f"{options.table!r} has no row with all targets.")
+    if not complete.all():
+        n_left_out = int((~complete).sum())
+        note(options, f"left out {n_left_out} of {len(rows)} rows, which lack targets or weights")
+    return rows.take(complete)
+
+
+def _is_missing(column: np.ndarray) -> np.ndarray:
+    if column.dtype == object:
+        return np.array([value is None for value in column])
+    return np.isnan(column)
+
+
+def check_finite(options: Namespace, rows: Rows, estimator: Any) -> None:
+    """Raise for infinite features that the estimator would refuse without their name."""
+    if getattr(estimator, "nondetection", None) is not None:
+        return
+    for name, column in rows.features.items():
+        if column.dtype != object and np.isinf(column).any():
+            raise ValueError(
+                f"Feature {name!r} of {options.table!r} has {np.isinf(column).sum()} infinite "
+                "values; leave these cells blank where a value is missing."
+            )
+
+
+def load(options: Namespace, *, with_targets: bool = False) -> tuple[Any, Rows]:
+    """Model, and the rows of the table that it is asked about."""
+    estimator = SANConditionalDensityEstimator.load(options.model)
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is None and not options.features:
+        raise ValueError(
+            f"{options.model!r} was fitted without names of columns; name its "
+            f"{estimator.n_features_in_} features in their order with --features."
+        )
+    names = options.features if names is None else names.tolist()
+    features = _matched(names, options.features or names, "--features")
+    outputs = estimator.output_names_ if with_targets else []
+    targets = _matched(outputs, getattr(options, "targets", None) or outputs, "--targets")
+    check_known(dict(options.errors or ()), names, "--errors", "feature")
+    rows = read_rows(options, features, targets, _known_labels(estimator, names, outputs))
+    check_finite(options, rows, estimator)
+    return estimator, rows
+
+
+def _matched(names: Sequence[str], columns: Sequence[str], option: str) -> dict[str, str]:
+    if len(columns) != len(names):
+        raise ValueError(
+            f"{option} has {len(columns)} columns, but the model has {len(names)} of them: "
+            f"{listing(names)}."
+        )
+    return dict(zip(names, columns, strict=True))
+
+
+def _known_labels(estimator: Any, features: list[str], outputs: list[str]) -> dict[str, Any]:
+    """Labels of each feature and output that has any."""
+    found: dict[str, Any] = dict(zip(features, categories(estimator), strict=True))
+    found = {name: known for name, known in found.items() if known}
+    for name, classes in zip(outputs, estimator.codec_.classes, strict=False):
+        if classes is not None:
+            found[name] = classes.tolist()
+    return found
+
+
+def categories(estimator: Any) -> list[list[Any] | None]:
+    """Categories of each feature; None for numbers."""
+    table = getattr(estimator, "feature_table_", None)
+    return [None] * estimator.n_features_in_ if table is None else table.categories
+
+
+def note(options: Namespace, text: str) -> None:
+    """Say something on standard error, unless --quiet."""
+    if not options.quiet:
+        print(text, file=sys.stderr)

@@ -1,0 +1,168 @@
+"""Features between the user's table and one matrix of numbers: names, categories, missing values.
+
+`FeatureTable` turns a pandas or polars frame, or an array, into float columns. Categories become
+codes 0, 1, ... in sorted order; missing values and categories that were not there in `fit` become
+nan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_array
+
+
+class FeatureTable:
+    """Which columns of X are categories, and which categories they have.
+
+    Parameters
+    ----------
+    spec : {"from_dtype"}, sequence of int or str, or None
+        "from_dtype" takes the columns of a frame that hold text, booleans or categories.
+
+    Attributes
+    ----------
+    names : list of str
+        For messages.
+    categories : list of list or None
+        Sorted categories of each column; None for columns of numbers.
+    """
+
+    def __init__(self, spec: Any):
+        self.spec = spec
+        self.names: list[str] = []
+        self.categories: list[list[Any] | None] = []
+
+    @property
+    def has_categories(self) -> bool:
+        """Whether any column holds categories."""
+        return any(known is not None for known in self.categories)
+
+    def fit(self, X: Any) -> FeatureTable:
+        """Learn names and categories."""
+        columns = _columns(X)
+        frame = _is_frame(X)
+        self.names = [str(name) for name in X.columns] if frame else []
+        self.names = self.names or [f"x{j}" for j in range(len(columns))]
+        chosen = self._chosen(columns, frame)
+        self.categories = [
+            _sorted_categories(column) if j in chosen else None for j, column in enumerate(columns)
+        ]
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Codes and numbers, (n_samples, n_features) in float64."""
+        encoded = []
+        for j, (column, known) in enumerate(zip(_columns(X), self.categories, strict=True)):
+            if known is None:
+                encoded.append(_numbers(column, self.names[j]))
+                continue
+            code = {category: float(k) for k, category in enumerate(known)}
+            encoded.append(np.array([code.get(_key(v), np.nan) for v in column.tolist()]))
+        return np.stack(encoded, axis=1).astype(np.float64)
+
+    def _chosen(self, columns: list[np.ndarray], frame: bool) -> set[int]:
+        if self.spec is None:
+            return set()
+        if isinstance(self.spec, str):
+            return {j for j, c in enumerate(columns) if frame and _is_category(c)}
+        chosen = set()
+        for entry in self.spec:
+            if isinstance(entry, str):
+                if entry not in self.names:
+                    raise ValueError(
+                        f"categorical_features names {entry!r}, which is not a column of X; they "
+                        f"are {', '.join(self.names)}."
+                    )
+                chosen.add(self.names.index(entry))
+            elif not 0 <= entry < len(columns):
+                raise ValueError(
+                    f"categorical_features has the column {entry}, but X has {len(columns)} "
+                    "columns."
+                )
+            else:
+                chosen.add(int(entry))
+        return chosen
+
+
+def check_categorical_features(spec: Any) -> None:
+    """Raise unless `spec` is "from_dtype", None, or a sequence of column numbers or names."""
+    if spec is None or (isinstance(spec, str) and spec == "from_dtype"):
+        return
+    accepted = "'from_dtype', None, or a sequence of column numbers or names"
+    if isinstance(spec, str) or not isinstance(spec, (Sequence, np.ndarray)):
+        raise TypeError(f"categorical_features must be {accepted}; got {spec!r}.")
+    for entry in spec:
+        is_number = isinstance(entry, Integral) and not isinstance(entry, (bool, np.bool_))
+        if not (is_number or isinstance(entry, str)):
+            raise TypeError(f"categorical_features must be {accepted}; got {entry!r} in it.")
+
+
+def needs_table(X: Any, spec: Any) -> bool:
+    """Whether X has to be read column by column: it has, or may have, more than numbers."""
+    if spec is not None and not isinstance(spec, str):
+        return True
+    return _is_frame(X) and any(
+        _is_category(column) or column.dtype.kind in "mM" for column in _columns(X)
+    )
+
+
+def _is_frame(X: Any) -> bool:
+    return hasattr(X, "columns") and (hasattr(X, "iloc") or hasattr(X, "get_column"))
+
+
+def _columns(X: Any) -> list[np.ndarray]:
+    """Columns of a frame or of a two-dimensional array."""
+    if hasattr(X, "iloc"):
+        return [np.asarray(X.iloc[:, j]) for j in range(X.shape[1])]
+    if hasattr(X, "get_column"):
+        return [X.get_column(name).to_numpy() for name in X.columns]
+    array = np.asarray(X)
+    if array.ndim != 2:
+        raise ValueError(f"X must have two dimensions, got {array.ndim}.")
+    return list(array.T)
+
+
+def _is_category(column: np.ndarray) -> bool:
+    """Whether a column of a frame holds text, booleans or categories of these."""
+    if column.dtype.kind in "USbT":
+        return True
+    return column.dtype == object and any(isinstance(v, (str, bool, np.bool_)) for v in column)
+
+
+def _is_missing(value: Any) -> bool:
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, float) and value != value
+
+
+def _key(value: Any) -> Any:
+    """What a category is looked up by; missing values have none."""
+    return None if _is_missing(value) else value
+
+
+def _sorted_categories(column: np.ndarray) -> list[Any]:
+    values = {value for value in column.tolist() if not _is_missing(value)}
+    return sorted(values, key=lambda value: (type(value).__name__, value))
+
+
+def _numbers(column: np.ndarray, name: str) -> np.ndarray:
+    if column.dtype.kind in "mM":
+        raise ValueError(
+            f"X has dates or durations in feature {name!r}; convert them to numbers, such as days "
+            "since the first one."
+        )
+    if column.dtype == object:
+        column = np.array([np.nan if _is_missing(value) else value for value in column])
+    try:
+        return np.asarray(
+            check_array(column, ensure_2d=False, dtype=np.float64, ensure_all_finite=False)
+        )
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"X has something else than numbers in feature {name!r}; name it in "
+            "categorical_features, or convert it."
+        ) from None

@@ -1,0 +1,152 @@
+"""What the network sees of X: scaled numbers, one-hot categories, masks, measurement errors.
+
+=====================  =====================================================================
+block of columns       content
+=====================  =====================================================================
+numbers                scaled; 0, the mean, where there is no value
+categories             a one in the column of the category; zeros where it is unknown
+missing                1 where a feature has no value
+not detected           1 where a feature is infinite: it was looked for and not seen
+errors                 scaled log of the measurement error of each number
+=====================  =====================================================================
+
+The weights of the first layer that belong to a mask are the learned stand-in for the value. Masks are
+there only for features that lack values in training, by themselves or through `missing_rate`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.preprocessing import StandardScaler
+
+from ._scaling import fit_scaler, make_scaler
+
+
+class InputEncoder:
+    """Fitted map from a matrix of numbers and codes to the inputs of the network.
+
+    Parameters
+    ----------
+    spec : str, scaler or None
+        Scaler of the numbers.
+    n_categories : list of int or None
+        Of each feature; None for numbers.
+    missing_rate : float
+        Share of values that training hides.
+    nondetection : bool
+        Whether infinities are a state of their own.
+    use_errors : bool
+        Whether measurement errors are inputs.
+    names : list of str
+        Of the features, for messages.
+
+    Attributes
+    ----------
+    n_inputs : int
+        Width of what `transform` returns.
+    """
+
+    def __init__(
+        self,
+        spec: Any,
+        n_categories: list[int | None],
+        *,
+        missing_rate: float = 0.0,
+        nondetection: bool = False,
+        use_errors: bool = False,
+        names: list[str] | None = None,
+    ):
+        self.scaler = make_scaler(spec, "x_scaler")
+        self.n_categories = n_categories
+        self.numbers = np.array([j for j, n in enumerate(n_categories) if n is None], dtype=int)
+        self.missing_rate = missing_rate
+        self.nondetection = nondetection
+        self.use_errors = use_errors
+        self.names = names or [f"x{j}" for j in range(len(n_categories))]
+
+    def fit(
+        self,
+        X: np.ndarray,
+        sample_weight: np.ndarray | None = None,
+        X_err: np.ndarray | None = None,
+        *,
+        scaler: Any = None,
+    ) -> InputEncoder:
+        """Learn from X of shape (n_samples, n_features).
+
+        A `scaler` that is fitted already, on more rows than these, is taken as it is.
+        """
+        self.missing = np.isnan(X).any(axis=0) | (self.missing_rate > 0)
+        self.infinite = np.zeros(X.shape[1], dtype=bool)
+        self.infinite[self.numbers] = self.nondetection
+        values = np.where(np.isfinite(X), X, np.nan)
+        empty = np.isnan(values).all(axis=0)
+        if empty.any():
+            j = int(empty.argmax())
+            raise ValueError(f"X has no value at all in feature {self.names[j]!r}; drop it.")
+        if scaler is not None:
+            self.scaler = scaler
+        elif len(self.numbers):
+            fit_scaler(self.scaler, values[:, self.numbers], sample_weight)
+        if self.use_errors:
+            errors = self._errors(X_err, X)
+            positive = errors[errors > 0]
+            self.least_error = float(positive.min()) if positive.size else 1.0
+            self.error_scaler = StandardScaler().fit(self._log_errors(errors))
+        self.n_inputs = self.transform(X[:1], None if X_err is None else X_err[:1]).shape[1]
+        return self
+
+    def transform(self, X: np.ndarray, X_err: np.ndarray | None = None) -> np.ndarray:
+        """Inputs of the network, (n_samples, n_inputs) in float64."""
+        finite = np.isfinite(X)
+        blocks = []
+        if len(self.numbers):
+            own = finite[:, self.numbers]
+            values = self.scaler.transform(np.where(own, X[:, self.numbers], np.nan))
+            blocks.append(values if own.all() else np.where(own, values, 0.0))
+        for j, n in enumerate(self.n_categories):
+            if n is not None:
+                blocks.append((X[:, j, None] == np.arange(n)).astype(np.float64))
+        missing = np.isnan(X)
+        self._refuse(missing & ~self.missing, "NaN", "fit with missing_rate above 0")
+        self._refuse(np.isinf(X) & ~self.infinite, "infinity", "set nondetection='inf'")
+        if self.missing.any():
+            blocks.append(missing[:, self.missing].astype(np.float64))
+        if self.infinite.any():
+            blocks.append(np.isinf(X[:, self.infinite]).astype(np.float64))
+        if self.use_errors:
+            blocks.append(self.error_scaler.transform(self._log_errors(self._errors(X_err, X))))
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
+
+    def hide(self, X: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """X with the share `missing_rate` of its values missing."""
+        if not self.missing_rate:
+            return X
+        return np.where(random.random(X.shape) < self.missing_rate, np.nan, X)
+
+    def jitter(self, X: np.ndarray, X_err: np.ndarray | None, normal: np.ndarray) -> np.ndarray:
+        """X with measurement noise: `normal`, standard and of the shape of X, times the errors."""
+        if X_err is None:
+            return X
+        noisy = X.copy()
+        columns = self.numbers
+        noisy[:, columns] += np.nan_to_num(X_err[:, columns]) * normal[:, columns]
+        return noisy
+
+    def _errors(self, X_err: np.ndarray | None, X: np.ndarray) -> np.ndarray:
+        if X_err is None:
+            return np.zeros((len(X), len(self.numbers)))
+        return np.nan_to_num(X_err[:, self.numbers])
+
+    def _log_errors(self, errors: np.ndarray) -> np.ndarray:
+        return np.log(np.maximum(errors, self.least_error))
+
+    def _refuse(self, where: np.ndarray, what: str, remedy: str) -> None:
+        if where.any():
+            j = int(where.any(axis=0).argmax())
+            raise ValueError(
+                f"Input X contains {what} in feature {self.names[j]!r}, which had none in fit; "
+                f"{remedy}, or drop those rows."
+            )

@@ -1,0 +1,401 @@
+"""How tables are kept in files: CSV, Parquet and FITS.
+
+==========================  =================================================================
+`Table`, `Request`          columns that were read, and which ones to read
+`read_csv`, `write_csv`     cells of text, in pandas where it is there and rows are regular
+`read_parquet`, ...         columns with types of their own, by pyarrow
+`read_fits`, ...            the first table of a file, by astropy
+==========================  =================================================================
+
+Only the columns that are asked for are held. Missing cells are nan among numbers and None among
+text. Writers take an iterable of pieces, one below the other, and hold one at a time, but for FITS.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import gzip
+import importlib.util
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+Columns = dict[str, np.ndarray]
+
+#: Cells of CSV files that hold nothing.
+MISSING = frozenset(
+    ("", "--", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "Null", "null", "None", "none", "masked")
+)
+#: Rows of a CSV file that are converted at once without pandas.
+N_ROWS = 20_000
+#: Whole numbers up to this size are exact as floats.
+_EXACT = 2**53
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
+_BOOLEANS = {"true": True, "false": False}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns that were read from a file.
+
+    Parameters
+    ----------
+    path : str
+    n_rows : int
+    numbers : dict of str to ndarray of shape (n_rows,)
+        Float64, nan where a cell is missing.
+    values : dict of str to ndarray of shape (n_rows,)
+        Whole numbers, floats or booleans if all cells are; else, with dtype object, text and None.
+    verbatim : dict of str to ndarray of shape (n_rows,)
+        Cells of a CSV file as their text; of other files the same as `values`.
+    """
+
+    path: str
+    n_rows: int
+    numbers: Columns = field(default_factory=dict)
+    values: Columns = field(default_factory=dict)
+    verbatim: Columns = field(default_factory=dict)
+
+
+class Request(NamedTuple):
+    """Names of the columns to be read, by what becomes of them; see `Table`."""
+
+    numbers: Sequence[str] = ()
+    values: Sequence[str] = ()
+    verbatim: Sequence[str] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """All names, each once."""
+        return list(dict.fromkeys((*self.numbers, *self.values, *self.verbatim)))
+
+
+def check_columns(path: str, names: Sequence[str], known: Sequence[str]) -> None:
+    """Raise unless each of `names` is a column of the file once."""
+    counts = Counter(known)
+    for name in names:
+        if counts[name] == 0:
+            raise ValueError(
+                f"{path!r} has no column {name!r}{suggestion(name, known)}; its columns are "
+                f"{listing(known)}."
+            )
+        if counts[name] > 1:
+            raise ValueError(f"{path!r} has {counts[name]} columns {name!r}; rename them.")
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Question that names what may have been meant, or nothing."""
+    spelled = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(name.lower(), spelled, n=1)
+    return f" (did you mean {spelled[close[0]]!r}?)" if close else ""
+
+
+def listing(names: Sequence[str], most: int = 20) -> str:
+    """Names for a message, not too many."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+# CSV
+
+
+def read_csv(path: str, request: Request) -> Table:
+    try:
+        with _open_text(path) as file:
+            first = file.readline()
+            delimiter = max(",;\t|", key=first.count)
+            names = next(csv.reader([first], delimiter=delimiter, skipinitialspace=True), [])
+        check_columns(path, request.names, names)
+        read = _read_with_pandas if _is_regular(path, delimiter, len(names)) else _read_row_by_row
+        columns, cells = read(path, request, names, delimiter)
+    except UnicodeDecodeError:
+        raise ValueError(f"{path!r} is no text in UTF-8; convert it, or mend its ending.") from None
+    except (csv.Error, EOFError, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path!r} cannot be read: {error}.") from None
+    n_rows = max(map(len, columns.values()), default=0) or max(map(len, cells.values()), default=0)
+    values = {name: _typed([_or_none(cell) for cell in cells[name]]) for name in request.values}
+    verbatim = {name: np.array(cells[name], dtype=object) for name in request.verbatim}
+    return Table(path, n_rows, columns, values, verbatim)
+
+
+def _open_text(path: str, mode: str = "rt") -> Any:
+    opener: Any = gzip.open if path.endswith(".gz") else open
+    if "b" in mode:
+        return opener(path, mode)
+    return opener(path, mode, encoding="utf-8-sig" if "r" in mode else "utf-8", newline="")
+
+
+def _is_regular(path: str, delimiter: str, n_columns: int) -> bool:
+    """Whether pandas is there and takes no row for another: it pads and cuts those that are."""
+    if importlib.util.find_spec("pandas") is None:
+        return False
+    mark, n = delimiter.encode(), n_columns - 1
+    with _open_text(path, "rb") as file:
+        return all(line.count(mark) == n and b'"' not in line for line in file if line.strip())
+
+
+def _read_with_pandas(
+    path: str, request: Request, names: list[str], delimiter: str
+) -> tuple[Columns, dict[str, list[str]]]:
+    """Same as `_read_row_by_row`, and much faster."""
+    import pandas as pd
+
+    text = list(dict.fromkeys((*request.values, *request.verbatim)))
+    numbers = [name for name in request.numbers if name not in text]
+    try:
+        frame = pd.read_csv(
+            path,
+            sep=delimiter,
+            usecols=[names.index(name) for name in request.names],
+            index_col=False,
+            skipinitialspace=True,
+            encoding="utf-8-sig",
+            dtype={name: np.float64 if name in numbers else str for name in request.names},
+            keep_default_na=False,
+            na_values={name: sorted(MISSING) for name in numbers},
+        )
+    except ValueError:  # found again with its row, or read after all
+        return _read_row_by_row(path, request, names, delimiter)
+    cells = {name: frame[name].tolist() for name in text}
+    columns = {name: frame[name].to_numpy() for name in numbers}
+    for name in request.numbers:
+        if name in cells:
+            columns[name] = _parsed(cells[name], path, name, 1)
+    return columns, cells
+
+
+def _read_row_by_row(
+    path: str, request: Request, names: list[str], delimiter: str
+) -> tuple[Columns, dict[str, list[str]]]:
+    """Columns of numbers, and the text in the cells of the others."""
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in request.numbers}
+    cells: dict[str, list[str]] = {name: [] for name in (*request.values, *request.verbatim)}
+    place = {name: names.index(name) for name in request.names}
+    n_read = 0
+    with _open_text(path) as file:
+        reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+        next(reader)
+        while rows := [row for row in islice(reader, N_ROWS) if row]:
+            for i, row in enumerate(rows):
+                if len(row) != len(names):
+                    raise ValueError(
+                        f"Row {n_read + i + 1} of {path!r} has {len(row)} cells, but there are "
+                        f"{len(names)} columns; mend or remove it."
+                    )
+            columns = list(zip(*rows, strict=True))
+            for name, done in parts.items():
+                done.append(_parsed(columns[place[name]], path, name, n_read + 1))
+            for name, texts in cells.items():
+                texts.extend(columns[place[name]])
+            n_read += len(rows)
+    whole = {n: np.concatenate(done) if done else np.empty(0) for n, done in parts.items()}
+    return whole, cells
+
+
+def _parsed(cells: Sequence[str], path: str, name: str, first_row: int) -> np.ndarray:
+    """Numbers in cells of text; `first_row` is for messages."""
+    with suppress(ValueError):
+        return np.array(list(map(float, cells)))
+    numbers = np.empty(len(cells))
+    for i, cell in enumerate(cells):
+        word = cell.strip()
+        try:
+            numbers[i] = np.nan if word in MISSING else _BOOLEANS.get(word.lower(), word)
+        except ValueError:
+            raise ValueError(
+                f"Column {name!r} of {path!r} has {cell!r} in row {first_row + i}, which is no "
+                "number; leave missing values blank, and give `fit` labels as --categorical."
+            ) from None
+    return numbers
+
+
+def _or_none(cell: str) -> str | None:
+    word = cell.strip()
+    return None if word in MISSING else word
+
+
+def _typed(cells: Sequence[str | None]) -> np.ndarray:
+    """Whole numbers, floats or booleans where all cells are, else text; None is missing."""
+    present = [cell for cell in cells if cell is not None]
+    complete = len(present) == len(cells)
+    if present and all(map(_WHOLE.fullmatch, present)):
+        with suppress(OverflowError):
+            whole = np.array(list(map(int, present)), dtype=np.int64)
+            return _whole(whole, [cell is None for cell in cells])
+        return np.array(cells, dtype=object)
+    with suppress(ValueError):
+        return np.array([np.nan if cell is None else float(cell) for cell in cells])
+    if complete and all(cell.lower() in _BOOLEANS for cell in present):
+        return np.array([_BOOLEANS[cell.lower()] for cell in present])
+    return np.array(cells, dtype=object)
+
+
+def _whole(present: np.ndarray, missing: Sequence[bool] | np.ndarray) -> np.ndarray:
+    """Whole numbers with gaps, as floats if these are exact, else as text."""
+    gaps = np.asarray(missing, dtype=bool)
+    if not gaps.any():
+        return present
+    exact = np.abs(present).max(initial=0) <= _EXACT
+    column = np.full(len(gaps), np.nan if exact else None, dtype=np.float64 if exact else object)
+    column[~gaps] = present if exact else present.astype(str)
+    return column
+
+
+def write_csv(path: str, pieces: Iterable[Columns], opener: Any = open) -> None:
+    with opener(path, "xt", encoding="utf-8", newline="") as file:
+        write_rows(file, pieces)
+
+
+def write_rows(file: Any, pieces: Iterable[Columns]) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    for i, columns in enumerate(pieces):
+        if i == 0:
+            writer.writerow(columns)
+        writer.writerows(zip(*map(_cells, columns.values()), strict=True))
+
+
+def _cells(column: np.ndarray) -> list[Any]:
+    """Values that csv writes in full: floats come back to the last bit."""
+    return (column.astype(str) if column.dtype.kind in "mM" else column).tolist()
+
+
+# Parquet
+
+
+def read_parquet(path: str, request: Request) -> Table:
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            check_columns(path, request.names, file.schema_arrow.names)
+            data = file.read(columns=request.names)
+    except pyarrow.ArrowException as error:
+        _foreign(path, "Parquet file", error)
+    columns = {name: _from_arrow(data[name].combine_chunks()) for name in request.names}
+    return _as_table(path, columns, request)
+
+
+def _from_arrow(column: Any) -> np.ndarray:
+    import pyarrow.types as kinds
+
+    if kinds.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if kinds.is_decimal(column.type):
+        column = column.cast("float64")
+    if kinds.is_integer(column.type):
+        present = column.drop_null().to_numpy(zero_copy_only=False)
+        return _whole(present, column.is_null().to_numpy(zero_copy_only=False))
+    if kinds.is_floating(column.type) or kinds.is_temporal(column.type):
+        return column.to_numpy(zero_copy_only=False)
+    if kinds.is_boolean(column.type) and column.null_count == 0:
+        return column.to_numpy(zero_copy_only=False)
+    return np.array(column.to_pylist(), dtype=object)
+
+
+def write_parquet(path: str, pieces: Iterable[Columns]) -> None:
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    writer = None
+    try:
+        for columns in pieces:
+            schema = None if writer is None else writer.schema
+            data = pyarrow.table(
+                {name: _to_arrow(column) for name, column in columns.items()}, schema=schema
+            )
+            writer = writer or parquet.ParquetWriter(path, data.schema)
+            writer.write_table(data)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _to_arrow(column: np.ndarray) -> Any:
+    import pyarrow
+
+    is_text = column.dtype.kind in "OUS"
+    return pyarrow.array(column.tolist(), pyarrow.string()) if is_text else pyarrow.array(column)
+
+
+# FITS
+
+
+def read_fits(path: str, request: Request) -> Table:
+    from astropy.io import fits
+
+    try:
+        with fits.open(path) as file:
+            tables = [unit for unit in file if isinstance(unit, (fits.BinTableHDU, fits.TableHDU))]
+            if not tables:
+                raise ValueError(f"{path!r} holds no table, only images.")
+            unit = tables[0]
+            check_columns(path, request.names, unit.columns.names)
+            columns = {name: _from_fits(path, unit, name) for name in request.names}
+    except OSError as error:
+        _foreign(path, "FITS file", error)
+    return _as_table(path, columns, request)
+
+
+def _from_fits(path: str, unit: Any, name: str) -> np.ndarray:
+    """Copy of a column, in the byte order of this machine."""
+    values = np.asarray(unit.data[name])
+    if values.ndim > 1:
+        raise ValueError(
+            f"Column {name!r} of {path!r} has {values.shape[1:]} numbers in each row; write them "
+            "as columns of their own."
+        )
+    if values.dtype.kind in "US":
+        cells = (str(cell).rstrip() for cell in values)
+        return np.array([cell or None for cell in cells], dtype=object)
+    values = values.astype(values.dtype.newbyteorder("="))
+    null = unit.columns[name].null
+    if null is None or values.dtype.kind not in "iu":
+        return values
+    return _whole(values[values != null], values == null)
+
+
+def write_fits(path: str, pieces: Iterable[Columns], opener: Any = open) -> None:
+    from astropy.io import fits
+
+    parts = list(pieces)
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    columns = [_to_fits(column) for column in whole.values()]
+    dtype = [(name, column.dtype) for name, column in zip(whole, columns, strict=True)]
+    records = np.rec.fromarrays(columns, dtype=np.dtype(dtype))
+    with opener(path, "xb") as file:
+        fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU(records)]).writeto(file)
+
+
+def _to_fits(column: np.ndarray) -> np.ndarray:
+    if column.dtype.kind == "O":
+        return np.array(["" if cell is None else str(cell) for cell in column])
+    return column.astype(str) if column.dtype.kind in "mM" else column
+
+
+def _as_table(path: str, columns: Columns, request: Request) -> Table:
+    """Table from columns of a file that knows their types."""
+    n_rows = len(next(iter(columns.values())))
+    for name in request.numbers:
+        if columns[name].dtype.kind not in "iufb":
+            raise ValueError(
+                f"Column {name!r} of {path!r} holds no numbers; give `fit` labels as --categorical."
+            )
+    return Table(
+        path,
+        n_rows,
+        {name: columns[name].astype(np.float64) for name in request.numbers},
+        {name: columns[name] for name in request.values},
+        {name: columns[name] for name in request.verbatim},
+    )
+
+
+def _foreign(path: str, what: str, error: Exception) -> NoReturn:
+    raise ValueError(f"{path!r} is no {what}, or is damaged ({error}).") from error

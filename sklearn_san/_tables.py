@@ -1,0 +1,246 @@
+"""Tables in files: columns by name, files that are written whole or not at all.
+
+==================  =========================================================================
+`read_table`        columns as arrays: numbers, values of any kind, or cells as they stand
+`check_output`      whether a file may be written, before there is anything to write
+`write_table`       pieces of columns to a table
+`write_array`       pieces of an array to a .npy file
+`replacing`         a file that is at any time the old one or the whole new one
+==================  =========================================================================
+
+What a file is follows from its ending; see `FORMATS`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from . import _table_formats as formats
+from ._table_formats import Columns, Request, Table
+
+
+def read_table(
+    path: str,
+    *,
+    numbers: Sequence[str] = (),
+    values: Sequence[str] = (),
+    verbatim: Sequence[str] = (),
+) -> Table:
+    r"""Read some columns of a table.
+
+    Parameters
+    ----------
+    path : str
+    numbers, values, verbatim : sequence of str, default=()
+        Names of columns; see `Table` for what becomes of them.
+
+    Returns
+    -------
+    Table
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ImportError
+        If the package that reads files of this kind is not installed.
+    ValueError
+        If the file is of another kind than its ending says, has no such column or no rows, or
+        holds something else than numbers where they are asked for.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "stars.csv")
+    ...     _ = path.write_text("name,mag\nVega,0.03\nSirius,\n")
+    ...     table = read_table(str(path), numbers=["mag"], values=["name"])
+    >>> table.numbers["mag"].tolist(), table.values["name"].tolist()
+    ([0.03, nan], ['Vega', 'Sirius'])
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"There is no file {path!r}; check its name.")
+    table = _format(path).read(path, Request(numbers, values, verbatim))
+    if table.n_rows == 0:
+        raise ValueError(f"{path!r} has no rows.")
+    return table
+
+
+def check_output(path: str, *, overwrite: bool, inputs: Sequence[str] = ()) -> None:
+    """Raise unless a file may be written.
+
+    Parameters
+    ----------
+    path : str
+    overwrite : bool
+        Whether it may take the place of another file.
+    inputs : sequence of str, default=()
+        Files that it must not take the place of.
+
+    Raises
+    ------
+    FileExistsError, FileNotFoundError, PermissionError, ValueError
+        Tells what stands in the way.
+    """
+    target = os.path.realpath(path)
+    folder = os.path.dirname(target)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"The folder of {path!r} does not exist; create it first.")
+    if os.path.isdir(target):
+        raise ValueError(f"{path!r} is a folder; give the name of a file.")
+    if os.path.exists(target):
+        for other in inputs:
+            if os.path.exists(other) and os.path.samefile(other, target):
+                raise ValueError(f"{path!r} is read by this command; write to another file.")
+        if not overwrite:
+            raise FileExistsError(f"{path!r} exists; add --overwrite to replace it.")
+    needed = [folder, target] if os.path.exists(target) else [folder]
+    if not all(os.access(one, os.W_OK) for one in needed):
+        raise PermissionError(f"{path!r} may not be written to; choose another folder or name.")
+
+
+@contextmanager
+def replacing(path: str) -> Iterator[str]:
+    """Name of a temporary file that takes the place of `path` in one step if all goes well.
+
+    If anything is raised, it is removed, and `path` stays as it was.
+    """
+    target = os.path.realpath(path)
+    temporary = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.tmp")
+    try:
+        yield temporary
+        if os.path.exists(target):
+            shutil.copymode(target, temporary)
+        os.replace(temporary, target)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.remove(temporary)
+        raise
+
+
+def write_table(path: str, pieces: Iterable[Columns]) -> None:
+    """Write pieces of columns, one below the other, to a table; "-" is CSV on standard output.
+
+    Parameters
+    ----------
+    path : str
+        An existing file is replaced.
+    pieces : iterable of dict of str to ndarray
+        All with the same names.
+
+    Examples
+    --------
+    >>> write_table("-", [{"row": np.arange(2), "z": np.array([0.5, np.nan])}])
+    row,z
+    0,0.5
+    1,nan
+    """
+    if path == "-":
+        formats.write_rows(sys.stdout, pieces)
+        return
+    writer = _format(path).write
+    with replacing(path) as temporary:
+        writer(temporary, pieces)
+
+
+def write_array(
+    path: str, shape: tuple[int, ...], dtype: str, pieces: Iterable[np.ndarray]
+) -> None:
+    """Write pieces of an array, in the order of its elements, to a .npy file.
+
+    Parameters
+    ----------
+    path : str
+        An existing file is replaced.
+    shape : tuple of int
+        Of the whole array.
+    dtype : str
+    pieces : iterable of ndarray
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "a.npy")
+    ...     write_array(path, (2, 2), "float32", [np.zeros(2), np.ones(2)])
+    ...     np.load(path).tolist()
+    [[0.0, 0.0], [1.0, 1.0]]
+    """
+    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+    # Written in order, not through a memory map: a full disk is then an error and no crash.
+    with replacing(path) as temporary, open(temporary, "xb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for piece in pieces:
+            file.write(np.ascontiguousarray(piece, dtype=dtype).data)
+
+
+def check_format(path: str) -> None:
+    """Raise if tables with this ending cannot be written here."""
+    _format(path)
+
+
+@dataclass(frozen=True)
+class Format:
+    """How files of one kind are read and written.
+
+    Parameters
+    ----------
+    read, write : callable
+    module, extra : str, default=""
+        What is needed for it, and the extra of the package that installs it.
+    """
+
+    read: Callable[[str, Request], Table]
+    write: Callable[[str, Iterable[Columns]], None]
+    module: str = ""
+    extra: str = ""
+
+
+_CSV = Format(formats.read_csv, formats.write_csv)
+_PARQUET = Format(formats.read_parquet, formats.write_parquet, "pyarrow", "parquet")
+_FITS = Format(formats.read_fits, formats.write_fits, "astropy", "fits")
+#: Formats by the ending of the file.
+FORMATS = {
+    ".csv": _CSV,
+    ".csv.gz": replace(_CSV, write=partial(formats.write_csv, opener=gzip.open)),
+    ".parquet": _PARQUET,
+    ".fits": _FITS,
+    ".fit": _FITS,
+    ".fits.gz": replace(_FITS, write=partial(formats.write_fits, opener=gzip.open)),
+}
+
+
+def is_table(path: str) -> bool:
+    """Whether the ending of a file is that of a table."""
+    return path.lower().endswith(tuple(FORMATS))
+
+
+def has_text_cells(path: str) -> bool:
+    """Whether cells of a file have no type of their own; "-" is CSV."""
+    return path == "-" or path.lower().endswith((".csv", ".csv.gz"))
+
+
+def _format(path: str) -> Format:
+    found = next((one for end, one in FORMATS.items() if path.lower().endswith(end)), None)
+    if found is None:
+        raise ValueError(f"{path!r} must end in one of {', '.join(FORMATS)}.")
+    if found.module:
+        try:
+            importlib.import_module(found.module)
+        except ImportError:
+            raise ImportError(
+                f"{path!r} needs {found.module}, which is not installed; run: pip install "
+                f'"sklearn-san[{found.extra}]"'
+            ) from None
+    return found

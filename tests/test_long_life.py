@@ -1,0 +1,298 @@
+"""Fits that go on later, are killed, or read more rows than fit in memory."""
+
+import signal
+import subprocess
+import sys
+import time
+from threading import Thread
+
+import numpy as np
+import pytest
+from conftest import small
+
+from sklearn_san import _checkpoints, _estimator, _sources
+from sklearn_san._sources import ArrayStream, BatchStream, draw_reservoir
+
+
+def data(n, seed=0):
+    random = np.random.default_rng(seed)
+    X = random.normal(size=(n, 2))
+    y = np.column_stack([np.sin(3 * X[:, 0]), np.abs(X[:, 1])])
+    return X, y + 0.3 * random.normal(size=(n, 2))
+
+
+def test_partial_fit_learns_batch_after_batch():
+    est = small(n_members=2)
+    scores = []
+    X_test, y_test = data(500, 99)
+    for seed in range(12):
+        assert est.partial_fit(*data(500, seed)) is est
+        scores.append(est.score(X_test, y_test))
+    assert scores[-1] > scores[0] + 0.3
+    assert est.n_iter_ == len(est.loss_curve_) == 12
+    assert est.best_epoch_ == 12
+    again = small(n_members=2)
+    for seed in range(12):
+        again.partial_fit(*data(500, seed))
+    assert again.score(X_test, y_test) == scores[-1]
+    before = est.score(X_test, y_test)
+    with pytest.raises(ValueError, match="y has 1 outputs, but the fit that is gone on with had 2"):
+        est.partial_fit(X_test, y_test[:, 0])
+    with pytest.raises(ValueError, match="expecting 2 features"):
+        est.partial_fit(X_test[:, :1], y_test)
+    assert est.score(X_test, y_test) == before
+
+
+def test_warm_start_goes_on_from_the_weights():
+    X, y = data(800)
+    est = small(epochs=3, warm_start=True).fit(X, y)
+    first, network = est.loss_curve_, est.network_
+    est.fit(X, y)
+    assert est.network_ is not network  # what was fitted before is not touched
+    assert est.loss_curve_[0] < first[0] - 0.1
+    cold = small(epochs=3).fit(X, y).fit(X, y)
+    assert cold.loss_curve_ == first
+
+
+def test_a_checkpointed_fit_equals_a_plain_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(_checkpoints, "INTERVAL", 0.0)
+    X, y = data(400)
+    options = {"epochs": 6, "n_members": 2, "missing_rate": 0.1}
+    plain = small(**options).fit(X, y)
+    kept = small(**options, checkpoint_dir=tmp_path / "new").fit(X, y)
+    np.testing.assert_array_equal(plain.log_prob(X, y), kept.log_prob(X, y))
+    # Once more: nothing is left to train
+    again = small(**options, checkpoint_dir=tmp_path / "new").fit(X, y)
+    np.testing.assert_array_equal(plain.log_prob(X, y), again.log_prob(X, y))
+    assert again.loss_curve_ == plain.loss_curve_
+    for change in ({"K": 4}, {"epochs": 7}):
+        with pytest.raises(ValueError, match="other parameters or data"):
+            small(**(options | change), checkpoint_dir=tmp_path / "new").fit(X, y)
+    with pytest.raises(ValueError, match="other parameters or data"):
+        small(**options, checkpoint_dir=tmp_path / "new").fit(X, y + 1)
+    with pytest.raises(ValueError, match="checkpoint_dir needs n_jobs=None, got n_jobs=2"):
+        small(**options, checkpoint_dir=tmp_path / "jobs", n_jobs=2).fit(X, y)
+    with pytest.raises(TypeError, match="checkpoint_dir must be the path of a folder or None"):
+        small(checkpoint_dir=3).fit(X, y)
+
+
+@pytest.mark.parametrize("teacher_forcing", [True, False])
+def test_an_interrupted_fit_resumes_to_the_same_weights(tmp_path, monkeypatch, teacher_forcing):
+    monkeypatch.setattr(_checkpoints, "INTERVAL", 0.0)
+    X, y = data(300)
+    options = {"epochs": 8, "teacher_forcing": teacher_forcing, "random_state": 5}
+    plain = small(**options).fit(X, y)
+    save, calls = _checkpoints.DiskCheckpoint.save, []
+
+    def killed(self, state, *, final):
+        save(self, state, final=final)
+        calls.append(1)
+        if len(calls) in (2, 5):
+            raise RuntimeError("killed")
+
+    monkeypatch.setattr(_checkpoints.DiskCheckpoint, "save", killed)
+    est = small(**options, checkpoint_dir=tmp_path)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="killed"):
+            est.fit(X, y)
+    est.fit(X, y)
+    assert len(calls) == 8
+    np.testing.assert_array_equal(plain.log_prob(X, y), est.log_prob(X, y))
+    assert est.loss_curve_ == plain.loss_curve_
+
+
+def test_a_fit_without_a_seed_resumes_with_the_seed_it_began_with(tmp_path):
+    X, y = data(200)
+    first = small(checkpoint_dir=tmp_path, random_state=None).fit(X, y)
+    second = small(checkpoint_dir=tmp_path, random_state=None).fit(X, y)
+    np.testing.assert_array_equal(first.log_prob(X, y), second.log_prob(X, y))
+
+
+SCRIPT = """
+import sys
+import numpy as np
+from sklearn_san import SANConditionalDensityEstimator, _checkpoints
+_checkpoints.INTERVAL = 0.0
+random = np.random.default_rng(0)
+X = random.normal(size=(2000, 2))
+y = X + 0.3 * random.normal(size=(2000, 2))
+est = SANConditionalDensityEstimator(
+    K=3, module_shape=(16,), n_members=2, epochs=40, random_state=0, checkpoint_dir=sys.argv[1]
+)
+print("begins", flush=True)
+est.fit(X, y)
+print(repr(est.score(X, y)), flush=True)
+"""
+
+
+def run_until(folder, seconds):
+    """Last line of a run that is killed after so many seconds of fitting, None if it was."""
+    command = [sys.executable, "-c", SCRIPT, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "begins\n"
+        if seconds is not None:
+            time.sleep(seconds)
+            process.send_signal(signal.SIGKILL)
+        rest = process.stdout.read()
+    return rest.strip() or None
+
+
+@pytest.mark.slow
+def test_a_fit_that_is_killed_twenty_times_ends_as_if_it_had_not_been(tmp_path):
+    expected = run_until(tmp_path / "plain", None)
+    random = np.random.default_rng(0)
+    finished = 0
+    for _ in range(20):
+        finished += run_until(tmp_path / "killed", random.uniform(0.0, 0.6)) is not None
+    assert run_until(tmp_path / "killed", None) == expected
+
+
+@pytest.fixture
+def tiny_pools(monkeypatch):
+    monkeypatch.setattr(_estimator, "POOL", 1000)
+    monkeypatch.setattr(_estimator, "RESERVOIR", 1500)
+    monkeypatch.setattr(_estimator, "MAX_VALIDATION", 200)
+    monkeypatch.setattr(_estimator, "STREAM_BYTES", 1000)
+    monkeypatch.setattr(_sources, "BLOCK", 64)
+    monkeypatch.setattr(_sources, "CHUNK", 700)
+
+
+def test_batches(tiny_pools):
+    X, y = data(5000)
+    batches = [(X[start : start + 800], y[start : start + 800]) for start in range(0, 5000, 800)]
+    est = small(epochs=6).fit(batches)
+    assert est.n_iter_ == 6 * 5  # pools of 1,000 of 4,850 rows
+    assert est.epochs_ == 6
+    np.testing.assert_allclose(est.input_encoder_.scaler.mean_, X.mean(0))
+    np.testing.assert_allclose(1 / est.y_scaler_.slope, y.std(0))
+    whole = small(epochs=6).fit(X, y)
+    X_test, y_test = data(1000, 1)
+    assert est.score(X_test, y_test) == pytest.approx(whole.score(X_test, y_test), abs=0.15)
+    # Losses are in the units of y
+    assert -est.validation_curve_[-1] == pytest.approx(est.score(X_test, y_test), abs=0.2)
+    from_function = small(epochs=6).fit(lambda: iter(batches))
+    np.testing.assert_array_equal(from_function.log_prob(X, y), est.log_prob(X, y))
+    with pytest.raises(TypeError, match="a generator can be read only once"):
+        small().fit(pair for pair in batches)
+
+
+def test_memory_maps(tiny_pools, tmp_path):
+    X, y = data(5000)
+    for name, values in (("X", X), ("y", y)):
+        np.save(tmp_path / f"{name}.npy", values.astype(np.float32))
+    maps = [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("X", "y")]
+    options = {"epochs": 8, "order": [1, 0], "y_scaler": "minmax"}
+    est = small(**options).fit(*maps)
+    whole = small(**options).fit(X, y)
+    X_test, y_test = data(1000, 1)
+    assert est.score(X_test, y_test) == pytest.approx(whole.score(X_test, y_test), abs=0.15)
+    np.testing.assert_allclose(est.y_scaler_.slope, whole.y_scaler_.slope, rtol=0.1)
+    with pytest.raises(ValueError, match="takes neither sample_weight nor X_err"):
+        small().fit(*maps, sample_weight=np.ones(5000))
+    limited = small(limits=[[-1.0, 1.0], [-9.0, 9.0]])
+    with pytest.raises(ValueError, match=r"outside limits for output 0 \(y0\)"):
+        limited.fit(*maps)
+    one = small(epochs=1).fit(maps[0], maps[1][:, 0])
+    assert one.sample(X[:3], 2, random_state=0).shape == (3, 2)
+
+
+def test_pools_hold_each_row_equally_often_and_none_for_validation():
+    X = np.arange(2000.0)[:, None]
+    left_out = np.array([3, 500, 1999])
+    for stream in (ArrayStream(X, X, 0), BatchStream([(X[:700], X[:700]), (X[700:], X[700:])])):
+        seen = np.zeros(2000)
+        for number in range(40):
+            rows, same = stream.pool(number, 500, left_out)
+            np.testing.assert_array_equal(rows, same)
+            assert len(rows) == 500
+            seen[rows[:, 0].astype(int)] += 1
+        assert (seen[left_out] == 0).all()
+        others = np.delete(seen, left_out)
+        assert others.min() >= 1
+        again, _ = stream.pool(3, 500, left_out)
+        np.testing.assert_array_equal(again, stream.pool(3, 500, left_out)[0])
+
+
+def test_the_reservoir_is_a_fair_sample():
+    X = np.arange(10_000.0)[:, None]
+    chunks = [(X[start : start + 900], X[start : start + 900]) for start in range(0, 10_000, 900)]
+    kept, _, numbers, n_rows = draw_reservoir(chunks, 2000, 0)
+    assert n_rows == 10_000
+    np.testing.assert_array_equal(kept[:, 0], numbers)
+    assert len(np.unique(numbers)) == 2000
+    # Mean of 2,000 of 10,000 numbers: standard error 58
+    assert abs(numbers.mean() - 4999.5) < 5 * 58
+    with pytest.raises(ValueError, match="hold 0 rows"):
+        draw_reservoir([], 10, 0)
+
+
+def test_threads_share_a_fitted_estimator(fitted, bimodal):
+    X, y, _ = bimodal
+    expected = fitted.sample(X, 20, random_state=0), fitted.log_prob(X, y), fitted.predict(X)
+    wrong = []
+
+    def work():
+        for _ in range(3):
+            results = fitted.sample(X, 20, random_state=0), fitted.log_prob(X, y), fitted.predict(X)
+            for one, other in zip(results, expected, strict=True):
+                if not np.array_equal(one, other):
+                    wrong.append(np.abs(one - other).max())
+
+    threads = [Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize("backend", ["loky", "multiprocessing"])
+def test_workers_give_the_same_results(fitted, bimodal, backend):
+    from joblib import Parallel, delayed
+
+    X = bimodal[0]
+    fitted.sample(X[:2], random_state=0)  # the kernels have run in this process before it forks
+    with Parallel(n_jobs=2, backend=backend) as parallel:
+        draws = parallel(delayed(fitted.sample)(X, 3, random_state=0) for _ in range(2))
+    for one in draws:
+        np.testing.assert_array_equal(one, fitted.sample(X, 3, random_state=0))
+
+
+@pytest.mark.slow
+def test_twenty_million_rows_train_in_a_gigabyte(tmp_path):
+    """A few hundred steps on memory maps of 1.3 GB, in a process of their own."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import resource, sys\n"
+        "import numpy as np\n"
+        "from sklearn_san import SANConditionalDensityEstimator, _sources\n"
+        "n = 20_000_000\n"
+        "X = np.lib.format.open_memmap(sys.argv[1], 'w+', np.float32, (n, 8))\n"
+        "y = np.lib.format.open_memmap(sys.argv[2], 'w+', np.float32, (n, 9))\n"
+        "block = np.random.default_rng(0).normal(size=(1_000_000, 17)).astype(np.float32)\n"
+        "for start in range(0, n, len(block)):\n"
+        "    X[start : start + len(block)] = block[:, :8]\n"
+        "    y[start : start + len(block)] = block[:, 8:]\n"
+        "    X.flush(), y.flush()\n"
+        "del X, y, block\n"
+        "X, y = (np.load(path, mmap_mode='r') for path in sys.argv[1:3])\n"
+        "count, pool = [], _sources.ArrayStream.pool\n"
+        "def stop(self, number, *rest):\n"
+        "    count.append(number)\n"
+        "    if len(count) == 3:\n"
+        "        raise KeyboardInterrupt\n"
+        "    return pool(self, number, *rest)\n"
+        "_sources.ArrayStream.pool = stop\n"
+        "est = SANConditionalDensityEstimator(random_state=0)\n"
+        "est.fit(X, y)\n"
+        "anonymous = [line for line in open('/proc/self/status') if line.startswith('RssAnon')]\n"
+        "print(len(est.loss_curve_), anonymous[0].split()[1])\n"
+    )
+    paths = [str(tmp_path / name) for name in ("X.npy", "y.npy")]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(script), *paths],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    n_pools, kilobytes = map(int, done.stdout.split())
+    assert n_pools >= 1
+    assert kilobytes < 1_000_000
