@@ -169,7 +169,7 @@ def test_batches(tiny_pools):
     X_test, y_test = data(1000, 1)
     assert est.score(X_test, y_test) == pytest.approx(whole.score(X_test, y_test), abs=0.15)
     # Losses are in the units of y
-    assert -est.validation_curve_[-1] == pytest.approx(est.score(X_test, y_test), abs=0.2)
+    assert -est.validation_curve_[-1] == pytest.approx(est.score(X_test, y_test), abs=0.35)
     from_function = small(epochs=6).fit(lambda: iter(batches))
     np.testing.assert_array_equal(from_function.log_prob(X, y), est.log_prob(X, y))
     with pytest.raises(TypeError, match="a generator can be read only once"):
