@@ -73,7 +73,8 @@ RESULTS = Path(__file__).parent / "results"
 LONG = 10.0
 #: Rows of a bare product at most; more are several products.
 CHUNK = 10_000
-N_ROWS = 20_000
+#: Rows to fit, and the members that they get.
+N_ROWS, N_MEMBERS = 20_000, 4
 
 # What the tables of speed measure, with the number of draws or rows behind each
 ONE_ROW, MANY_ROWS = "10,000 draws of one row", "100 draws of 1,000 rows"
@@ -380,7 +381,8 @@ def zuko_functions(kind: str, X: np.ndarray, y: np.ndarray, device: str) -> Func
 def sbi_functions(X: np.ndarray, y: np.ndarray, n_train: int = 2000) -> Functions:
     """The posterior that sbi's NPE gives."""
     x, theta = torch.as_tensor(X).float(), torch.as_tensor(y).float()
-    warnings.filterwarnings("ignore", module="sbi")
+    for message in (".*max_num_epochs", "Capping max_sampling_batch_size"):
+        warnings.filterwarnings("ignore", message)
     with temporary_folder():  # where the logs of training go
         from sbi.inference import NPE
 
@@ -490,7 +492,7 @@ def report_growth(
 ) -> None:
     """How time grows with one size at a time, as the exponent between one line and the next."""
     X, y, limits = galaxies(n_outputs)
-    est = fit(X[:2000], y[:2000], limits, module_shape=module_shape)
+    est = fit(X[:2000], y[:2000], limits, module_shape=module_shape, n_members=N_MEMBERS)
     functions: dict[tuple[str, int], tuple[Callable[[], Any], Callable[[], Any]]] = {}
     for n in (1, 10, 100, 1000, 10_000):
         functions["rows, 10 draws each", n] = (
@@ -519,21 +521,23 @@ def report_growth(
         rows.append(line)
     columns = ["size", "of", "draws, ms", "exponent", "`log_prob`, ms", "exponent"]
     note = "With outputs, K and width: 10,000 draws of one row, `log_prob` of 2,000 rows."
-    report.table(f"Growth: {n_outputs} outputs, modules {module_shape}", columns, rows, note)
+    title = f"Growth: {n_outputs} outputs, modules {module_shape}, {N_MEMBERS} members"
+    report.table(title, columns, rows, note)
 
 
 def variants(
     n_outputs: int, module_shape: tuple[int, ...]
 ) -> Iterator[tuple[str, int, SANConditionalDensityEstimator, tuple[np.ndarray, ...]]]:
     """Estimators that differ in one size, with their rows."""
+    usual = {"module_shape": module_shape, "n_members": N_MEMBERS}
     for n in (2, 9, 30):
         data = galaxies(n, 2000)
-        yield "outputs", n, fit(*data, module_shape=module_shape), data
+        yield "outputs", n, fit(*data, **usual), data
     data = galaxies(n_outputs, 2000)
     for n in (5, 10, 20):
-        yield "K", n, fit(*data, module_shape=module_shape, K=n), data
+        yield "K", n, fit(*data, **usual, K=n), data
     for n in (32, 64, 128):
-        yield "width", n, fit(*data, module_shape=(n,) * len(module_shape)), data
+        yield "width", n, fit(*data, **{**usual, "module_shape": (n,) * len(module_shape)}), data
 
 
 def report_catalogue(

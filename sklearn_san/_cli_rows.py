@@ -12,6 +12,7 @@ import numpy as np
 
 from . import SANConditionalDensityEstimator
 from ._cli_options import UsageError, check_known
+from . import _table_formats
 from ._table_formats import MISSING, Columns, listing
 from ._tables import FORMATS, has_text_cells, is_table, read_table
 
@@ -38,10 +39,10 @@ class Frame:
 
 def as_frame(columns: Columns) -> Any:
     """Columns under their names, for the estimator."""
-    try:
-        import pandas as pd
-    except ImportError:
+    if not _table_formats.has_pandas():
         return Frame(columns)
+    import pandas as pd
+
     return pd.DataFrame(columns)
 
 
@@ -200,7 +201,9 @@ def load(options: Namespace, *, with_targets: bool = False) -> tuple[Any, Rows]:
             f"{options.model!r} was fitted without names of columns; name its "
             f"{estimator.n_features_in_} features in their order with --features."
         )
-    names = options.features if names is None else names.tolist()
+    if names is None:
+        names = [f"x{j}" for j in range(estimator.n_features_in_)]
+    names = list(names)
     features = _matched(names, options.features or names, "--features")
     outputs = estimator.output_names_ if with_targets else []
     targets = _matched(outputs, getattr(options, "targets", None) or outputs, "--targets")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -782,3 +783,22 @@ class Sampler:
             engine.run(tasks)
         results = (out, mean, variance) if with_moments else (out,)
         return tuple(result.reshape(len(x), n_draws, -1) for result in results)
+
+
+@cache
+def load_kernels() -> None:
+    """Compile the kernels, or read them from disk, so that no call of the user's has to wait."""
+    plan = make_plan(1, 1, [(8,), (8,)], [0], [True, True], [-5.0, -5.0], 6, True)
+    values = np.zeros((1, plan.n_values), dtype=np.float32)
+    column, pair = np.zeros((1, 1), dtype=np.float32), np.zeros((1, 2), dtype=np.float32)
+    table = Table(column, pair, pair, pair - 1, pair + 1, np.array([2]), np.zeros(1))
+    index, weight = np.zeros((1, 1), dtype=np.int64), np.ones((1, 1), dtype=np.float32)
+    with Engine(plan, table, 1) as engine:
+        moments = np.zeros((3, *values.shape), dtype=np.float32)
+        engine.log_prob(values, index)
+        engine.loss(values, moments[0], index, weight)
+        rates = {"rate": 0.0, "decay": 0.0, "max_norm": 1.0, "n_steps": 1}
+        engine.step(values, *moments, **rates)
+    base, limits = np.ones((2, 5)), np.array([[-1.0, 1.0]] * 2)
+    noise = np.full((1, 1, 5), 0.5, dtype=np.float32)
+    Sampler(plan, values, base, limits, 1)(column, noise)

@@ -284,6 +284,7 @@ def run_training(
     finally:
         network.zero_grad(set_to_none=True)
         network.to("cpu").requires_grad_(False).eval()
+        network.load_kernels()
 
 
 def _seeds(n_members: int, generator: torch.Generator) -> Sequence[list[int]]:

@@ -392,6 +392,17 @@ class SAN(nn.Module):
             blocks[0].layer_norm,
         )
 
+    def load_kernels(self) -> None:
+        """Have the compiled kernels at hand, if this network can use them."""
+        if self.plan() is not None:
+            from ._engine import load_kernels
+
+            load_kernels()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.load_kernels()
+
     def sampler(self) -> Sampler | None:
         """Compiled draws from the ensemble; None for what the kernels cannot do."""
         plan, values = self.plan(), self.values()

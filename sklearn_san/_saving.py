@@ -119,6 +119,7 @@ def load_estimator(cls: type[Estimator], path: str | os.PathLike[str]) -> Estima
             f"{os.fspath(path)!r} has metadata requests {requests!r}, which this estimator does "
             "not take; save the model again without them."
         ) from error
+    state["network_"].load_kernels()
     return estimator
 
 

@@ -37,7 +37,7 @@ MISSING = frozenset(
 N_ROWS = 20_000
 #: Whole numbers up to this size are exact as floats.
 _EXACT = 2**53
-_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}")
+_WHOLE = re.compile(r"0|-?[1-9][0-9]*")
 _BOOLEANS = {"true": True, "false": False}
 
 
@@ -103,10 +103,16 @@ def listing(names: Sequence[str], most: int = 20) -> str:
     return ", ".join(names[:most]) + more
 
 
+def has_pandas() -> bool:
+    """Whether pandas is installed; all works without, CSV files are read ten times slower."""
+    return importlib.util.find_spec("pandas") is not None
+
+
 # CSV
 
 
 def read_csv(path: str, request: Request) -> Table:
+    """Read some columns; the delimiter is what stands most often in the header."""
     try:
         with _open_text(path) as file:
             first = file.readline()
@@ -134,7 +140,7 @@ def _open_text(path: str, mode: str = "rt") -> Any:
 
 def _is_regular(path: str, delimiter: str, n_columns: int) -> bool:
     """Whether pandas is there and takes no row for another: it pads and cuts those that are."""
-    if importlib.util.find_spec("pandas") is None:
+    if not has_pandas():
         return False
     mark, n = delimiter.encode(), n_columns - 1
     with _open_text(path, "rb") as file:
@@ -167,7 +173,7 @@ def _read_with_pandas(
     columns = {name: frame[name].to_numpy() for name in numbers}
     for name in request.numbers:
         if name in cells:
-            columns[name] = _parsed(cells[name], path, name, 1)
+            columns[name] = _parsed(cells[name], path, name, delimiter, 0)
     return columns, cells
 
 
@@ -180,27 +186,29 @@ def _read_row_by_row(
     place = {name: names.index(name) for name in request.names}
     n_read = 0
     with _open_text(path) as file:
-        reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
-        next(reader)
-        while rows := [row for row in islice(reader, N_ROWS) if row]:
-            for i, row in enumerate(rows):
+        rows = filter(None, csv.reader(file, delimiter=delimiter, skipinitialspace=True))
+        next(rows)
+        while some := list(islice(rows, N_ROWS)):
+            for i, row in enumerate(some):
                 if len(row) != len(names):
                     raise ValueError(
-                        f"Row {n_read + i + 1} of {path!r} has {len(row)} cells, but there are "
-                        f"{len(names)} columns; mend or remove it."
+                        f"Line {_line(path, delimiter, n_read + i)} of {path!r} has {len(row)} "
+                        f"cells, but there are {len(names)} columns; mend or remove it."
                     )
-            columns = list(zip(*rows, strict=True))
+            columns = list(zip(*some, strict=True))
             for name, done in parts.items():
-                done.append(_parsed(columns[place[name]], path, name, n_read + 1))
+                done.append(_parsed(columns[place[name]], path, name, delimiter, n_read))
             for name, texts in cells.items():
                 texts.extend(columns[place[name]])
-            n_read += len(rows)
+            n_read += len(some)
     whole = {n: np.concatenate(done) if done else np.empty(0) for n, done in parts.items()}
     return whole, cells
 
 
-def _parsed(cells: Sequence[str], path: str, name: str, first_row: int) -> np.ndarray:
-    """Numbers in cells of text; `first_row` is for messages."""
+def _parsed(
+    cells: Sequence[str], path: str, name: str, delimiter: str, first_row: int
+) -> np.ndarray:
+    """Numbers in cells of text; what stands where is for messages."""
     with suppress(ValueError):
         return np.array(list(map(float, cells)))
     numbers = np.empty(len(cells))
@@ -210,10 +218,19 @@ def _parsed(cells: Sequence[str], path: str, name: str, first_row: int) -> np.nd
             numbers[i] = np.nan if word in MISSING else _BOOLEANS.get(word.lower(), word)
         except ValueError:
             raise ValueError(
-                f"Column {name!r} of {path!r} has {cell!r} in row {first_row + i}, which is no "
-                "number; leave missing values blank, and give `fit` labels as --categorical."
+                f"Column {name!r} of {path!r} has {cell!r} in line "
+                f"{_line(path, delimiter, first_row + i)}, which is no number; leave missing "
+                "values blank, and give `fit` labels as --categorical."
             ) from None
     return numbers
+
+
+def _line(path: str, delimiter: str, row: int) -> int:
+    """Line of a file, counted from 1, in which a row ends, counted from 0 after the header."""
+    with _open_text(path) as file:
+        reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+        next(islice(filter(None, reader), row + 1, None))
+        return reader.line_num
 
 
 def _or_none(cell: str) -> str | None:
@@ -249,11 +266,13 @@ def _whole(present: np.ndarray, missing: Sequence[bool] | np.ndarray) -> np.ndar
 
 
 def write_csv(path: str, pieces: Iterable[Columns], opener: Any = open) -> None:
+    """Write a new file."""
     with opener(path, "xt", encoding="utf-8", newline="") as file:
         write_rows(file, pieces)
 
 
 def write_rows(file: Any, pieces: Iterable[Columns]) -> None:
+    """Write a header and rows to a file that is open."""
     writer = csv.writer(file, lineterminator="\n")
     for i, columns in enumerate(pieces):
         if i == 0:
@@ -270,6 +289,7 @@ def _cells(column: np.ndarray) -> list[Any]:
 
 
 def read_parquet(path: str, request: Request) -> Table:
+    """Read some columns."""
     import pyarrow
     import pyarrow.parquet as parquet
 
@@ -301,6 +321,7 @@ def _from_arrow(column: Any) -> np.ndarray:
 
 
 def write_parquet(path: str, pieces: Iterable[Columns]) -> None:
+    """Write a new file, with a group of rows for each piece."""
     import pyarrow
     import pyarrow.parquet as parquet
 
@@ -329,6 +350,7 @@ def _to_arrow(column: np.ndarray) -> Any:
 
 
 def read_fits(path: str, request: Request) -> Table:
+    """Read some columns of the first table in the file."""
     from astropy.io import fits
 
     try:
@@ -363,21 +385,28 @@ def _from_fits(path: str, unit: Any, name: str) -> np.ndarray:
 
 
 def write_fits(path: str, pieces: Iterable[Columns], opener: Any = open) -> None:
+    """Write a new file, all rows at once."""
     from astropy.io import fits
 
     parts = list(pieces)
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    columns = [_to_fits(column) for column in whole.values()]
+    columns = [_to_fits(name, column) for name, column in whole.items()]
     dtype = [(name, column.dtype) for name, column in zip(whole, columns, strict=True)]
     records = np.rec.fromarrays(columns, dtype=np.dtype(dtype))
-    with opener(path, "xb") as file:
+    with opener(path, "wb") as file:  # astropy knows no "xb"
         fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU(records)]).writeto(file)
 
 
-def _to_fits(column: np.ndarray) -> np.ndarray:
-    if column.dtype.kind == "O":
-        return np.array(["" if cell is None else str(cell) for cell in column])
-    return column.astype(str) if column.dtype.kind in "mM" else column
+def _to_fits(name: str, column: np.ndarray) -> np.ndarray:
+    if column.dtype.kind in "iufb":
+        return column
+    cells = ["" if cell is None else cell for cell in _cells(column)]
+    if not all(cell.isascii() for cell in cells):
+        raise ValueError(
+            f"Column {name!r} has text that is not ASCII, which no FITS table holds; write CSV or "
+            "Parquet."
+        )
+    return np.array(cells)
 
 
 def _as_table(path: str, columns: Columns, request: Request) -> Table:
