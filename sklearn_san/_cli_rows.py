@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from . import SANConditionalDensityEstimator
+from . import SANConditionalDensityEstimator, _table_formats
 from ._cli_options import UsageError, check_known
-from . import _table_formats
 from ._table_formats import MISSING, Columns, listing
 from ._tables import FORMATS, has_text_cells, is_table, read_table
 

@@ -190,8 +190,8 @@ class _WeightedDensity:
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
         mean, variance = np.empty((2, len(self), self.model.n_outputs))
         for rows, y, weight in self._weighted():
-            mean[rows] = np.einsum("ns,nsd->nd", weight, y)
-            variance[rows] = np.einsum("ns,nsd->nd", weight, (y - mean[rows][:, None]) ** 2)
+            mean[rows] = (weight[..., None] * y).sum(axis=1)
+            variance[rows] = (weight[..., None] * (y - mean[rows][:, None]) ** 2).sum(axis=1)
         return mean, variance
 
     def _weighted(self) -> Any:

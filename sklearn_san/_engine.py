@@ -797,8 +797,7 @@ def load_kernels() -> None:
         moments = np.zeros((3, *values.shape), dtype=np.float32)
         engine.log_prob(values, index)
         engine.loss(values, moments[0], index, weight)
-        rates = {"rate": 0.0, "decay": 0.0, "max_norm": 1.0, "n_steps": 1}
-        engine.step(values, *moments, **rates)
+        engine.step(values, *moments, rate=0.0, decay=0.0, max_norm=1.0, n_steps=1)
     base, limits = np.ones((2, 5)), np.array([[-1.0, 1.0]] * 2)
     noise = np.full((1, 1, 5), 0.5, dtype=np.float32)
     Sampler(plan, values, base, limits, 1)(column, noise)

@@ -10,8 +10,8 @@ not detected           1 where a feature is infinite: it was looked for and not 
 errors                 scaled log of the measurement error of each number
 =====================  =====================================================================
 
-The weights of the first layer that belong to a mask are the learned stand-in for the value. Masks are
-there only for features that lack values in training, by themselves or through `missing_rate`.
+The weights of the first layer that belong to a mask are the learned stand-in for the value. Masks
+are there only for features that lack values in training, by themselves or through `missing_rate`.
 """
 
 from __future__ import annotations

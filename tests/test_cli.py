@@ -427,10 +427,12 @@ def test_without_pandas(here, run, no_pandas):
     est = SANConditionalDensityEstimator.load("bare.san")
     assert est.feature_names_in_.tolist() == BANDS
     assert est.output_names_ == TARGETS
-    assert Path("bare.san").read_bytes() == Path("m.san").read_bytes()
-    command = ["cat.csv", "--model", "bare.san", "--out", "-"]
-    assert len(run("sample", *command, "-n", "2").splitlines()) == 601
-    assert len(run("predict", *command).splitlines()) == 301
+    for command in (["sample", "--seed", "0", "-n", "2"], ["predict", "--statistics", "mean"]):
+        texts = [
+            run(*command, "cat.csv", "--out", "-", "--model", model)
+            for model in ("bare.san", "m.san")
+        ]
+        assert texts[0] == texts[1]
     assert "CRPS" in run("score", "cat.csv", "--model", "bare.san")
 
 

@@ -146,7 +146,12 @@ def test_draws_follow_the_conditionals():
     x = np.array([[0.2, -0.5]], dtype=np.float32)
     noise = uniform((1, 20_000, 9), torch.Generator().manual_seed(3), torch.float32).numpy()
     draws = torch.from_numpy(network.sampler()(x, noise)).double()
-    u = network.double().conditionals(torch.from_numpy(x).double()[None], draws)[1][0].detach().numpy()
+    u = (
+        network.double()
+        .conditionals(torch.from_numpy(x).double()[None], draws)[1][0]
+        .detach()
+        .numpy()
+    )
     for d in range(4):
         assert kstest(u[:, d], "uniform").pvalue > 1e-5
     assert np.abs(np.corrcoef(u.T) - np.eye(4)).max() < 0.04  # 5 sigma

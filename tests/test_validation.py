@@ -120,7 +120,7 @@ BAD_DATA = [
     (with_entry(X, 1j), Y, ValueError, "Complex data not supported"),
     (with_entry(X, "red"), Y, ValueError, "could not convert string to float: 'red'"),
     (X, with_entry(Y, np.nan), ValueError, r"1 missing values \(NaN\) in output 0 \(y0\)"),
-    (np.where(X == X[:, 1:], np.nan, X), Y, ValueError, "X has no value at all in feature 'x1'"),
+    (np.where(X[:, 1:] == X, np.nan, X), Y, ValueError, "X has no value at all in feature 'x1'"),
     (X, with_entry(Y, -np.inf), ValueError, "Input y contains infinity"),
     (X, with_entry(Y, 1j), ValueError, "Complex data not supported"),
     (X, with_entry(Y, "blue"), ValueError, "could not convert string to float: 'blue'"),
