@@ -482,8 +482,10 @@ def report_epoch(
     rows = [[name, 1e3 * part, f"{part / taken['ours']:.0%}"] for name, part in parts.items()]
     title = f"An epoch in batches of {batch}, {est.n_members_} members, {device}"
     share = f"{taken['bare'] / taken['ours']:.0%}"
-    note = f"Matrix products at torch's speed take {share} of an epoch. More than all of it means"
-    note += " that the kernels' own products are faster than torch's."
+    note = (
+        f"Matrix products at torch's speed take {share} of an epoch, above 100% where the kernels"
+    )
+    note += " multiply faster than torch."
     report.table(title, ["part", "ms", "share"], rows, note)
 
 
@@ -615,9 +617,11 @@ def report_first_calls(
             rows.append(["load, nothing compiled", *fresh(run_first_calls, folder, "load")])
     for row in rows:
         row[2:] = [*(1e3 * taken for taken in row[2:]), row[2] / row[3]]
-    columns = ["start", "it takes, s", "first, ms", "second, ms", "third, ms", "first / second"]
+    columns = ["start", "that takes, s", "first, ms", "second, ms", "third, ms", "first / second"]
     title = f"First calls: 10,000 draws of one row in a fresh process, {n_outputs} outputs"
-    note = "Nothing is compiled before the first use after an installation; what is, stays on disk."
+    note = (
+        "In the last line nothing was compiled before, as after an installation; it stays on disk."
+    )
     report.table(title, columns, rows, note)
 
 
@@ -712,7 +716,7 @@ def report_pareto(report: Report, arguments: argparse.Namespace) -> None:
             point.model, point.kind, f"{point.nll:.3f}", f"{point.nll_error:.3f}",
             point.draws_per_second, point.fit_seconds,
         ])  # fmt: skip
-        print(f"({point.model}, {point.kind}: done)", file=sys.stderr)
+        progress(f"{point.model}, {point.kind}: done")
     draw_picture(points, arguments.task, RESULTS / "pareto.png")
     columns = ["model", "how", "test NLL", "± error", "draws of one row per s", "fit s"]
     note = f"Picture: {RESULTS.name}/pareto.png. A flow may train for {arguments.budget:g} s."

@@ -139,7 +139,13 @@ def read_rows(
         table.numbers[weights] if weights else None,
         kept or {"row": np.arange(table.n_rows)},
     )
-    return _with_targets(options, rows) if getattr(options, "drop_missing", False) else rows
+    rows = _with_targets(options, rows) if getattr(options, "drop_missing", False) else rows
+    if rows.weight is not None and not (rows.weight >= 0).all():
+        raise ValueError(
+            f"Column {weights!r} of {options.table!r} has weights that are missing or negative; "
+            "set them to 0 where a row is not to count."
+        )
+    return rows
 
 
 def _as_labels(column: np.ndarray, known: Sequence[Any] | None) -> np.ndarray:

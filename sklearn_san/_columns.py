@@ -44,12 +44,13 @@ class FeatureTable:
     def fit(self, X: Any) -> FeatureTable:
         """Learn names and categories."""
         columns = _columns(X)
-        frame = _is_frame(X)
+        frame = is_frame(X)
         self.names = [str(name) for name in X.columns] if frame else []
         self.names = self.names or [f"x{j}" for j in range(len(columns))]
         chosen = self._chosen(columns, frame)
         self.categories = [
-            _sorted_categories(column) if j in chosen else None for j, column in enumerate(columns)
+            _sorted_categories(column, self.names[j]) if j in chosen else None
+            for j, column in enumerate(columns)
         ]
         return self
 
@@ -93,7 +94,7 @@ def check_categorical_features(spec: Any) -> None:
     if spec is None or (isinstance(spec, str) and spec == "from_dtype"):
         return
     accepted = "'from_dtype', None, or a sequence of column numbers or names"
-    if isinstance(spec, str) or not isinstance(spec, (Sequence, np.ndarray)):
+    if not is_sequence(spec):
         raise TypeError(f"categorical_features must be {accepted}; got {spec!r}.")
     for entry in spec:
         is_number = isinstance(entry, Integral) and not isinstance(entry, (bool, np.bool_))
@@ -101,16 +102,41 @@ def check_categorical_features(spec: Any) -> None:
             raise TypeError(f"categorical_features must be {accepted}; got {entry!r} in it.")
 
 
+def is_sequence(value: Any) -> bool:
+    """Whether `value` is a sequence of entries: no text, and no array without axes."""
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
+
+
+def without_mask(values: Any) -> Any:
+    """Masked values as nan, or None; numpy and scikit-learn show what is under the mask."""
+    if not isinstance(values, np.ma.MaskedArray):
+        return values
+    if values.dtype.kind in "iuf":
+        return values.astype(np.float64).filled(np.nan)
+    return values.astype(object).filled(None)
+
+
+def refuse_dates(X: Any) -> None:
+    """Raise for an array of dates or durations, which numpy would take for numbers."""
+    if isinstance(X, np.ndarray) and X.dtype.kind in "mM":
+        raise ValueError(
+            "X has dates or durations; convert them to numbers, such as days since the first one."
+        )
+
+
 def needs_table(X: Any, spec: Any) -> bool:
     """Whether X has to be read column by column: it has, or may have, more than numbers."""
     if spec is not None and not isinstance(spec, str):
         return True
-    return _is_frame(X) and any(
+    return is_frame(X) and any(
         _is_category(column) or column.dtype.kind in "mM" for column in _columns(X)
     )
 
 
-def _is_frame(X: Any) -> bool:
+def is_frame(X: Any) -> bool:
+    """Whether X is a frame of pandas or polars, or behaves like one."""
     return hasattr(X, "columns") and (hasattr(X, "iloc") or hasattr(X, "get_column"))
 
 
@@ -144,9 +170,15 @@ def _key(value: Any) -> Any:
     return None if _is_missing(value) else value
 
 
-def _sorted_categories(column: np.ndarray) -> list[Any]:
-    values = {value for value in column.tolist() if not _is_missing(value)}
-    return sorted(values, key=lambda value: (type(value).__name__, value))
+def _sorted_categories(column: np.ndarray, name: str) -> list[Any]:
+    try:
+        values = {value for value in column.tolist() if not _is_missing(value)}
+        return sorted(values, key=lambda value: (type(value).__name__, value))
+    except TypeError as error:
+        raise ValueError(
+            f"X has values in feature {name!r} that cannot be categories ({error}); convert them "
+            "to text or numbers."
+        ) from None
 
 
 def _numbers(column: np.ndarray, name: str) -> np.ndarray:

@@ -19,7 +19,7 @@ from . import _fitting as fitting
 from . import _validation as validation
 from ._callbacks import CallbackSupportMixin, FitMonitor, with_callbacks
 from ._checkpoints import DiskCheckpoint, MemoryCheckpoint, fingerprint
-from ._columns import FeatureTable, needs_table
+from ._columns import FeatureTable, is_frame, needs_table, refuse_dates, without_mask
 from ._discrete import Ordinal
 from ._model import FittedModel, make_generator
 from ._saving import load_estimator, save_estimator
@@ -309,6 +309,7 @@ default="standard"
         ValueError, TypeError
             For parameters or data that cannot be used, before anything is trained.
         """
+        validation.check_boolean("warm_start", self.warm_start)
         resume = bool(self.warm_start) and hasattr(self, "network_")
         return self._all_or_nothing(X, y, sample_weight, X_err, resume=resume)
 
@@ -821,6 +822,7 @@ default="standard"
                 "is None."
             )
         X = self._check_features(X, reset=not resume, min_rows=2)
+        y = without_mask(y)
         columns, names, one_dimensional = split_columns(_checked_targets(y))
         check_consistent_length(X, columns[0])
         if resume:
@@ -865,12 +867,16 @@ default="standard"
 
     def _check_features(self, X: Any, *, reset: bool, min_rows: int = 1) -> np.ndarray:
         """Features as numbers and codes, with nan where there is no value."""
+        X = without_mask(X)
+        refuse_dates(X)
         if reset:
             read = needs_table(X, self.categorical_features)
             self.feature_table_ = FeatureTable(self.categorical_features) if read else None
         if self.feature_table_ is not None:
+            if not is_frame(X):
+                X = check_array(X, dtype=None, ensure_all_finite=False)
             validate_data(self, X, reset=reset, skip_check_array=True)
-            check_array(np.zeros((len(X), 1)), ensure_min_samples=min_rows)
+            check_array(np.zeros(X.shape), ensure_min_samples=min_rows)
             return (self.feature_table_.fit(X) if reset else self.feature_table_).transform(X)
         return validate_data(
             self,

@@ -23,6 +23,10 @@ from sklearn.preprocessing import StandardScaler
 
 from ._scaling import fit_scaler, make_scaler
 
+#: The largest number in fit, whose square is finite, and the farthest from those in scaled units,
+#: with whose square single precision can compute.
+LARGEST, FARTHEST = 1e100, 1e9
+
 
 class InputEncoder:
     """Fitted map from a matrix of numbers and codes to the inputs of the network.
@@ -82,6 +86,7 @@ class InputEncoder:
         self.infinite = np.zeros(X.shape[1], dtype=bool)
         self.infinite[self.numbers] = self.nondetection
         values = np.where(np.isfinite(X), X, np.nan)
+        self._refuse_extremes(values[:, self.numbers], np.abs(values[:, self.numbers]) > LARGEST)
         empty = np.isnan(values).all(axis=0)
         if empty.any():
             j = int(empty.argmax())
@@ -105,6 +110,7 @@ class InputEncoder:
         if len(self.numbers):
             own = finite[:, self.numbers]
             values = self.scaler.transform(np.where(own, X[:, self.numbers], np.nan))
+            self._refuse_extremes(X[:, self.numbers], np.abs(values) > FARTHEST)
             blocks.append(values if own.all() else np.where(own, values, 0.0))
         for j, n in enumerate(self.n_categories):
             if n is not None:
@@ -142,6 +148,16 @@ class InputEncoder:
 
     def _log_errors(self, errors: np.ndarray) -> np.ndarray:
         return np.log(np.maximum(errors, self.least_error))
+
+    def _refuse_extremes(self, values: np.ndarray, where: np.ndarray) -> None:
+        if where.any():
+            i, j = np.argwhere(where)[0]
+            name = self.names[self.numbers[j]]
+            raise ValueError(
+                f"Input X contains {values[i, j]:g} in feature {name!r}, which is too extreme "
+                "to compute with; make it nan if it stands for a missing value, or rescale the "
+                "feature before fit."
+            )
 
     def _refuse(self, where: np.ndarray, what: str, remedy: str) -> None:
         if where.any():

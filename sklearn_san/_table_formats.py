@@ -93,7 +93,7 @@ def check_columns(path: str, names: Sequence[str], known: Sequence[str]) -> None
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Question that names what may have been meant, or nothing."""
     spelled = {one.lower(): one for one in known}
-    close = difflib.get_close_matches(name.lower(), spelled, n=1)
+    close = difflib.get_close_matches(name.lower(), spelled, n=1, cutoff=0.7)
     return f" (did you mean {spelled[close[0]]!r}?)" if close else ""
 
 

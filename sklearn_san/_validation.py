@@ -6,14 +6,14 @@ import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_array
 
-from ._columns import check_categorical_features
+from ._columns import check_categorical_features, is_sequence
 from ._likelihood import Likelihood, check_n_components
 from ._network import ACTIVATIONS
 from ._scaling import make_scaler
@@ -22,6 +22,12 @@ from .likelihoods import LIKELIHOODS, make_likelihood
 
 #: Ties are looked for from this many rows on, below this share of different values.
 MIN_ROWS_FOR_TIES, MAX_DIFFERENT = 50, 0.2
+#: The largest number that any parameter may be.
+LARGEST = 2**31 - 1
+#: The least spread of an output, and the inverse of its largest value.
+LEAST = 1e-100
+#: What counts as a number; fractions and the like are none to compiled code.
+NUMBERS = (int, float, np.integer, np.floating)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 OUTPUT_TYPES = ("mean", "median", "std", "quantiles", "mode", "samples")
 
@@ -29,6 +35,7 @@ OUTPUT_TYPES = ("mean", "median", "std", "quantiles", "mode", "samples")
 def check_parameters(params: dict[str, Any]) -> None:
     """Raise for constructor parameters that are wrong whatever the data."""
     check_n_components(params["K"])
+    check_integer("K", params["K"], 1)
     check_shape("module_shape", params["module_shape"])
     check_shape("first_module_shape", params["first_module_shape"], optional=True)
     check_shape("encoder_shape", params["encoder_shape"], optional=True)
@@ -51,6 +58,7 @@ def check_parameters(params: dict[str, Any]) -> None:
             f"{params['checkpoint_dir']!r}."
         )
     check_integer("n_members", params["n_members"], 1, or_auto=True)
+    check_n_jobs(params["n_jobs"])
     check_integer("epochs", params["epochs"], 1, or_auto=True)
     check_integer("batch_size", params["batch_size"], 1, or_auto=True)
     check_integer("n_iter_no_change", params["n_iter_no_change"], 1, optional=True)
@@ -79,6 +87,19 @@ def check_integer(
         raise TypeError(f"{name} must be {accepted}, got {value!r}.")
     if value < low:
         raise ValueError(f"{name} must be {accepted}, got {value!r}.")
+    if value > LARGEST:
+        raise ValueError(f"{name} must be at most {LARGEST}, got {value!r}.")
+
+
+def check_n_jobs(n_jobs: Any) -> None:
+    """Raise unless `n_jobs` is None or a whole number that joblib takes."""
+    accepted = "a positive integer, a negative one as for joblib, or None"
+    if n_jobs is None:
+        return
+    if isinstance(n_jobs, (bool, np.bool_)) or not isinstance(n_jobs, Integral):
+        raise TypeError(f"n_jobs must be {accepted}, got {n_jobs!r}.")
+    if n_jobs == 0 or abs(n_jobs) > LARGEST:
+        raise ValueError(f"n_jobs must be {accepted}, got {n_jobs!r}.")
 
 
 def check_real(
@@ -87,11 +108,12 @@ def check_real(
     """Raise unless `value` is a number strictly between `low` and `high`, or equal to `low`."""
     accepted = f"a number {'of at least' if low_included else 'above'} {low:g}"
     accepted += "" if math.isinf(high) else f" and below {high:g}"
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, NUMBERS):
         raise TypeError(f"{name} must be {accepted}, got {value!r}.")
-    number = float(value)
-    if not (low < number < high or (low_included and number == low)):
+    if not (low < value < high or (low_included and value == low)):
         raise ValueError(f"{name} must be {accepted}, got {value!r}.")
+    if value > LARGEST:
+        raise ValueError(f"{name} must be at most {LARGEST}, got {value!r}.")
 
 
 def check_boolean(name: str, value: Any, *, or_auto: bool = False) -> None:
@@ -121,7 +143,7 @@ def check_shape(name: str, value: Any, *, optional: bool = False) -> None:
         return
     accepted = "a non-empty sequence of positive integers, like (64, 64)"
     accepted += ", or None" if optional else ""
-    if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)):
+    if not is_sequence(value):
         raise TypeError(f"{name} must be {accepted}; got {value!r}.")
     if any(isinstance(v, (bool, np.bool_)) or not isinstance(v, Integral) for v in value):
         raise TypeError(f"{name} must be {accepted}; got {value!r}.")
@@ -158,7 +180,7 @@ def check_device(device: Any) -> torch.device:
     try:
         checked = torch.device(device)
         torch.empty(0, device=checked)
-    except (RuntimeError, TypeError, AssertionError) as error:
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         reason = str(error).split("\n")[0]
         raise ValueError(
             f"device={device!r} cannot be used here ({reason}); use 'auto' or 'cpu'."
@@ -172,7 +194,7 @@ def check_limits(limits: Any, names: list[str]) -> np.ndarray:
     if limits is None:
         return np.tile([-np.inf, np.inf], (n_outputs, 1))
     try:
-        array = np.array(limits, dtype=np.float64)
+        array = np.array(_real_array(limits))
     except (TypeError, ValueError):
         raise ValueError(
             f"limits must be numbers in an array of shape ({n_outputs}, 2), got {limits!r}; "
@@ -216,6 +238,11 @@ def check_targets(y: np.ndarray, limits: np.ndarray, names: list[str]) -> None:
                 f"y is constant ({observed[0]:g}) in output {d} ({name}) and so has no density; "
                 "drop this output."
             )
+        if np.abs(observed).max() > 1.0 / LEAST or np.ptp(observed) < LEAST:
+            raise ValueError(
+                f"y has values of {np.abs(observed).max():g} in output {d} ({name}); rescale it, "
+                "so that squares of its values and of its spread can be computed."
+            )
 
 
 def check_same_outputs(columns: list[np.ndarray], names: list[str]) -> None:
@@ -247,7 +274,7 @@ def check_order(order: Any, names: list[str]) -> np.ndarray:
     n_outputs = len(names)
     if order is None:
         return np.arange(n_outputs)
-    if isinstance(order, str) or not isinstance(order, (Sequence, np.ndarray)):
+    if not is_sequence(order):
         raise TypeError(f"order must be a sequence of column numbers or names, got {order!r}.")
     positions = []
     for entry in order:
@@ -404,7 +431,7 @@ def check_weight(sample_weight: Any, n_rows: int) -> np.ndarray:
 def check_quantiles(quantiles: Any) -> np.ndarray:
     """Levels strictly between 0 and 1, (n_quantiles,)."""
     try:
-        levels = np.atleast_1d(np.asarray(quantiles, dtype=np.float64))
+        levels = np.atleast_1d(_real_array(quantiles))
     except (TypeError, ValueError):
         raise ValueError(f"quantiles must be numbers between 0 and 1, got {quantiles!r}.") from None
     if levels.ndim != 1 or levels.size == 0 or not ((levels > 0) & (levels < 1)).all():
@@ -496,6 +523,14 @@ def check_known(
     if len(values) == len(names):
         raise ValueError("given names every output, so that nothing is left to infer.")
     return values
+
+
+def _real_array(values: Any) -> np.ndarray:
+    """Float64 array; complex numbers raise, where numpy only warns."""
+    array = np.asarray(values)
+    if array.dtype.kind == "c":
+        raise TypeError("complex numbers")
+    return array.astype(np.float64)
 
 
 def _is_text(value: Any, text: str) -> bool:

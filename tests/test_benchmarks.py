@@ -1,5 +1,6 @@
 """The benchmarks run and measure what they say; what the defaults reach on real tables (slow)."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,132 @@ def test_the_yardstick_agrees_with_plain_monte_carlo():
     evidence, effective = yardstick.log_evidence(Prior(), x, random, n=1000, n_rounds=4)
     assert effective > 150
     assert evidence == pytest.approx(plain, abs=0.2)
+
+
+def test_the_bare_products_are_those_of_the_layers():
+    import speed
+    import torch
+
+    X, y, limits = speed.galaxies(3, n_rows=100)
+    est = speed.fit(X, y, limits, module_shape=(8, 4), n_members=2)
+    forward, backward = speed.forward(est, 10), speed.backward(est, 10)
+    weights = sum(p.numel() for p in est.network_.parameters() if p.ndim == 3)
+    assert sum(p.members * p.n_in * p.n_out for p in forward) == weights
+    by_weights = [p for p in backward if p.rows != 10]
+    assert sum(p.members * p.rows * p.n_out for p in by_weights) == weights
+    assert len(backward) == 2 * len(forward) - 1  # nobody wants the gradient by x
+    per_row, per_draw = [], []
+    for product in speed.drawing(est, 10, 5):
+        (per_draw if product.rows == 50 else per_row).append(product.n_in * product.n_out)
+    assert sum(per_row + per_draw) == weights / 2  # one member draws
+    n_inputs = est.n_features_in_
+    assert per_row == [n_inputs * 8, 8 * 4, 4 * (est.sequence_features + 30), *[n_inputs * 8] * 2]
+    with torch.random.fork_rng():
+        for function in speed.bare_functions(est, "cpu").values():
+            assert callable(function)
+        speed.bare(forward, "cpu", torch.float64, count=2)()
+
+
+def test_medians_leave_out_the_first_call_and_take_the_word_of_a_function():
+    import speed
+
+    said = iter([5.0, 1.5, 0.5, 1.0])
+    taken = speed.medians({"says": lambda: next(said), "slow": lambda: 11.0}, repeats=3)
+    assert taken == {"says": 1.0, "slow": 11.0}
+
+
+def test_tables_are_printed_and_kept(tmp_path, capsys):
+    import speed
+
+    report = speed.Report(tmp_path / "results" / "speed.md")
+    report.table("Title", ["what", "ms"], [["a", 1234.5], ["b", 0.012345], ["c", None]], "Note.")
+    expected = (
+        "\n## Title\n\n| what | ms |\n|---|---|\n| a | 1,234 |\n| b | 0.0123 |\n| c |  |\n\nNote.\n"
+    )
+    assert capsys.readouterr().out == report.path.read_text() == expected
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_added_memory_counts_arrays_but_no_pages_of_files(tmp_path):
+    import speed
+
+    _, added = speed.added_memory(lambda: np.ones(12_500_000).sum())
+    assert added == pytest.approx(100.0, abs=10.0)  # MB of 2^20 bytes
+    out = np.memmap(tmp_path / "draws.dat", np.float32, "w+", shape=(25_000_000,))
+    _, added = speed.added_memory(lambda: out.fill(1.0))
+    assert added < 10.0
+
+
+def test_fresh_processes_and_folders(tmp_path, monkeypatch):
+    import speed
+
+    monkeypatch.chdir(tmp_path)
+    with speed.temporary_folder() as folder:
+        assert Path.cwd() == folder.resolve()
+    assert Path.cwd() == tmp_path
+    assert not folder.exists()
+    assert speed.fresh(os.getpid) != os.getpid()
+
+
+def test_dependencies_are_what_the_package_names_and_loads(tmp_path):
+    import speed
+
+    file = tmp_path / "one.py"
+    file.write_text(
+        "from __future__ import annotations\nimport numpy as np\nfrom scipy import stats\n"
+        "from . import two\ndef f():\n    import matplotlib\n"
+    )
+    loaded = dict.fromkeys(["numpy", "numpy.ma", "scipy", "scipy.stats"], "None")
+    loaded["sklearn_san.one"] = str(file)
+    assert speed.dependencies(loaded) == ["numpy", "scipy", "scipy.stats"]
+
+
+def test_a_point_of_every_way_to_draw(tmp_path):
+    import pareto
+    from tasks import Task
+
+    X, y = make_galaxies(150, random_state=0)
+    task = Task(X[:100], y[:100, :2], X[100:], y[100:, :2])
+    changes = {"module_shape": (8,), "n_members": 1, "epochs": 1}
+    compiled, in_torch, *_ = points = list(pareto.points_of_shape(task, changes))
+    assert (compiled.kind, in_torch.kind) == ("compiled", "torch")
+    assert compiled.nll == pytest.approx(in_torch.nll, abs=1e-4)
+    slow = compiled._replace(draws_per_second=1.0, kind="zuko")
+    best = slow._replace(nll=compiled.nll - 1.0)
+    assert pareto.front([slow, compiled, best]) == [compiled, best]
+    pareto.draw_picture([*points, slow, best], "make_galaxies", tmp_path / "pareto.png")
+    assert (tmp_path / "pareto.png").stat().st_size > 10_000
+
+
+def test_without_kernels_means_in_torch():
+    import pareto
+
+    X, y = make_galaxies(100, random_state=0)
+    est = SANConditionalDensityEstimator(module_shape=(8,), epochs=1, n_members=1, random_state=0)
+    network = est.fit(X, y[:, :2]).network_
+    with pareto.without_kernels():
+        assert network.sampler() is None
+    assert network.sampler() is not None
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # sbi warns of its own
+def test_every_section_of_the_benchmark_of_speed(tmp_path, monkeypatch):
+    pytest.importorskip("sbi")
+    import speed
+    import torch
+
+    monkeypatch.setattr(speed, "RESULTS", tmp_path)
+    options = "--outputs 2 --module-shape 8 8 --repeats 1 --peers --sbi --growth --catalogue"
+    options += " --catalogue-rows 20 --pareto --rows 200 --epochs 1 --budget 1 --shapes 8,8"
+    monkeypatch.setattr(sys, "argv", ["speed.py", *options.split(), "--task", "make_galaxies"])
+    with torch.random.fork_rng():
+        speed.main()
+    text = (tmp_path / "speed.md").read_text()
+    titles = [line.split()[1].rstrip(":") for line in text.splitlines() if line.startswith("## ")]
+    of_speed = ["Speed", "An", "Peers"] * len(speed.devices())
+    assert titles == [*of_speed, "First", "Import", "Growth", "Catalogue", "Test"]
+    assert (tmp_path / "pareto.png").exists()
 
 
 @pytest.mark.slow

@@ -234,19 +234,20 @@ def test_sample_array_in_blocks(here, run, monkeypatch, n_values):
 
 
 def test_predict(here, run):
-    header, rows = rows_of(run("predict", "cat.csv", "--model", "m.san", "--out", "-"))
+    write_table("few.csv", [{name: column[:40] for name, column in CATALOGUE.items()}])
+    header, rows = rows_of(run("predict", "few.csv", "--model", "m.san", "--out", "-"))
     names = ["mean", "std", "median", "q05", "q95"]
     assert header == ["row", *(f"{y}_{one}" for y in TARGETS for one in names)]
     est = SANConditionalDensityEstimator.load("m.san")
-    x, found = est_frame(X), rows[:, 1:].astype(float)
+    x, found = est_frame(X[:40]), rows[:, 1:].astype(float)
     np.testing.assert_array_equal(found[:, [0, 5]], est.predict(x))
     np.testing.assert_array_equal(found[:, [1, 6]], est.predict(x, output_type="std"))
     levels = est.predict(x, output_type="quantiles", quantiles=[0.5, 0.05, 0.95])
     np.testing.assert_array_equal(found[:, 2:5], levels[..., 0])
     chosen = ["--statistics", "mode", "q97.5", "mean", "--keep", "redshift"]
-    header, rows = rows_of(run("predict", "cat.csv", "--model", "m.san", "--out", "-", *chosen))
+    header, rows = rows_of(run("predict", "few.csv", "--model", "m.san", "--out", "-", *chosen))
     assert header[:4] == ["redshift", "redshift_mode", "redshift_q97.5", "redshift_mean"]
-    np.testing.assert_array_equal(rows[:, 0].astype(float), Y[:, 0])
+    np.testing.assert_array_equal(rows[:, 0].astype(float), Y[:40, 0])
     np.testing.assert_allclose(rows[:, 1].astype(float), est.predict_density(x).mode()[:, 0])
 
 
@@ -387,6 +388,10 @@ def test_csv(case, pandas, tmp_path, monkeypatch):
 
 
 def test_csv_types(tmp_path):
+    path = tmp_path / "t.txt"
+    path.touch()
+    with pytest.raises(ValueError, match=r"t\.txt' must end in one of \.csv, \.csv\.gz"):
+        read_table(str(path))
     path = tmp_path / "t.csv"
     big = 2**60 + 1
     path.write_text(f"n,gap,big,huge,flag\n1,1,{big},{10**18}9,True\n-5,,,{10**18}0,false\n")
@@ -429,7 +434,7 @@ def test_without_pandas(here, run, no_pandas):
     assert est.output_names_ == TARGETS
     for command in (["sample", "--seed", "0", "-n", "2"], ["predict", "--statistics", "mean"]):
         texts = [
-            run(*command, "cat.csv", "--out", "-", "--model", model)
+            run(command[0], "cat.csv", *command[1:], "--out", "-", "--model", model)
             for model in ("bare.san", "m.san")
         ]
         assert texts[0] == texts[1]
@@ -440,7 +445,7 @@ def test_without_pandas(here, run, no_pandas):
 
 
 @pytest.mark.parametrize("pandas", [True, False])
-def test_labels_among_features_and_targets(here, run, monkeypatch, pandas):
+def test_labels_among_features_and_targets(here, run, fails, monkeypatch, pandas):
     if not pandas:
         monkeypatch.setattr(_table_formats, "has_pandas", lambda: False)
     field = np.array(["1", "2", "x"], dtype=object)[np.arange(300) % 3]
@@ -465,6 +470,11 @@ def test_labels_among_features_and_targets(here, run, monkeypatch, pandas):
     assert header == ["row", "kind_mean", "log_mass_mean"]
     scores = json.loads(run("score", "some.csv", "--model", "l.san", "--json"))
     assert list(scores["crps"]) == ["log_mass"]
+    err = fails(1, "sample", "some.csv", "--model", "l.san", "--out", "l.npy")
+    assert "Output 'kind' has labels, which no .npy file holds; use CSV." in err
+    command = ["predict", "some.csv", "--model", "l.san", "--out", "l.csv", "--statistics", "std"]
+    assert "no meaning for the labels of output 0 (kind)" in fails(1, *command)
+    assert not Path("l.csv").exists()
 
 
 def test_missing_values(here, run, capsys):
@@ -648,6 +658,11 @@ FAILURES = [
      "--test-fraction 0.999 of 300 rows leaves fewer than 2 to learn from"),
     (fit_command("cat.csv", "o.san", "--limits", "redshift=0,1"), "outside limits for output 0"),
     (fit_command("cat.csv", "o.san", "--weights", "Weight"), "did you mean 'weight'?"),
+    (fit_command("no_mass.csv", "o.san", "--drop-missing"), "'no_mass.csv' has no row with all"),
+    (["score", "cat.csv", "--model", "m.san", "--weights", "log_agn_mass"],
+     "Column 'log_agn_mass' of 'cat.csv' has weights that are missing or negative"),
+    (["fit", "--config", "none.toml"], "There is no file 'none.toml'; check its name."),
+    (["fit", "cat.csv", "--features-from-file", "none.txt"], "There is no file 'none.txt'"),
     (fit_command("cat.csv", "o.san", fit=["--features", "g", "--targets", "kind"]),
      "Column 'kind' of 'cat.csv' has 'near' in line 2, which is no number; leave missing values "
      "blank, and give `fit` labels as --categorical."),
@@ -661,6 +676,7 @@ def test_failures(here, fails, argv, message):
     head = ",".join(BANDS)
     Path("text.csv").write_text(f"{head}\n1,2,3,4,5,6,7,8\nfaint,2,3,4,5,6,7,8\n")
     Path("inf.csv").write_text(f"{head}\n1,inf,3,4,5,6,7,8\n")
+    Path("no_mass.csv").write_text(f"{head},redshift,log_mass\n" + "1,2,3,4,5,6,7,8,0.5,\n" * 9)
     before = names_in(here)
     assert message in fails(1, *argv)
     assert names_in(here) == before
@@ -691,6 +707,7 @@ MISUSES = [
     (fit_command("cat.csv", "o.san", "--errors", "redshift=g"), "--errors has no feature"),
     (fit_command("cat.csv", "o.san", "--categorical", "kind"), "--categorical has no feature or"),
     (fit_command("cat.csv", "o.san", "--test-fraction", "1"), "'1' must be a number between 0"),
+    (fit_command("cat.csv", "o.san", "--test-fraction", "a"), "'a' must be a number between 0"),
     (fit_command("cat.csv", "o.san", tiny=["epoch=2"]), "'epoch' (did you mean 'epochs'?)"),
     (fit_command("cat.csv", "o.san", tiny=["epochs"]), "'epochs' must be NAME=VALUE"),
     (fit_command("cat.csv", "o.san", tiny=["limits=1"]), "'limits' cannot be set so; use --limits"),
@@ -867,6 +884,20 @@ def test_progress_bars_are_for_terminals(here, capsys, monkeypatch):
         monkeypatch.setattr(sys.stderr, "isatty", lambda is_terminal=is_terminal: is_terminal)
         assert main([*command, *quiet]) == 0
         assert ("sample" in capsys.readouterr().err) == shown
+
+
+def test_a_folder_that_may_not_be_written_to(here, fails, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)  # the tests may run as root
+    err = fails(1, *SAMPLE, "--out", "o.csv")
+    assert "'o.csv' may not be written to; choose another folder or name." in err
+
+
+def test_infinities_that_mean_something(here, run):
+    dropouts = {**CATALOGUE, "u": np.where(np.arange(300) % 5 == 0, np.inf, X[:, 0])}
+    write_table("drop.csv", [dropouts])
+    run(*fit_command("drop.csv", "d.san", tiny=[*TINY, "nondetection=inf"]))
+    found = json.loads(run("score", "drop.csv", "--model", "d.san", "-n", 2, "--json"))
+    assert np.isfinite(found["log_likelihood"]["mean"])
 
 
 def test_replacing_follows_links(tmp_path):
