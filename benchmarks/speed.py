@@ -571,7 +571,8 @@ def save_model(folder: str, n_outputs: int, module_shape: tuple[int, ...]) -> No
     """Write rows and an estimator, in both formats."""
     X, y, limits = galaxies(n_outputs)
     est = fit(X, y, limits, module_shape=module_shape)
-    np.savez(Path(folder, "rows.npz"), X=X, y=y, limits=limits)
+    shape = np.array(module_shape)
+    np.savez(Path(folder, "rows.npz"), X=X, y=y, limits=limits, module_shape=shape)
     est.save(Path(folder, "model.safetensors"))
     joblib.dump(est, Path(folder, "model.joblib"))
 
@@ -629,13 +630,16 @@ def run_first_calls(folder: str, start: str) -> list[float]:
     """Seconds to get a fitted estimator and of its first three calls of `sample`."""
     with np.load(Path(folder, "rows.npz")) as rows:
         X, y, limits = rows["X"], rows["y"], rows["limits"]
+        module_shape = tuple(rows["module_shape"].tolist())
     begin = time.perf_counter()
     if start == "load":
         est = SANConditionalDensityEstimator.load(Path(folder, "model.safetensors"))
     elif start == "joblib":
         est = joblib.load(Path(folder, "model.joblib"))
     else:
-        est = SANConditionalDensityEstimator(limits=limits, epochs=1, device="cpu").fit(X, y)
+        est = SANConditionalDensityEstimator(
+            module_shape=module_shape, limits=limits, epochs=1, device="cpu"
+        ).fit(X, y)
     made = time.perf_counter() - begin
     return [made, *(seconds(lambda: est.sample(X[:1], 10_000)) for _ in range(3))]
 

@@ -118,11 +118,12 @@ def without_mask(values: Any) -> Any:
     return values.astype(object).filled(None)
 
 
-def refuse_dates(X: Any) -> None:
+def refuse_dates(values: Any, name: str = "X") -> None:
     """Raise for an array of dates or durations, which numpy would take for numbers."""
-    if isinstance(X, np.ndarray) and X.dtype.kind in "mM":
+    if isinstance(values, np.ndarray) and values.dtype.kind in "mM":
         raise ValueError(
-            "X has dates or durations; convert them to numbers, such as days since the first one."
+            f"{name} has dates or durations; convert them to numbers, such as days since the first "
+            "one."
         )
 
 

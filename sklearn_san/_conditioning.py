@@ -31,6 +31,7 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from . import _model
+from . import _validation as validation
 from ._model import chunks, make_generator, to_numpy
 from ._network import Conditional, uniform
 from .exceptions import EffectiveSampleSizeWarning
@@ -73,6 +74,7 @@ def resample(
     >>> sorted(draws[0].tolist()), ess
     ([2.0, 2.0, 3.0, 3.0], array([2.]))
     """
+    validation.check_integer("n_draws", n_draws, 1)
     draws, weights = np.asarray(draws), np.asarray(weights, dtype=np.float64)
     if weights.ndim != 2 or draws.shape[:2] != weights.shape:
         raise ValueError(
@@ -151,6 +153,9 @@ class _WeightedDensity:
         EffectiveSampleSizeWarning
             If that is below 50 for any row.
         """
+        validation.check_integer("n_draws", n_draws, 1)
+        validation.check_integer("n_candidates", n_candidates, 1, optional=True)
+        validation.check_boolean("return_ess", return_ess)
         generator = make_generator(random_state)
         n_outputs = self.model.n_outputs
         draws = np.empty((len(self), n_draws, n_outputs))
@@ -179,7 +184,7 @@ class _WeightedDensity:
 
     def quantile(self, levels: Any) -> np.ndarray:
         """Quantiles of every output, (n_rows, n_levels, n_outputs)."""
-        levels = np.atleast_1d(np.asarray(levels, dtype=np.float64))
+        levels = validation.check_quantiles(levels)
         result = np.empty((len(self), len(levels), self.model.n_outputs))
         for rows, y, weight in self._weighted():
             shared = np.broadcast_to(weight[..., None], y.shape)
@@ -342,7 +347,9 @@ class ReweightedDensity(_WeightedDensity):
     def _log_ratio(self, y: np.ndarray) -> np.ndarray:
         """Log ratio of values (..., n_outputs)."""
         flat = self.model.present(y.reshape(-1, y.shape[-1]))
-        ratio = np.asarray(self.ratio(flat), dtype=np.float64)
+        ratio = np.asarray(self.ratio(flat))
+        if ratio.dtype.kind not in "biuf":
+            raise TypeError(f"ratio must return numbers, got {ratio.dtype}.")
         if ratio.shape != (len(flat),):
             raise ValueError(
                 f"ratio must return one number for each of the {len(flat)} values, shape "

@@ -839,6 +839,7 @@ default="standard"
         self, columns: list[np.ndarray], names: list[str], one_dimensional: bool
     ) -> None:
         """Set names, limits, order, families and labels of y."""
+        validation.check_names(names)
         limits = validation.check_limits(self.limits, names)
         order = validation.check_order(self.order, names)
         families = validation.check_likelihoods(
@@ -961,5 +962,7 @@ def _drop_zero_weights(
     used = weight > 0
     if used.sum() < 2:
         raise ValueError(f"sample_weight is positive for {used.sum()} row; at least 2 are needed.")
-    X_err = None if X_err is None else np.asarray(X_err)[used]
+    if X_err is not None:
+        check_consistent_length(X, X_err)
+        X_err = np.asarray(X_err)[used]
     return X[used], y[used], weight[used] / weight[used].mean(), X_err

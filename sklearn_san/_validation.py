@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_array
 
-from ._columns import check_categorical_features, is_sequence
+from ._columns import check_categorical_features, is_sequence, refuse_dates
 from ._likelihood import Likelihood, check_n_components
 from ._network import ACTIVATIONS
 from ._scaling import make_scaler
@@ -52,11 +52,7 @@ def check_parameters(params: dict[str, Any]) -> None:
     if params["nondetection"] is not None:
         check_choice("nondetection", params["nondetection"], ("inf",))
     check_categorical_features(params["categorical_features"])
-    if not isinstance(params["checkpoint_dir"], (str, os.PathLike, type(None))):
-        raise TypeError(
-            f"checkpoint_dir must be the path of a folder or None, got "
-            f"{params['checkpoint_dir']!r}."
-        )
+    check_folder("checkpoint_dir", params["checkpoint_dir"])
     check_integer("n_members", params["n_members"], 1, or_auto=True)
     check_n_jobs(params["n_jobs"])
     check_integer("epochs", params["epochs"], 1, or_auto=True)
@@ -130,6 +126,17 @@ def check_boolean_or_integer(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be a boolean or an integer, got {value!r}.")
 
 
+def check_folder(name: str, value: Any) -> None:
+    """Raise unless `value` is None or the path of a folder, which may not be there yet."""
+    if value is None:
+        return
+    accepted = "the path of a folder or None"
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{name} must be {accepted}, got {value!r}.")
+    if not os.fspath(value) or (os.path.exists(value) and not os.path.isdir(value)):
+        raise ValueError(f"{name} must be {accepted}, got {value!r}, which is none.")
+
+
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raise unless `value` is one of `choices`."""
     if not (isinstance(value, str) and value in choices):
@@ -166,7 +173,7 @@ def check_dtype(dtype: Any) -> np.dtype:
     """float32 or float64 as a numpy dtype."""
     try:
         checked = np.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError):
         checked = None
     if checked not in (np.float32, np.float64):
         raise ValueError(f"dtype must be float32 or float64, got {dtype!r}.")
@@ -179,13 +186,13 @@ def check_device(device: Any) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         checked = torch.device(device)
-        torch.empty(0, device=checked)
+        torch.zeros(1, device=checked).item()
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         reason = str(error).split("\n")[0]
         raise ValueError(
             f"device={device!r} cannot be used here ({reason}); use 'auto' or 'cpu'."
         ) from None
-    return checked
+    return torch.device("cpu") if checked.type == "cpu" else checked
 
 
 def check_limits(limits: Any, names: list[str]) -> np.ndarray:
@@ -217,6 +224,13 @@ def check_limits(limits: Any, names: list[str]) -> np.ndarray:
                 f"limits[{d}] = ({low:g}, {high:g}): the lower limit must be below the upper one."
             )
     return array
+
+
+def check_names(names: list[str]) -> None:
+    """Raise for names of outputs that are not unique."""
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"y has {names.count(name)} columns {name!r}; rename all but one.")
 
 
 def check_targets(y: np.ndarray, limits: np.ndarray, names: list[str]) -> None:
@@ -256,6 +270,7 @@ def check_same_outputs(columns: list[np.ndarray], names: list[str]) -> None:
 
 def check_errors(X_err: Any, X: np.ndarray, numbers: np.ndarray, names: list[str]) -> np.ndarray:
     """Measurement errors (n_samples, n_features), not negative; nan stands for none."""
+    refuse_dates(X_err, "X_err")
     array = check_array(X_err, dtype=np.float64, ensure_all_finite="allow-nan", input_name="X_err")
     if array.shape != X.shape:
         raise ValueError(f"X_err must have the shape of X, {X.shape}, got {array.shape}.")
@@ -305,13 +320,24 @@ def check_likelihoods(
         Columns that can only be labels.
     names : list of str
     """
-    if likelihood_params is not None and not isinstance(likelihood_params, dict):
-        raise TypeError(f"likelihood_params must be a dict or None, got {likelihood_params!r}.")
+    if likelihood_params is not None and not (
+        isinstance(likelihood_params, dict) and all(isinstance(k, str) for k in likelihood_params)
+    ):
+        raise TypeError(
+            f"likelihood_params must be a dict or None, got {likelihood_params!r}; its keys are "
+            "names."
+        )
     families = []
     for d, entry in enumerate(_likelihood_entries(likelihood, names)):
         where = f"output {d} ({names[d]})"
         family = _one_likelihood(entry, likelihood_params, np.isfinite(limits[d]).any(),
                                  has_labels[d])  # fmt: skip
+        floor = getattr(family, "min_scale", None)
+        if floor is not None and not isinstance(floor, NUMBERS):
+            raise TypeError(
+                f"min_scale of the likelihood of {where} must be a positive number in the units of "
+                f"y, got {floor!r}."
+            )
         family.check(f"the likelihood of {where}")
         low, high = limits[d]
         if has_labels[d] and family.scaling != "none":
@@ -414,6 +440,7 @@ def warn_of_ties(families: list[Likelihood], y: np.ndarray, names: list[str]) ->
 
 def check_weight(sample_weight: Any, n_rows: int) -> np.ndarray:
     """Weights as (n_rows,) float64: finite, not negative, not all zero."""
+    refuse_dates(sample_weight, "sample_weight")
     weight = check_array(
         sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
     )
@@ -423,6 +450,12 @@ def check_weight(sample_weight: Any, n_rows: int) -> np.ndarray:
         )
     if weight.min() < 0:
         raise ValueError(f"sample_weight must not be negative, got {weight.min():g}.")
+    with np.errstate(over="ignore"):
+        total = weight.sum()
+    if not np.isfinite(total):
+        raise ValueError(
+            f"sample_weight is too large to be summed, up to {weight.max():g}; divide it by that."
+        )
     if (weight > 0).sum() == 0:
         raise ValueError("sample_weight is zero for every row; at least one must count.")
     return weight
@@ -468,8 +501,32 @@ def check_output(output: Any, names: list[str], where: str) -> int:
     return int(output) % len(names)
 
 
+def check_rows(rows: Any, n_rows: int) -> Any:
+    """Rows to choose, as a slice or an array of numbers or booleans."""
+    if isinstance(rows, slice):
+        return rows
+    array = np.asarray(rows, dtype=None if np.size(rows) else np.intp)
+    if isinstance(rows, tuple) or array.ndim > 1 or array.dtype.kind not in "iub":
+        raise IndexError(
+            "rows are chosen by a number, a slice, or an array of numbers or booleans, got "
+            f"{rows!r}."
+        )
+    if array.dtype.kind == "b":
+        if array.shape != (n_rows,):
+            raise IndexError(
+                f"booleans that choose rows must have shape ({n_rows},), got {array.shape}."
+            )
+        return array
+    wrong = array[(array < -n_rows) | (array >= n_rows)]
+    if wrong.size:
+        raise IndexError(f"row {wrong.flat[0]} does not exist; there are {n_rows} rows.")
+    return np.atleast_1d(array)
+
+
 def check_outputs(outputs: Any, names: list[str]) -> list[int]:
     """One or two different column numbers."""
+    if not (isinstance(outputs, (str, Integral)) or is_sequence(outputs)):
+        raise TypeError(f"outputs must be one column or two different ones, got {outputs!r}.")
     entries = [outputs] if isinstance(outputs, (str, Integral)) else list(outputs)
     columns = [check_output(entry, names, "outputs") for entry in entries]
     if len(columns) not in (1, 2) or len(set(columns)) < len(columns):
@@ -479,7 +536,8 @@ def check_outputs(outputs: Any, names: list[str]) -> list[int]:
 
 def check_grids(grid: Any, n_outputs: int) -> list[np.ndarray | None]:
     """Rising grid of each output, or None where none was given."""
-    entries = [grid] * n_outputs if grid is None or n_outputs == 1 else list(grid)
+    several = is_sequence(grid) and n_outputs > 1
+    entries = list(grid) if several else [grid] * (n_outputs if grid is None else 1)
     if len(entries) != n_outputs:
         raise ValueError(f"grid must have one array for each of {n_outputs} outputs, got {grid!r}.")
     grids: list[np.ndarray | None] = []
@@ -487,7 +545,10 @@ def check_grids(grid: Any, n_outputs: int) -> list[np.ndarray | None]:
         if entry is None:
             grids.append(None)
             continue
-        array = np.asarray(check_array(entry, ensure_2d=False, dtype=np.float64, input_name="grid"))
+        try:
+            array = check_array(entry, ensure_2d=False, dtype=np.float64, input_name="grid")
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"grid must hold rising numbers: {error}") from None
         if array.ndim != 1 or len(array) < 1 or (np.diff(array) <= 0).any():
             raise ValueError("grid must hold rising numbers, one after the other.")
         grids.append(array)
@@ -503,6 +564,8 @@ def check_known(
     values = {}
     for key, value in known.items():
         j = check_output(key, names, "given")
+        if j in values:
+            raise ValueError(f"given names output {j} ({names[j]}) twice.")
         column = np.asarray(value)
         if column.ndim == 0:
             column = np.repeat(column, n_rows)
@@ -510,6 +573,10 @@ def check_known(
             raise ValueError(
                 f"given[{key!r}] must be one value or one for each of the {n_rows} rows, got shape "
                 f"{column.shape}."
+            )
+        if np.any([v is None or v != v for v in column.tolist()]):
+            raise ValueError(
+                f"given[{key!r}] has missing values; name only outputs that are known in every row."
             )
         if column.dtype.kind in "iuf":
             low, high = limits[j]

@@ -89,10 +89,7 @@ class ConditionalDensity:
 
     def __getitem__(self, rows: Any) -> ConditionalDensity:
         """Densities of some rows: a number, a slice, or an array of numbers or booleans."""
-        if isinstance(rows, (int, np.integer)):
-            if not -len(self) <= rows < len(self):
-                raise IndexError(f"row {rows} does not exist; there are {len(self)} rows.")
-            rows = [rows]
+        rows = validation.check_rows(rows, len(self))
         errors = None if self._X_err is None else self._X_err[rows]
         return ConditionalDensity(self.model, self._X[rows], errors)
 
@@ -456,6 +453,10 @@ class ConditionalDensity:
         ndarray of shape (n_rows,)
         """
         validation.check_integer("n_draws", n_draws, 1)
+        if not (hasattr(other, "log_prob") and hasattr(other, "__len__")):
+            raise TypeError(
+                f"other must be a density with rows and `log_prob`, got {type(other).__name__}."
+            )
         if len(other) != len(self):
             raise ValueError(f"other has {len(other)} rows, but this density has {len(self)}.")
         divergence = np.empty(len(self))
@@ -479,6 +480,11 @@ class ConditionalDensity:
         DataFrame
             One row for each draw, indexed by row and draw.
         """
+        validation.check_integer("n_draws", n_draws, 1)
+        if index is not None and np.shape(index)[:1] != (len(self),):
+            raise ValueError(
+                f"index must have one entry for each of the {len(self)} rows, got {index!r}."
+            )
         draws = np.empty((len(self), n_draws, self.n_outputs))
         for rows, columns, block in self._random_draws(n_draws, make_generator(random_state)):
             draws[rows, columns] = block

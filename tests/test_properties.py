@@ -8,15 +8,17 @@ taken all the same are listed with the reason.
 """
 
 import contextlib
+import copy
 import datetime
 import io
 import linecache
+import os
 import pickle
 import re
 import traceback
 from decimal import Decimal
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,12 @@ import pytest
 import scipy.sparse
 import torch
 from conftest import small
-from sklearn.preprocessing import MinMaxScaler, QuantileTransformer, StandardScaler
+from sklearn.preprocessing import (
+    MinMaxScaler,
+    PowerTransformer,
+    QuantileTransformer,
+    StandardScaler,
+)
 
 from sklearn_san import SANConditionalDensityEstimator
 from sklearn_san._cli import main
@@ -53,13 +60,8 @@ GROUPS = {}
 
 @cache
 def plain():
-    """Two outputs with limits; not to be changed."""
+    """Two outputs, the first with limits; not to be changed."""
     return tiny(limits=[[-9, 9], [-INF, INF]]).fit(X, Y)
-
-
-@cache
-def one_dimensional():
-    return tiny().fit(X, Y[:, 0])
 
 
 @cache
@@ -79,12 +81,566 @@ def group(function):
     return function
 
 
-#: Errors that tell users what they did; none of them comes from torch or numba.
-EXPECTED = (ValueError, TypeError, IndexError, FileNotFoundError, NotADirectoryError, OSError)
+def refit(method="fit", *data, start=plain, **parameters):
+    """Go on from a fitted estimator, which must be left as it was if that fails."""
+    est = copy.copy(start()).set_params(**parameters)
+    before = dict(vars(est))
+    try:
+        return getattr(est, method)(*(data or (X, Y)))
+    except Exception:
+        after = {k: v for k, v in vars(est).items() if not k.startswith(("_callback", "_skl"))}
+        assert after.keys() == before.keys()
+        assert all(after[name] is before[name] for name in after)
+        raise
+
+
+#: Values of all sorts.
+ODD = {
+    "None": None,
+    "text": "text",
+    "no text": "",
+    "bytes": b"auto",
+    "True": True,
+    "False": False,
+    "0": 0,
+    "1": 1,
+    "-1": -1,
+    "0.5": 0.5,
+    "2.0": 2.0,
+    "-0.5": -0.5,
+    "nan": NAN,
+    "inf": INF,
+    "-inf": -INF,
+    "1e300": 1e300,
+    "10**30": 10**30,
+    "1j": 1j,
+    "[]": [],
+    "[1, 2]": [1, 2],
+    "[1.5]": [1.5],
+    "['a']": ["a"],
+    "[[1.0]]": [[1.0]],
+    "[None]": [None],
+    "{}": {},
+    "{'a': 1}": {"a": 1},
+    "{1}": {1},
+    "object": object(),
+    "function": len,
+    "class": int,
+    "array": np.array([1.5]),
+    "array of no axes": np.array(1),
+    "1/2": Fraction(1, 2),
+    "Decimal": Decimal(1),
+    "NA": pd.NA,
+    "date": datetime.date(2020, 1, 1),
+    "tensor": torch.ones(1),
+}
+_BOOLEAN = "True, False"
+#: Odd values of parameters that are none: each is documented, or falls under the reason given.
+ACCEPTED = {
+    "K": "1",
+    "module_shape": "[1, 2]",
+    "first_module_shape": "None, [1, 2]",
+    "sequence_features": "1",
+    "encoder_shape": "None, [1, 2]",
+    "layer_norm": _BOOLEAN,
+    "likelihood": "{}",  # no output is named, so that all are "auto"
+    "likelihood_params": "None, {}",
+    "limits": "None",
+    "order": "None",
+    "linear_base": _BOOLEAN,
+    "x_scaler": "None",
+    "y_scaler": "None",
+    "missing_rate": "0, 0.5",
+    "nondetection": "None",
+    "categorical_features": "None, []",  # no feature is
+    "use_errors": "False",
+    "teacher_forcing": _BOOLEAN,
+    "train_rsample": "False",
+    "n_members": "1",
+    "n_jobs": "None, 1, -1",
+    "epochs": "1",
+    "batch_size": "1",
+    "learning_rate": "0.5, 1, 2.0",
+    "weight_decay": "0, 0.5, 1, 2.0",
+    "early_stopping": _BOOLEAN,
+    "validation_fraction": "0.5",
+    "n_iter_no_change": "None, 1",
+    "verbose": f"{_BOOLEAN}, 0, 1, -1, 10**30",  # a whole number, as elsewhere in scikit-learn
+    "random_state": f"None, {_BOOLEAN}, 0, 1",  # booleans are whole numbers to scikit-learn
+    "warm_start": _BOOLEAN,
+    "checkpoint_dir": "None, text",  # names a folder
+}
+#: What messages say in place of a parameter's name: those of scikit-learn and numpy.
+OTHER_NAMES = {"random_state": "seed"}
+
+
+def odd(*accepted):
+    """Odd values but for those with the names `accepted`."""
+    known = {name for one in accepted for name in one.split(", ")}
+    return [(name, value) for name, value in ODD.items() if name not in known]
+
+
+@group
+def parameters():
+    for name in SANConditionalDensityEstimator().get_params():
+        for shown, value in odd(ACCEPTED.get(name, "")):
+            yield (
+                f"{name}={shown}",
+                partial(refit, **{name: value}),
+                f"(?i){OTHER_NAMES.get(name, name)}",
+            )
+
+
+#: Parameters that are wrong together or in detail, and what the message must match.
+DETAILS = [
+    ({"K": np.int64(0)}, "K must be at least 1"),
+    ({"K": np.array(2)}, "K must be an integer"),
+    ({"module_shape": (8, 0)}, r"module_shape .* got \(8, 0\)"),
+    ({"module_shape": (8, True)}, r"module_shape .* got \(8, True\)"),
+    ({"module_shape": (8, NAN)}, r"module_shape .* got \(8, nan\)"),
+    ({"module_shape": np.ones((2, 2), dtype=int)}, "module_shape must be"),
+    ({"module_shape": {8: 8}}, "module_shape must be"),
+    ({"first_module_shape": ((8,),)}, "first_module_shape must be"),
+    ({"encoder_shape": [-8]}, r"encoder_shape .* got \[-8\]"),
+    ({"activation": "SiLU"}, "activation must be one of"),
+    ({"activation": torch.nn.ReLU}, "activation must be one of"),
+    ({"likelihood": "MOG"}, "likelihood='MOG' is unknown"),
+    ({"likelihood": MixtureOfGaussians}, "likelihood must be"),
+    ({"likelihood": ["mog"]}, "likelihood has 1 entries, but y has 2 outputs"),
+    ({"likelihood": ["mog", None]}, "likelihood must hold short names or instances, got None"),
+    ({"likelihood": {"y7": "mog"}}, "likelihood names 'y7'"),
+    ({"likelihood": {0: "mog"}}, "likelihood names 0"),
+    ({"likelihood": {"y0": 3}}, "likelihood must hold .* got 3"),
+    ({"likelihood": MixtureOfGaussians(K=-1)}, "K of the likelihood of output 0"),
+    ({"likelihood": MixtureOfGaussians(K=1.5)}, "K of the likelihood of output 0"),
+    ({"likelihood": MixtureOfGaussians(min_scale=0.0)}, "min_scale of the likelihood"),
+    ({"likelihood": MixtureOfGaussians(min_scale=NAN)}, "min_scale of the likelihood"),
+    ({"likelihood": MixtureOfGaussians(min_scale="thin")}, "min_scale of the likelihood"),
+    ({"likelihood": Ordinal(spacing=0.0)}, "spacing of the likelihood"),
+    ({"likelihood": Ordinal(spacing=-1.0)}, "spacing of the likelihood"),
+    ({"likelihood": "ordinal"}, "y|values"),
+    ({"likelihood": Inflated("mog", at=0.0)}, "base of the likelihood"),
+    ({"likelihood": Inflated(MixtureOfGaussians(), at="top")}, "at of the likelihood"),
+    ({"likelihood": "mob"}, "needs two finite limits"),
+    ({"likelihood": "mob", "limits": [[-9, INF], [-9, 9]]}, "needs two finite limits"),
+    ({"likelihood": "spline", "limits": [[-9, 9]] * 2}, "cannot respect the limits"),
+    ({"likelihood_params": {"K": 0}}, "K of the likelihood"),
+    ({"likelihood_params": {"K": "two"}}, "K of the likelihood"),
+    ({"likelihood_params": {"min_scale": -1}}, "min_scale of the likelihood"),
+    ({"likelihood_params": {"min_scale": "thin"}}, "min_scale of the likelihood"),
+    ({"likelihood_params": {3: 3}}, "likelihood_params"),
+    ({"likelihood_params": {"J": 1}}, "likelihood_params={'J': 1} do not fit"),
+    (
+        {"likelihood": MixtureOfGaussians(), "likelihood_params": {"K": 2}},
+        "cannot be combined with the instance",
+    ),
+    ({"limits": [[0, 1]]}, r"limits must have shape \(2, 2\)"),
+    ({"limits": [0, 1]}, r"limits must have shape \(2, 2\)"),
+    ({"limits": [[0, 1, 2]] * 2}, r"limits must have shape \(2, 2\)"),
+    ({"limits": [[0], [0, 1]]}, "limits must be numbers"),
+    ({"limits": [[0, "one"], [0, 1]]}, "limits must be numbers"),
+    ({"limits": [[0, None], [0, 1]]}, r"limits\[0\] = \(0, nan\): use -inf and inf"),
+    ({"limits": [[0, 1j], [0, 1]]}, "limits must be numbers"),
+    ({"limits": [[9, -9], [0, 1]]}, r"limits\[0\] = \(9, -9\): the lower limit"),
+    ({"limits": [[-9, 9], [1, 1]]}, r"limits\[1\] = \(1, 1\): the lower limit"),
+    ({"limits": [[INF, INF]] * 2}, r"limits\[0\] = \(inf, inf\): the lower limit"),
+    ({"limits": [[-INF, -INF]] * 2}, r"limits\[0\] = \(-inf, -inf\): the lower limit"),
+    ({"limits": [[0, INF], [-9, 9]]}, "values outside limits for output 0"),
+    ({"limits": {"y0": (-9, 9)}}, "limits must be numbers"),
+    ({"order": [0]}, "must name each of the 2 outputs"),
+    ({"order": [0, 0]}, "must name each of the 2 outputs"),
+    ({"order": [0, -2]}, "must name each of the 2 outputs"),
+    ({"order": [0, 2]}, "order has the column 2, but y has 2"),
+    ({"order": [1.0, 0.0]}, "order must hold column numbers"),
+    ({"order": [True, False]}, "order must hold column numbers"),
+    ({"order": ["y0", "y7"]}, "order names 'y7'"),
+    ({"order": "y0y1"}, "order must be a sequence"),
+    ({"order": {"y0": 1}}, "order must be a sequence"),
+    ({"x_scaler": "Standard"}, "x_scaler='Standard' is unknown"),
+    ({"x_scaler": StandardScaler}, "x_scaler must be None"),
+    ({"y_scaler": QuantileTransformer()}, "y_scaler must be None"),
+    ({"y_scaler": MinMaxScaler(clip=True)}, "y_scaler=.* clips"),
+    ({"x_scaler": MinMaxScaler(feature_range=(1, 0))}, "feature range"),
+    ({"x_scaler": StandardScaler(with_mean="no")}, "with_mean"),
+    ({"y_scaler": PowerTransformer(method="log")}, "method"),
+    ({"y_scaler": PowerTransformer(method="box-cox")}, "box-cox"),
+    ({"x_scaler": PowerTransformer(method="box-cox")}, "(?i)box-cox"),
+    ({"missing_rate": 1.0}, "missing_rate must be"),
+    ({"missing_rate": "0.5"}, "missing_rate must be"),
+    ({"nondetection": "INF"}, "nondetection must be one of"),
+    ({"categorical_features": [2]}, "categorical_features has the column 2"),
+    ({"categorical_features": [-1]}, "categorical_features has the column -1"),
+    ({"categorical_features": ["kind"]}, "categorical_features names 'kind'"),
+    ({"categorical_features": [True, False]}, "categorical_features must be"),
+    ({"categorical_features": "kind"}, "categorical_features must be"),
+    ({"train_rsample": True}, "train_rsample=True needs teacher_forcing=False"),
+    ({"use_errors": True}, "use_errors=True needs the errors of X"),
+    ({"early_stopping": True, "validation_fraction": 0.99}, "validation_fraction=0.99"),
+    ({"dtype": "float16"}, "dtype must be one of"),
+    ({"dtype": np.float32}, "dtype must be one of"),
+    ({"dtype": torch.float64}, "dtype must be one of"),
+    ({"device": "gpu"}, "device='gpu' cannot be used"),
+    ({"device": "cuda:99"}, "device='cuda:99' cannot be used"),
+    ({"device": "meta"}, "device='meta' cannot be used"),
+    ({"device": "cpu:1"}, "device='cpu:1' cannot be used"),
+    ({"random_state": np.random.default_rng(0)}, "seed"),
+    ({"random_state": 2**32}, "Seed must be between"),
+    ({"random_state": torch.Generator()}, "seed"),
+    ({"n_jobs": 2, "n_members": 2, "checkpoint_dir": "unused"}, "checkpoint_dir needs n_jobs=None"),
+]
+
+
+@group
+def parameters_in_detail():
+    for one, names in DETAILS:
+        yield f"{one}", partial(refit, **one), names
+    for one, names in DETAILS[:5]:
+        yield f"partial_fit of {one}", partial(refit, "partial_fit", **one), names
+
+
+def put(array, value):
+    """Copy of an array with another value in its fourth row."""
+    changed = np.array(array, dtype=object if isinstance(value, (str, dict)) else None)
+    changed = changed.astype(np.result_type(changed, value)) if changed.dtype != object else changed
+    changed[3, 0] = value
+    return changed
+
+
+#: Features that no estimator can take, and what the message must match.
+BAD_FEATURES = {
+    "None": (None, "X|array|features"),
+    "text": ("text", "array|features|scalar"),
+    "bytes": (b"text", "array|features|scalar"),
+    "a number": (3.0, "array|features|scalar"),
+    "a class": (int, "array|features|float"),
+    "an object": (object(), "array|features|float"),
+    "a function": (len, "array|features|float"),
+    "a set": ({1, 2}, "array|features|float"),
+    "a dict": ({"a": 1.0}, "array|features|float"),
+    "a generator": ((row for row in X), "array|features|float"),
+    "an empty list": ([], "Expected 2D array"),
+    "an empty row": ([[]], "feature"),
+    "a row": (X[0], "Expected 2D array"),
+    "three dimensions": (X[..., None], "dim 3|3 dim|expected <= 2|2D"),
+    "no rows": (X[:0], "0 sample"),
+    "no columns": (X[:, :0], "0 feature|features"),
+    "ragged rows": ([[1.0, 2.0], [3.0]] * 12, "inhomogeneous"),
+    "text cells": (np.full(X.shape, "red"), "could not convert"),
+    "one text cell": (put(X, "red"), "could not convert|numbers"),
+    "objects": (np.full(X.shape, object()), "float|numbers"),
+    "dicts": (put(X, {}), "float|numbers"),
+    "complex numbers": (X + 0j, "Complex data not supported"),
+    "dates": (np.full(X.shape, np.datetime64("2020-01-01")), "X has dates"),
+    "durations": (np.full(X.shape, np.timedelta64(1, "D")), "X has dates"),
+    "sparse": (scipy.sparse.csr_array(X), "(?i)sparse"),
+    "records": (np.zeros(N, dtype=[("a", float), ("b", float)]), "Expected 2D|1D array|cast|float"),
+    "nothing but nan": (np.full(X.shape, NAN), "X has no value|NaN"),
+    "nothing but None": (np.full(X.shape, None), "X has no value|NaN"),
+    "infinity": (put(X, INF), "infinity"),
+    "minus infinity": (put(X, -INF), "infinity"),
+    "1e200": (put(X, 1e200), "1e.200 in feature"),
+    "frame of dates": (pd.DataFrame({"a": pd.date_range("2020", periods=N), "b": 1.0}), "dates"),
+    "frame of lists": (pd.DataFrame({"a": [[1]] * N, "b": 1.0}), "sequence|numbers"),
+    "frame of complex": (pd.DataFrame({"a": np.full(N, 1j), "b": 1.0}), "(?i)complex"),
+    "frame of objects": (pd.DataFrame({"a": [object()] * N, "b": 1.0}), "float|numbers"),
+    "frame without columns": (pd.DataFrame(index=range(N)), "0 feature|features"),
+    "frame without rows": (pd.DataFrame({"a": [], "b": []}), "0 sample"),
+    "frame with a name twice": (pd.DataFrame(X, columns=["a", "a"]), "unique"),
+    "frame with names of two kinds": (pd.DataFrame(X, columns=["a", 1]), "names"),
+    "series": (pd.Series(X[:, 0]), "Expected a? ?2"),
+}
+#: Those that only a fitted estimator refuses.
+BAD_FEATURES_LATER = {
+    "one column": (X[:, :1], "expecting 2 features"),
+    "three columns": (X[:, [0, 1, 1]], "expecting 2 features"),
+    "nan": (put(X, NAN), "Input X contains NaN"),
+    "None in a cell": (put(X.astype(object), None), "Input X contains NaN"),
+    "far away": (put(X, 1e30), "1e.30 in feature"),
+}
+#: Those that do not go with the y of 24 rows.
+BAD_FEATURES_WITH_TARGETS = {
+    "few rows": (X[:7], "inconsistent numbers of samples|rows"),
+    "many rows": (np.tile(X, (2, 1)), "inconsistent numbers of samples|rows"),
+}
+
+
+@group
+def features_of_fit():
+    bad = BAD_FEATURES | BAD_FEATURES_WITH_TARGETS | {"one row": (X[:1], "minimum of 2")}
+    for what, (value, names) in bad.items():
+        yield f"fit {what}", partial(refit, "fit", value, Y), names
+        yield f"partial_fit {what}", partial(tiny().partial_fit, value, Y), names
+    for what, (value, names) in BAD_FEATURES.items():
+        categories = partial(refit, "fit", value, Y, categorical_features=[0])
+        yield f"fit with categories {what}", categories, "|".join((names, "categor", "X "))
+    for what, (value, names) in BAD_FEATURES_LATER.items():
+        yield f"partial_fit again {what}", partial(refit, "partial_fit", value, Y), names
+
+
+@group
+def features_later():
+    bad = BAD_FEATURES | BAD_FEATURES_LATER
+    for what, (value, names) in bad.items():
+        yield f"predict {what}", partial(plain().predict, value), names
+        yield f"sample {what}", partial(plain().sample, value, random_state=0), names
+        density = lambda value=value: plain().predict_density(value).mean()  # noqa: E731
+        yield f"predict_density {what}", density, names
+    for what, (value, names) in (bad | BAD_FEATURES_WITH_TARGETS).items():
+        yield f"log_prob {what}", partial(plain().log_prob, value, Y), names
+        yield f"score {what}", partial(plain().score, value, Y), names
+    for frame, names in [
+        (FRAME[["size", "kind"]], "feature names should match"),
+        (FRAME.rename(columns={"size": "mass"}), "feature names should match"),
+        (FRAME[["size"]], "feature names should match"),
+        (FRAME.assign(extra=1.0), "feature names should match"),
+        (FRAME.assign(size="wide"), "something else than numbers in feature 'size'"),
+        (FRAME.assign(size=pd.Timestamp("2020")), "dates or durations in feature 'size'"),
+        (FRAME[:0], "0 sample"),
+        (FRAME["size"], "2|features|array"),
+    ]:
+        yield f"frame {list(frame)[:4]}", partial(with_labels().predict, frame), names
+
+
+#: Targets that no estimator of numbers can take.
+BAD_TARGETS = {
+    "None": (None, "y to be passed|y must have|y has"),
+    "text": ("text", "y must have|y has"),
+    "a number": (3.0, "y must have|y has"),
+    "an object": (object(), "y must have|y has"),
+    "a set": ({1.0, 2.0}, "y must have|y has"),
+    "a dict": ({"a": 1.0}, "y must have|y has"),
+    "a generator": ((row for row in Y), "y must have|y has"),
+    "an empty list": ([], "inconsistent numbers|y has"),
+    "no rows": (Y[:0], "inconsistent numbers|X has|0 sample"),
+    "few rows": (Y[:7], "inconsistent numbers|X has 24 rows, but y has 7"),
+    "many rows": (np.tile(Y, (2, 1)), "inconsistent numbers|X has 24 rows, but y has 48"),
+    "one row": (Y[:1], "inconsistent numbers|X has 24 rows, but y has 1"),
+    "ragged rows": ([[1.0, 2.0], [3.0]] * 12, "inhomogeneous"),
+    "one text cell": (put(Y, "red"), "could not convert"),
+    "dicts": (put(Y, {}), "float"),
+    "lists": (pd.DataFrame({"a": [[1]] * N, "b": 1.0}), "sequence|float"),
+    "complex numbers": (Y + 0j, "Complex data not supported"),
+    "dates": (np.full(Y.shape, np.datetime64("2020-01-01")), "y has dates"),
+    "durations": (np.full(Y.shape, np.timedelta64(1, "D")), "y has dates"),
+    "sparse": (scipy.sparse.csr_array(Y), "y must have|y has"),
+    "infinity": (put(Y, INF), "y contains infinity"),
+    "minus infinity": (put(Y, -INF), "y contains infinity"),
+    "nan in the first output": (put(Y, NAN), r"1 missing values \(NaN\) in output 0"),
+    "frame of dates": (pd.DataFrame({"a": pd.date_range("2020", periods=N), "b": 1.0}), "dates"),
+}
+BAD_TARGETS_OF_FIT = {
+    "three dimensions": (Y[..., None], "dim"),
+    "no columns": (Y[:, :0], "(?i)y|0 feature"),
+    "a constant": (Y * [1.0, 0.0], r"y is constant \(0\) in output 1 \(y1\)"),
+    "an empty column": (Y * [1.0, NAN], "y has no value at all in output 1"),
+    "a gap": (np.c_[Y, Y[:, :1]] + [0, NAN, 0], "output 1"),
+    "1e200": (put(Y, 1e200), "y has values of 1e.200 in output 0"),
+    "1e-200": (Y * 1e-200, "y has values of .*e-200 in output 0"),
+    "a name twice": (pd.DataFrame(Y, columns=["a", "a"]), "y has the column 'a' twice"),
+}
+BAD_TARGETS_LATER = {
+    "one column": (Y[:, :1], "y has 1 outputs"),
+    "one-dimensional": (Y[:, 0], "y has 1 outputs"),
+    "three columns": (Y[:, [0, 1, 1]], "y has 3 outputs"),
+    "a point too many": (np.zeros((N, 3, 4)), "y has 4 outputs"),
+    "points of other rows": (np.zeros((7, 3, 2)), "X has 24 rows, but y has 7"),
+}
+
+
+@group
+def targets():
+    for what, (value, names) in (BAD_TARGETS | BAD_TARGETS_OF_FIT).items():
+        start = partial(tiny, limits=None)
+        yield f"fit {what}", partial(refit, "fit", X, value, limits=None), names
+        yield f"partial_fit {what}", partial(start().partial_fit, X, value), names
+    density = plain().predict_density(X)
+    for what, (value, names) in (BAD_TARGETS | BAD_TARGETS_LATER).items():
+        yield f"partial_fit again {what}", partial(refit, "partial_fit", X, value), names + "|dim"
+        yield f"log_prob {what}", partial(plain().log_prob, X, value), names
+        yield f"score {what}", partial(plain().score, X, value), names
+        yield f"density.log_prob {what}", partial(density.log_prob, value), names
+        yield f"cdf {what}", partial(density.cdf, value), names + "|dim"
+        yield f"given {what}", partial(density.given({0: 0.0}).log_prob, value), names + "|dim"
+    for value, names in [
+        (TARGETS.assign(colour="green"), "label 'green' in output 0"),
+        (TARGETS.assign(colour=None), "24 missing labels in output 0"),
+        (TARGETS.assign(mass="heavy"), "could not convert"),
+        (TARGETS[["mass"]], "y has 1 outputs"),
+        (np.zeros((N, 2)), "label"),
+    ]:
+        yield f"labels {list(value)[:2]}", partial(with_labels().log_prob, FRAME, value), names
+
+
+BAD_WEIGHTS = {
+    "text": ("text", "."),
+    "a number": (2.0, "sample_weight|array"),
+    "a text array": (np.full(N, "much"), "could not convert"),
+    "few": (np.ones(7), r"sample_weight must have shape \(24,\)"),
+    "many": (np.ones(48), r"sample_weight must have shape \(24,\)"),
+    "two columns": (np.ones((N, 2)), r"sample_weight must have shape \(24,\)"),
+    "one column": (np.ones((N, 1)), r"sample_weight must have shape \(24,\)"),
+    "empty": ([], "sample_weight|minimum"),
+    "negative": (-np.ones(N), "sample_weight must not be negative, got -1"),
+    "one negative": (np.r_[-0.5, np.ones(N - 1)], "sample_weight must not be negative, got -0.5"),
+    "zero": (np.zeros(N), "sample_weight is zero for every row"),
+    "nan": (np.r_[NAN, np.ones(N - 1)], "sample_weight contains NaN"),
+    "infinite": (np.r_[INF, np.ones(N - 1)], "sample_weight contains infinity"),
+    "complex": (np.ones(N) + 0j, "Complex data not supported"),
+    "a dict": ({"a": 1.0}, "."),
+    "an object": (object(), "."),
+    "None in it": (np.array([None] + [1.0] * (N - 1)), "NaN"),
+    "dates": (np.full(N, np.datetime64("2020")), "sample_weight has dates"),
+    "huge": (np.full(N, 1e308), "sample_weight"),
+}
+BAD_ERRORS = {
+    "text": ("text", "."),
+    "a number": (0.1, "array"),
+    "one-dimensional": (X_ERR[:, 0], "Expected 2D array"),
+    "few rows": (X_ERR[:7], "X_err must have the shape of X"),
+    "one column": (X_ERR[:, :1], "X_err must have the shape of X"),
+    "three columns": (np.ones((N, 3)), "X_err must have the shape of X"),
+    "three dimensions": (X_ERR[..., None], "dim 3|<= 2"),
+    "negative": (-X_ERR, "X_err must not be negative, got -0.1"),
+    "infinite": (put(X_ERR, INF), "X_err contains infinity"),
+    "complex": (X_ERR + 0j, "Complex data not supported"),
+    "text cells": (np.full(X.shape, "red"), "could not convert"),
+    "an object": (object(), "."),
+    "a dict": ({"a": 1.0}, "."),
+    "empty": ([], "Expected 2D array"),
+    "dates": (np.full(X.shape, np.datetime64("2020")), "X_err has dates"),
+}
+
+
+@group
+def weights_and_errors():
+    for what, (value, names) in BAD_WEIGHTS.items():
+        yield f"fit {what}", partial(refit, "fit", X, Y, value), names
+        yield f"partial_fit {what}", partial(refit, "partial_fit", X, Y, value), names
+        if what != "huge":  # an average that overflows says so itself
+            yield f"score {what}", partial(plain().score, X, Y, value), names
+    one = np.eye(N)[0]
+    yield "fit one row", partial(refit, "fit", X, Y, one), "sample_weight is positive for 1 row"
+    for what, (value, names) in BAD_ERRORS.items():
+        for est in (plain(), with_errors()):
+            density = lambda est=est, value=value: est.predict_density(X, X_err=value)  # noqa: E731
+            yield f"predict_density X_err {what}", density, names
+        yield f"fit X_err {what}", partial(refit, "fit", X, Y, None, value), names
+        weight = partial(refit, "fit", X, Y, np.r_[0.0, np.ones(N - 1)], value)
+        yield f"fit weighted X_err {what}", weight, names
+        yield f"partial_fit X_err {what}", partial(refit, "partial_fit", X, Y, None, value), names
+        yield f"score X_err {what}", partial(plain().score, X, Y, None, value), names
+        yield f"sample X_err {what}", partial(plain().sample, X, X_err=value), names
+        yield f"predict X_err {what}", partial(plain().predict, X, X_err=value), names
+        yield f"log_prob X_err {what}", partial(plain().log_prob, X, Y, X_err=value), names
+    for method in ("predict", "sample", "predict_density"):
+        needed = partial(getattr(with_errors(), method), X)
+        yield f"{method} without X_err", needed, "use_errors=True needs the errors"
+    labels = partial(with_labels().predict, FRAME, X_err=np.ones(X.shape))
+    yield "X_err of categories", labels, "X_err must be 0 or nan for the categories of .*'kind'"
+
+
+@group
+def numbers_of_draws():
+    density = plain().predict_density(X)
+    known = density.given({0: 0.0})
+    later = density.given({1: 0.0})
+    calls = {
+        "n_samples": partial(plain().sample, X),
+        "n_samples ": lambda n: plain().predict(X, output_type="samples", n_samples=n),
+        "n_samples  ": lambda n: plain().sample(X, n, given={0: 0.0}),
+        "n_samples   ": lambda n: plain().sample(X, n, as_frame=True),
+        "n_draws": density.sample,
+        "n_draws ": lambda n: density.sample(n, method="sobol"),
+        "n_draws  ": density.to_frame,
+        "n_draws   ": density.entropy,
+        "n_draws    ": lambda n: density.kl(density, n),
+        "n_draws     ": lambda n: density.marginal(0, n_draws=n),
+        "n_draws      ": known.sample,
+        "n_points": lambda n: density.marginal(0, n_points=n),
+        "n_candidates": lambda n: later.sample(2, n_candidates=n),
+        "n_draws       ": lambda n: resample(np.ones((2, 3)), np.ones((2, 3)), n),
+    }
+    for name, call in calls.items():
+        accepted = "None, 1" if name == "n_candidates" else "1"
+        for shown, value in odd(accepted if name != "n_points" else ""):
+            yield f"{name}={shown}", partial(call, value), name.strip()
+
+
+@group
+def random_states():
+    density = plain().predict_density(X)
+    weights = np.ones((2, 3))
+    calls = [
+        lambda seed: plain().sample(X, random_state=seed),
+        lambda seed: plain().predict(X, output_type="samples", random_state=seed),
+        lambda seed: density.sample(random_state=seed, method="sobol"),
+        lambda seed: density.to_frame(random_state=seed),
+        lambda seed: density.cdf(Y, random_state=seed),
+        lambda seed: density.given({0: 0.0}).sample(random_state=seed),
+        lambda seed: resample(weights, weights, 2, random_state=seed),
+    ]
+    for i, call in enumerate(calls):
+        for shown, value in odd(ACCEPTED["random_state"]):
+            yield f"random_state={shown} {i}", partial(call, value), "(?i)seed"
+
+
+@group
+def levels():
+    density = plain().predict_density(X)
+    known = density.given({0: 0.0})
+    calls = {
+        "quantiles": lambda q: plain().predict(X, output_type="quantiles", quantiles=q),
+        "quantiles ": density.quantile,
+        "quantiles  ": known.quantile,
+        "level": density.interval,
+    }
+    for name, call in calls.items():
+        accepted = "0.5" if name == "level" else "0.5, 1/2, [0.1], array"
+        bad = [*odd(accepted), ("[0.5, 1]", [0.5, 1.0]), ("[0.5, nan]", [0.5, NAN])]
+        for shown, value in [*bad, ("two axes", [[0.5]]), ("text", ["half"])]:
+            yield f"{name}={shown}", partial(call, value), name.strip()
+
+
+@group
+def choices():
+    """Arguments with few values, each with all that is odd."""
+    density = plain().predict_density(X)
+    known = density.given({0: 0.0})
+    yes = _BOOLEAN
+    calls = [
+        ("output_type", "", lambda v: plain().predict(X, output_type=v)),
+        ("method", "", lambda v: plain().sample(X, method=v)),
+        ("method", "", lambda v: density.sample(method=v)),
+        # None is float64 to numpy, and so is a class of numbers that is none of its own
+        ("dtype", "None", lambda v: plain().sample(X, dtype=v)),
+        ("dtype", "None", lambda v: density.sample(dtype=v)),
+        ("as_frame", yes, lambda v: plain().sample(X, as_frame=v)),
+        ("return_ess", yes, lambda v: plain().sample(X, return_ess=v, given={0: 0.0})),
+        ("return_ess", yes, lambda v: known.sample(return_ess=v)),
+        ("progress", yes, lambda v: density.sample(progress=v)),
+        ("out", "None", lambda v: plain().sample(X, out=v)),
+        ("out", "None", lambda v: density.sample(out=v)),
+        ("given", "None", lambda v: plain().sample(X, given=v)),
+        ("given", "None", lambda v: plain().log_prob(X, Y, given=v)),
+        ("given", "", density.given),
+        ("ratio", "function, class", density.marginalise),
+        ("other", "", density.kl),
+        ("outputs", "0, 1, -1", density.marginal),
+        ("grid", "None, 0, 1, -1, 0.5, 2.0, -0.5, [1, 2], [1.5], array, array of no axes, 1/2, "
+         "Decimal, tensor, True, False, 1e300, 10**30", lambda v: density.marginal(0, grid=v)),
+        ("index", "None", lambda v: density.to_frame(index=v)),
+    ]  # fmt: skip
+    for name, accepted, call in calls:
+        for shown, value in odd(accepted):
+            yield f"{name}={shown}", partial(call, value), name
+
+
+#: Errors that tell users what they did.
+EXPECTED = (ValueError, TypeError, IndexError, OSError, ImportError)
 #: What numpy and the standard library say when they cannot convert a value at our border.
 CONVERSIONS = re.compile(
-    "could not convert|inhomogeneous shape|expected str, bytes or os.PathLike|valid indices|"
-    "embedded null byte|File name too long"
+    "could not convert|inhomogeneous shape|expected str, bytes or os.PathLike|embedded null byte|"
+    "File name too long|must be real number|must be a string or a real number|sequence"
 )
 
 
@@ -95,14 +651,14 @@ def complaint(call, names):
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         files = [Path(frame.filename).parts for frame in frames]
-        ours = max(i for i, parts in enumerate(files) if {"sklearn_san", "sklearn"} & set(parts))
+        ours = max(i for i, parts in enumerate(files) if OURS & set(parts))
         line = linecache.getline(frames[ours].filename, frames[ours].lineno).strip()
-        raised = "sklearn" in files[ours] or line.startswith("raise")
+        on_purpose = "sklearn" in files[ours] or line.startswith("raise")
         deep = any({"torch", "numba", "safetensors"} & set(parts) for parts in files[ours:])
         told = f"{type(error).__name__}: {error} ({frames[ours].name}: {line})"
         if not isinstance(error, EXPECTED) or deep:
             return f"raises {told}"
-        if not raised and not CONVERSIONS.search(str(error)):
+        if not on_purpose and not CONVERSIONS.search(str(error)):
             return f"stumbles over {told}"
         if not re.search(names, str(error)):
             return f"does not say {names!r}: {told}"
@@ -110,12 +666,561 @@ def complaint(call, names):
     return f"is accepted: {type(result).__name__}"
 
 
-@pytest.mark.parametrize("name", GROUPS_BY_NAME)
+#: Where errors are to come from.
+OURS = {"sklearn_san", "sklearn", Path(__file__).name}
+
+
+@group
+def arguments_in_detail():
+    density, labels = plain().predict_density(X), with_labels().predict_density(FRAME)
+    frozen = np.empty((N, 3, 2))
+    frozen.flags.writeable = False
+    for out, names in [
+        (np.empty((N, 3)), r"out must have the shape of the draws, \(24, 3, 2\), got \(24, 3\)"),
+        (np.empty((N, 2, 3)), "out must have the shape"),
+        (np.empty((N, 3, 2), dtype=int), "out must be an array of float32 or float64, got int64"),
+        (np.empty((N, 3, 2), dtype=complex), "out must be an array .* got complex128"),
+        (np.empty((N, 3, 2), dtype=np.float16), "out must be an array .* got float16"),
+        (frozen, "out is read-only"),
+        (frozen.tolist(), "out must be an array .* got list"),
+    ]:
+        yield f"out {names}", partial(plain().sample, X, 3, out=out), names
+    yield "out of labels", partial(labels.sample, out=np.empty((N, 1, 2))), "cannot hold labels"
+    for options, names in [
+        ({"return_ess": True}, "return_ess=True goes with given="),
+        ({"given": {0: 0.0}, "method": "sobol"}, "given= goes neither with method="),
+        ({"given": {0: 0.0}, "as_frame": True}, "given= goes neither with method="),
+        ({"given": {0: 0.0}, "out": np.empty((N, 1, 2))}, "given= goes neither with method="),
+        ({"as_frame": True, "out": np.empty((N, 1, 2))}, "out= takes numbers"),
+    ]:
+        yield f"sample {list(options)}", partial(plain().sample, X, **options), names
+    for known, names in [
+        ({0: 0.0, 1: 0.0}, "given names every output"),
+        ({2: 0.0}, "given has the column 2, but y has 2 columns"),
+        ({-3: 0.0}, "given has the column -3"),
+        ({"y7": 0.0}, "given names 'y7'"),
+        ({0.0: 0.0}, "given must hold column numbers or names"),
+        ({True: 0.0}, "given must hold column numbers or names"),
+        ({None: 0.0}, "given must hold column numbers or names"),
+        ({0: 10.0}, "value 10 outside the limits"),
+        ({0: -10}, "value -10 outside the limits"),
+        ({0: NAN}, "value nan outside the limits"),
+        ({1: NAN}, "value nan"),
+        ({1: INF}, "inf"),
+        ({0: None}, r"given\[0\]"),
+        ({1: None}, r"given\[1\]"),
+        ({0: "red"}, "could not convert"),
+        ({0: 1j}, "Complex data not supported|complex"),
+        ({0: np.zeros(7)}, r"given\[0\] must be one value or one for each of the 24 rows"),
+        ({0: np.zeros((N, 1))}, r"given\[0\] must be one value or one for each"),
+        ({0: []}, r"given\[0\] must be one value or one for each"),
+        ({0: {}}, "float|given"),
+        ({0: 0.0, "y0": 1.0}, "given names output 0 .* twice"),
+        ({0: np.datetime64("2020")}, "dates"),
+        ([0, 0.0], "given must be a dict"),
+    ]:
+        yield f"given {known}", partial(density.given, known), names
+    yield "given label", partial(labels.given, {"colour": "green"}), "label 'green'"
+    yield "given label", partial(labels.given, {"colour": NAN}), "label|missing"
+    for outputs, names in [
+        ([0, 0], "one column or two different ones"),
+        ([0, -2], "one column or two different ones"),
+        ([0, 1, 0], "one column or two different ones"),
+        ([], "one column or two different ones"),
+        (2, "outputs has the column 2"),
+        (-3, "outputs has the column -3"),
+        ("y7", "outputs names 'y7'"),
+        (["y0", "y7"], "outputs names 'y7'"),
+        ([0, 1.0], "outputs must hold column numbers or names"),
+        ([None], "outputs must hold column numbers or names"),
+        (True, "outputs must hold column numbers or names"),
+        (slice(None), "outputs must be"),
+    ]:
+        yield f"marginal {outputs}", partial(density.marginal, outputs), names
+    yield "marginal of labels", partial(labels.marginal, "colour"), "has labels"
+    for outputs, grid, names in [
+        (0, [1.0, 0.0], "rising"),
+        (0, [0.0, 0.0], "rising"),
+        (0, [], "grid|minimum"),
+        (0, [[0.0, 1.0]], "rising"),
+        (0, [0.0, NAN], "grid contains NaN"),
+        (0, [0.0, INF], "grid contains infinity"),
+        (0, ["low", "high"], "could not convert"),
+        (0, [0.0, 1j], "Complex"),
+        ([0, 1], [0.0, 1.0], "grid"),
+        ([0, 1], [[0.0, 1.0]], "grid must have one array for each of 2 outputs"),
+        ([0, 1], [[0.0, 1.0]] * 3, "grid must have one array for each of 2 outputs"),
+        ([0, 1], [[0.0, 1.0], [1.0, 0.0]], "rising"),
+        ([0, 1], 3.0, "grid must have one array for each of 2 outputs"),
+        ([0, 1], "low", "grid must have one array for each of 2 outputs"),
+    ]:
+        yield f"grid {grid} of {outputs}", partial(density.marginal, outputs, grid=grid), names
+    for u, names in [
+        (None, "u|float"),
+        ("half", "u|convert"),
+        (0.5, "u"),
+        ([], "u|minimum"),
+        (np.full(N, 0.5), r"u must have shape \(24, 2\), got \(24,\)"),
+        (np.full((7, 2), 0.5), r"u must have shape \(24, 2\), got \(7, 2\)"),
+        (np.full((N, 3), 0.5), r"u must have shape"),
+        (np.full((N, 2, 1), 0.5), "u must have shape|dim 3"),
+        (np.zeros((N, 2)), "strictly between 0 and 1, got 0"),
+        (np.ones((N, 2)), "strictly between 0 and 1, got 1"),
+        (np.full((N, 2), -0.5), "strictly between 0 and 1, got -0.5"),
+        (np.full((N, 2), NAN), "u contains NaN"),
+        (np.full((N, 2), INF), "u contains infinity"),
+        (np.full((N, 2), "half"), "could not convert"),
+        (np.full((N, 2), 0.5j), "Complex data not supported"),
+        (np.full((N, 2), True), "strictly between 0 and 1, got 1"),
+    ]:
+        yield f"u={np.shape(u)}", partial(density.inverse_cdf, u), names
+    for rows, names in [
+        (N, "row 24 does not exist"),
+        (-N - 1, "row -25 does not exist"),
+        (10**30, "does not exist"),
+        ([0, N], "row"),
+        ([-N - 1], "row"),
+        (np.ones(7, dtype=bool), "row"),
+        (np.ones(48, dtype=bool), "row"),
+        (True, "row"),
+        (0.0, "row"),
+        ([0.5], "row"),
+        ("first", "row"),
+        (["first"], "row"),
+        (None, "row"),
+        ((0, 1), "row"),
+        ((slice(None), 0), "row"),
+        ([[0, 1]], "row"),
+        (np.ones((N, 2), dtype=bool), "row"),
+        ({}, "row"),
+        (object(), "row"),
+        (slice("a", "b"), "."),
+    ]:
+        yield f"density[{rows}]", partial(density.__getitem__, rows), names
+    for returned, names in [
+        (1.0, "ratio must return one number for each"),
+        (None, "ratio"),
+        ("much", "ratio"),
+        (np.ones(3), "ratio must return one number for each"),
+        (np.ones((N, 2)), "ratio must return one number for each"),
+    ]:
+        reweighted = density.marginalise(lambda y, returned=returned: returned)
+        yield f"ratio returns {returned}", partial(reweighted.log_prob, Y), names
+        yield f"ratio returns {returned}", reweighted.sample, names
+    for value, names in [
+        (-1.0, "ratio must be finite and not negative, got -1"),
+        (NAN, "ratio must be finite and not negative, got nan"),
+        (INF, "ratio must be finite and not negative, got inf"),
+        (0.0, "ratio is 0 for all"),
+        (1j, "ratio"),
+    ]:
+        reweighted = density.marginalise(lambda y, value=value: np.full(len(y), value))
+        yield f"ratio is {value}", reweighted.mean, names
+    for draws, weights, names in [
+        (np.ones((2, 3)), np.ones((2, 4)), "weights must have one entry for each"),
+        (np.ones((2, 3)), np.ones(2), "weights must have one entry for each"),
+        (np.ones(3), np.ones(3), "weights must have one entry for each"),
+        (np.ones((2, 3)), -np.ones((2, 3)), "weights of row 0 must be finite, not negative"),
+        (np.ones((2, 3)), np.zeros((2, 3)), "weights of row 0 must be finite, not negative"),
+        (np.ones((2, 3)), np.full((2, 3), NAN), "weights of row 0 must be finite"),
+        (np.ones((2, 3)), np.full((2, 3), INF), "weights of row 0 must be finite"),
+        (np.ones((2, 3)), "much", "weights|could not convert"),
+        (np.ones((2, 3)), None, "weights"),
+        (None, np.ones((2, 3)), "weights must have one entry for each"),
+    ]:
+        yield f"resample {names}", partial(resample, draws, weights, 2), names
+    for other, names in [
+        (plain().predict_density(X[:7]), "other has 7 rows, but this density has 24"),
+        (labels, "label|y has|convert"),
+        (X, "other"),
+    ]:
+        yield f"kl {names}", partial(density.kl, other), names
+    for index in (range(7), [], "rows"):
+        yield f"index {index}", partial(density.to_frame, index=index), "index"
+    for output_type in ("std", "median", "quantiles"):
+        call = partial(with_labels().predict, FRAME, output_type=output_type)
+        yield f"{output_type} of labels", call, "has no meaning for the labels"
+    yield "cov of labels", labels.cov, "A covariance has no meaning"
+
+
+@group
+def estimators_that_are_not_fitted():
+    fresh = SANConditionalDensityEstimator()
+    for name, call in {
+        "predict": partial(fresh.predict, X),
+        "sample": partial(fresh.sample, X),
+        "log_prob": partial(fresh.log_prob, X, Y),
+        "score": partial(fresh.score, X, Y),
+        "predict_density": partial(fresh.predict_density, X),
+        "save": partial(fresh.save, "unused"),
+    }.items():
+        yield name, call, "is not fitted yet"
+
+
+def batches_of(*pairs):
+    return lambda: iter(pairs)
+
+
+@group
+def batches():
+    good = (X, Y)
+    for what, value, names in [
+        ("nothing", [], "0 rows"),
+        ("a function of nothing", batches_of(), "0 rows"),
+        ("one row", [(X[:1], Y[:1])], "1 rows; at least 2"),
+        ("no rows", [(X[:0], Y[:0])], "0 rows"),
+        ("a generator", (pair for pair in [good]), "generator"),
+        ("an iterator", iter([good]), "generator"),
+        ("a map", map(tuple, [good]), "generator"),
+        ("text", "text", "y"),
+        ("a number", 3.0, "y"),
+        ("a list of arrays", [X, Y], "y"),
+        ("triples", [(X, Y, np.ones(N))], "y"),
+        ("singles", [(X,)], "y"),
+        ("a dict", {"X": X}, "batch"),
+        ("a set", {1, 2}, "batch"),
+        ("a function that returns None", lambda: None, "batch"),
+        ("a function that returns a number", lambda: 3.0, "batch"),
+        ("a function that returns X", lambda: X, "batch"),
+        ("a function that yields X", batches_of(X), "batch"),
+        ("a function that yields triples", batches_of((X, Y, Y)), "batch"),
+        ("a function that yields None", batches_of(None), "batch"),
+        ("a function that yields text", batches_of("ab"), "batch"),
+        ("without y", batches_of((X, None)), "batch"),
+        ("without X", batches_of((None, Y)), "batch"),
+        ("different lengths", batches_of((X, Y[:7])), "batch"),
+        ("one-dimensional X", batches_of((X[:, 0], Y)), "batch"),
+        ("three-dimensional X", batches_of((X[..., None], Y)), "batch"),
+        ("three-dimensional y", batches_of((X, Y[..., None])), "batch"),
+        ("other X later", batches_of(good, (X[:, :1], Y)), "batch"),
+        ("other y later", batches_of(good, (X, Y[:, :1])), "batch"),
+        ("other y later", batches_of(good, (X, Y[:, 0])), "batch"),
+        ("text in X", batches_of((X.astype(str), Y)), "batch"),
+        ("words in X", batches_of((np.full(X.shape, "red"), Y)), "batch"),
+        ("words in y", batches_of((X, np.full(Y.shape, "red"))), "batch"),
+        ("objects in X", batches_of((np.full(X.shape, object()), Y)), "batch"),
+        ("complex X", batches_of((X + 0j, Y)), "batch"),
+        ("complex y", batches_of((X, Y + 0j)), "batch"),
+        ("infinity in X", batches_of((put(X, INF), Y)), "infinity"),
+        ("infinity in y", batches_of((X, put(Y, INF))), "infinity"),
+        ("nan in the first output", batches_of((X, put(Y, NAN))), "NaN"),
+        ("constant y", batches_of((X, Y * [1.0, 0.0])), "y is constant"),
+        ("outside limits", batches_of((X, Y + 20.0)), "outside limits"),
+    ]:  # fmt: skip
+        yield what, partial(refit, "fit", value, None), names
+        yield f"partial_fit {what}", partial(refit, "partial_fit", value, None), "."
+    yield "weights", partial(refit, "fit", [good], None, np.ones(N)), "neither sample_weight nor"
+    yield "errors", partial(refit, "fit", [good], None, None, X_ERR), "neither sample_weight nor"
+    warm = partial(refit, "fit", [good], None, warm_start=True)
+    yield "warm start", warm, "starts anew"
+
+
+#: Starts of files of other kinds.
+FOREIGN = {
+    "empty": b"",
+    "text": b"a,b\n1,2\n",
+    "json": b'{"a": 1}',
+    "pickle": pickle.dumps({"a": 1}),
+    "zip": b"PK\x05\x06" + bytes(18),
+    "png": b"\x89PNG\r\n\x1a\n" + bytes(64),
+    "gzip": b"\x1f\x8b" + bytes(64),
+    "numpy": b"\x93NUMPY\x01\x00v\x00" + bytes(128),
+    "zeros": bytes(4096),
+    "ones": b"\xff" * 4096,
+    "safetensors": (2).to_bytes(8, "little") + b"{}",
+    "a long header": (2**62).to_bytes(8, "little") + b"{}",
+    "no metadata": (20).to_bytes(8, "little") + b'{"__metadata__": {}} ',
+}
+
+
+@group
+def files():
+    """Bad paths, and files that are no models."""
+    folder = Path.cwd()
+    load = SANConditionalDensityEstimator.load
+    good = folder / "good.safetensors"
+    if not good.exists():
+        plain().save(good)
+    data = good.read_bytes()
+    for shown, value in odd("text, no text, bytes"):
+        if not isinstance(value, (bool, int)):  # numbers of open files
+            yield f"load {shown}", partial(load, value), "path|str"
+        yield f"save {shown}", partial(plain().save, value), "path|str"
+    for path in ("", "missing", folder, folder / "no" / "where", "\0", "x" * 5000, good / "part"):
+        yield f"load {str(path)[:20]!r}", partial(load, path), "There is no file|is a folder"
+    for path in ("", folder, folder / "no" / "where", "\0", folder / ("x" * 300), good / "part"):
+        yield f"save {str(path)[:20]!r}", partial(plain().save, path), "folder|null|too long"
+    damaged = {name: content for name, content in FOREIGN.items()}
+    for start in np.linspace(0, len(data) - 1, 60).astype(int):
+        changed = bytearray(data)
+        changed[start] ^= 1 + start % 255
+        damaged[f"byte {start}"] = bytes(changed)
+    for stop in np.linspace(0, len(data) - 1, 40).astype(int):
+        damaged[f"the first {stop} bytes"] = data[:stop]
+    damaged["one byte more"] = data + b"\0"
+    for name, content in damaged.items():
+        yield f"load {name}", partial(load_bytes, folder / "bad", content), "bad' is|bad' cannot"
+    checkpoint = folder / "checkpoint"
+    checkpoint.mkdir(exist_ok=True)
+    for name in ("text", "zeros", "safetensors"):
+        yield f"checkpoint {name}", partial(resume_from, checkpoint, FOREIGN[name]), "is"
+    yield "checkpoint_dir is a file", partial(refit, checkpoint_dir=str(good)), "checkpoint_dir"
+
+
+def load_bytes(path, content):
+    path.write_bytes(content)
+    return SANConditionalDensityEstimator.load(path)
+
+
+def resume_from(folder, content):
+    (folder / "training.safetensors").write_bytes(content)
+    return refit(checkpoint_dir=folder)
+
+
+def command(*argv):
+    """Run the command line; failing as it should is an error with the last line that it printed."""
+    printed, result = io.StringIO(), io.StringIO()
+    before = set(os.listdir())
+    with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(result):
+        code = main([str(one) for one in argv])
+    lines = printed.getvalue().splitlines()
+    assert result.getvalue() == ""
+    assert set(os.listdir()) == before
+    if code == 0:
+        return code
+    assert code in (1, 2), code
+    start = "sklearn-san: error: " if code == 1 else "usage: sklearn-san"
+    assert lines, "nothing is said"
+    assert lines[0].startswith(start), lines
+    assert ": error: " in lines[-1], lines
+    assert code == 2 or len(lines) == 1, lines
+    raise ValueError(lines[-1])
+
+
+#: Arguments of the command line that make no sense, and what its last line must match. TABLE and
+#: MODEL stand for good ones.
+BAD_COMMANDS = {
+    "": "required: COMMAND",
+    "train": "invalid choice: 'train'",
+    "--model MODEL": "required|invalid choice|unrecognized",
+    "fit": "TABLE is missing",
+    "fit TABLE": "--model is missing",
+    "fit TABLE --model new": "--features is missing",
+    "fit TABLE --model new --features a": "--targets is missing",
+    "fit TABLE --model new --features --targets y": "expected at least one argument",
+    "fit TABLE --model --features a --targets y": "expected one argument",
+    "fit TABLE TABLE --model new --features a --targets y": "unrecognized arguments",
+    "fit missing.csv --model new --features a --targets y": "no file 'missing.csv'",
+    "fit MODEL --model new --features a --targets y": "must end in",
+    "fit . --model new --features a --targets y": "must end in",
+    "fit empty.csv --model new --features a --targets y": "no column 'a'",
+    "fit header.csv --model new --features a --targets y": "no rows",
+    "fit text.csv --model new --features a --targets y": "'a'.*'red'|red.*a",
+    "fit binary.csv --model new --features a --targets y": "UTF-8|no column",
+    "fit bad.parquet --model new --features a --targets y": "bad.parquet",
+    "fit bad.fits --model new --features a --targets y": "bad.fits",
+    "fit bad.csv.gz --model new --features a --targets y": "bad.csv.gz",
+    "fit TABLE --model new --features a c --targets y": "no column 'c'",
+    "fit TABLE --model new --features a a --targets y": "named twice",
+    "fit TABLE --model new --features a y --targets y": "named twice",
+    "fit TABLE --model new --features a --targets y y": "named twice",
+    "fit TABLE --model new --features a --targets z": "no column 'z'",
+    "fit TABLE --model new --features kind --targets y": "kind",
+    "fit TABLE --model new --features a --targets kind": "kind",
+    "fit TABLE --model TABLE --features a --targets y": "is read by this command",
+    "fit TABLE --model MODEL --features a --targets y": "exists; add --overwrite",
+    "fit TABLE --model . --features a --targets y": "is a folder",
+    "fit TABLE --model no/where --features a --targets y": "does not exist",
+    "fit TABLE --model new --features a --features-from-file TABLE --targets y": "not allowed",
+    "fit TABLE --model new --features-from-file missing --targets y": "no file 'missing'",
+    "fit TABLE --model new --features a --targets y --limits y": "NAME=LOW,HIGH",
+    "fit TABLE --model new --features a --targets y --limits y=0": "NAME=LOW,HIGH",
+    "fit TABLE --model new --features a --targets y --limits y=0,1,2": "NAME=LOW,HIGH",
+    "fit TABLE --model new --features a --targets y --limits y=low,high": "NAME=LOW,HIGH",
+    "fit TABLE --model new --features a --targets y --limits =0,1": "NAME=LOW,HIGH",
+    "fit TABLE --model new --features a --targets y --limits z=0,1": "no target 'z'",
+    "fit TABLE --model new --features a --targets y --limits y=1,0": "lower limit must be below",
+    "fit TABLE --model new --features a --targets y --limits y=nan,1": "limits",
+    "fit TABLE --model new --features a --targets y --limits y=8,9": "outside limits",
+    "fit TABLE --model new --features a --targets y --weights w": "no column 'w'",
+    "fit TABLE --model new --features a --targets y --weights kind": "kind",
+    "fit TABLE --model new --features a --targets y --weights a": "must not be negative",
+    "fit TABLE --model new --features a --targets y --errors a": "NAME=COLUMN",
+    "fit TABLE --model new --features a --targets y --errors a=": "NAME=COLUMN",
+    "fit TABLE --model new --features a --targets y --errors =b": "NAME=COLUMN",
+    "fit TABLE --model new --features a --targets y --errors b=b": "no feature 'b'",
+    "fit TABLE --model new --features a --targets y --errors a=c": "no column 'c'",
+    "fit TABLE --model new --features a --targets y --errors a=b": "must not be negative",
+    "fit TABLE --model new --features a --targets y --categorical c": "no feature or target 'c'",
+    "fit TABLE --model new --features a --targets y --test-fraction 0": "between 0 and 1",
+    "fit TABLE --model new --features a --targets y --test-fraction 1": "between 0 and 1",
+    "fit TABLE --model new --features a --targets y --test-fraction -1": "between 0 and 1",
+    "fit TABLE --model new --features a --targets y --test-fraction nan": "between 0 and 1",
+    "fit TABLE --model new --features a --targets y --test-fraction half": "between 0 and 1",
+    "fit TABLE --model new --features a --targets y --test-fraction 0.99": "fewer than 2",
+    "fit TABLE --model new --features a --targets y --seed -1": "whole number|expected one",
+    "fit TABLE --model new --features a --targets y --seed 1.5": "whole number",
+    "fit TABLE --model new --features a --targets y --seed x": "whole number",
+    "fit TABLE --model new --features a --targets y --seed 99999999999": "whole number",
+    "fit TABLE --model new --features a --targets y --set epochs": "NAME=VALUE",
+    "fit TABLE --model new --features a --targets y --set =3": "NAME=VALUE",
+    "fit TABLE --model new --features a --targets y --set epoch=3": "no parameter 'epoch'",
+    "fit TABLE --model new --features a --targets y --set limits=3": "use --limits",
+    "fit TABLE --model new --features a --targets y --set random_state=3": "use --seed",
+    "fit TABLE --model new --features a --targets y --set verbose=3": "use --quiet",
+    "fit TABLE --model new --features a --targets y --epochs 3": "unrecognized arguments",
+    "fit TABLE --model new --features a --targets y --config missing": "no file 'missing'",
+    "fit TABLE --model new --features a --targets y --config TABLE": "is not TOML",
+    "fit TABLE --model new --features a --targets y --config bad1.toml": "unknown option 'epochs'",
+    "fit TABLE --model new --features a --targets y --config bad2.toml": "'features' in",
+    "fit TABLE --model new --features a --targets y --config bad3.toml": "'seed' in",
+    "fit TABLE --model new --features a --targets y --config bad4.toml": "'limits' in",
+    "fit TABLE --model new --features a --targets y --config bad5.toml": "no parameter 'epoch'",
+    "sample": "required",
+    "sample TABLE --out new.csv": "required: --model",
+    "sample TABLE --model MODEL": "required: --out",
+    "sample TABLE --model missing --out new.csv": "no file 'missing'",
+    "sample TABLE --model TABLE --out new.csv": "is no file that sklearn_san wrote",
+    "sample TABLE --model . --out new.csv": "is a folder",
+    "sample missing.csv --model MODEL --out new.csv": "no file 'missing.csv'",
+    "sample text.csv --model MODEL --out new.csv": "no column 'b'|'red'",
+    "sample TABLE --model MODEL --out new.txt": "must end in",
+    "sample TABLE --model MODEL --out TABLE": "is read by this command",
+    "sample TABLE --model MODEL --out MODEL": "must end in",
+    "sample TABLE --model MODEL --out no/where.csv": "does not exist",
+    "sample TABLE --model MODEL --out new.csv -n 0": "whole number",
+    "sample TABLE --model MODEL --out new.csv -n -1": "whole number|expected one",
+    "sample TABLE --model MODEL --out new.csv -n 2.5": "whole number",
+    "sample TABLE --model MODEL --out new.csv -n many": "whole number",
+    "sample TABLE --model MODEL --out new.csv -n 9999999999": "whole number",
+    "sample TABLE --model MODEL --out new.csv --format wide": "invalid choice",
+    "sample TABLE --model MODEL --out new.npy --dtype int": "invalid choice",
+    "sample TABLE --model MODEL --out new.npy --keep a": "goes with a table",
+    "sample TABLE --model MODEL --out - --format npy": "needs a file",
+    "sample TABLE --model MODEL --out new.csv --keep c": "no column 'c'",
+    "sample TABLE --model MODEL --out new.csv --keep y": "second column 'y'",
+    "sample TABLE --model MODEL --out new.csv --features a": "--features has 1 columns",
+    "sample TABLE --model MODEL --out new.csv --features a c": "no column 'c'",
+    "sample TABLE --model MODEL --out new.csv --features a kind": "kind",
+    "sample TABLE --model MODEL --out new.csv --errors c=a": "no feature 'c'",
+    "sample TABLE --model MODEL --out new.csv --errors a=b": "must not be negative",
+    "sample TABLE --model MODEL --out new.csv --seed x": "whole number",
+    "predict TABLE --model MODEL": "required: --out",
+    "predict TABLE --model MODEL --out new.npy": "must end in",
+    "predict TABLE --model MODEL --out new.csv --statistics": "expected at least one",
+    "predict TABLE --model MODEL --out new.csv --statistics max": "must be mean, std",
+    "predict TABLE --model MODEL --out new.csv --statistics q0": "must be mean, std",
+    "predict TABLE --model MODEL --out new.csv --statistics q100": "must be mean, std",
+    "predict TABLE --model MODEL --out new.csv --statistics q-5": "must be mean, std",
+    "predict TABLE --model MODEL --out new.csv --statistics qx": "must be mean, std",
+    "predict TABLE --model MODEL --out new.csv --keep y_mean": "no column 'y_mean'",
+    "predict infinite.csv --model MODEL --out new.csv": "1 infinite values",
+    "predict holes.csv --model MODEL --out new.csv": "NaN in feature 'a'",
+    "score TABLE": "required: --model",
+    "score TABLE --model MODEL --targets": "expected at least one",
+    "score TABLE --model MODEL --targets a b": "--targets has 2 columns",
+    "score TABLE --model MODEL --targets c": "no column 'c'",
+    "score TABLE --model MODEL --targets kind": "kind",
+    "score TABLE --model MODEL -n 1": "whole number",
+    "score TABLE --model MODEL --weights c": "no column 'c'",
+    "score TABLE --model MODEL --keep a": "goes with --per-row",
+    "score TABLE --model MODEL --per-row new.txt": "must end in",
+    "score TABLE --model MODEL --per-row TABLE": "is read by this command",
+    "score TABLE --model MODEL --json yes": "unrecognized arguments",
+    "info": "required: MODEL",
+    "info missing": "no file 'missing'",
+    "info TABLE": "is no file that sklearn_san wrote",
+    "info .": "is a folder",
+    "info MODEL MODEL": "unrecognized arguments",
+}
+#: Values of --set, of which each parameter refuses those that it cannot take.
+ODD_SETTINGS = ["text", "-1", "0.5", "none", "true", "(1,2)", "{}", "1j"]
+#: Those that it can take.
+ACCEPTED_SETTINGS = {
+    "module_shape": "(1,2)",
+    "first_module_shape": "none, (1,2)",
+    "encoder_shape": "none, (1,2)",
+    "layer_norm": "true",
+    "likelihood": "{}",
+    "likelihood_params": "none, {}",
+    "order": "none",
+    "linear_base": "true",
+    "x_scaler": "none",
+    "y_scaler": "none",
+    "missing_rate": "0.5",
+    "nondetection": "none",
+    "categorical_features": "none",
+    "teacher_forcing": "true",
+    "n_jobs": "-1, none",
+    "learning_rate": "0.5",
+    "weight_decay": "0.5",
+    "early_stopping": "true",
+    "validation_fraction": "0.5",
+    "n_iter_no_change": "none",
+    "warm_start": "true",
+    "checkpoint_dir": "text, none",
+}
+
+
+def write_files():
+    """Tables and a model for the commands, in the current folder."""
+    table = pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "y": Y[:, 0], "kind": FRAME["kind"]})
+    table.to_csv("table.csv", index=False)
+    table.assign(a=np.where(np.arange(N) == 3, INF, X[:, 0])).to_csv("infinite.csv", index=False)
+    table.assign(a=np.where(np.arange(N) == 3, NAN, X[:, 0])).to_csv("holes.csv", index=False)
+    tiny().fit(table[["a", "b"]], table["y"]).save("model")
+    for name, content in {
+        "empty.csv": b"",
+        "header.csv": b"a,y\n",
+        "text.csv": b"a,y\nred,1\nblue,2\n",
+        "binary.csv": b"\xff\xfe\x00\x01a,y\n1,2\n",
+        "bad.parquet": b"PAR1",
+        "bad.fits": b"SIMPLE",
+        "bad.csv.gz": b"a,y\n1,2\n",
+        "bad1.toml": b"epochs = 3\n",
+        "bad2.toml": b'features = "a"\n',
+        "bad3.toml": b"seed = -1\n",
+        "bad4.toml": b"[limits]\ny = 3\n",
+        "bad5.toml": b"[parameters]\nepoch = 3\n",
+    }.items():
+        Path(name).write_bytes(content)
+
+
+@group
+def commands():
+    write_files()
+    places = {"TABLE": "table.csv", "MODEL": "model"}
+    for line, names in BAD_COMMANDS.items():
+        argv = [places.get(one, one) for one in line.split()]
+        yield line, partial(command, *argv), names
+    start = "fit table.csv --model new --features a b --targets y --seed 0 --set K=2 epochs=1"
+    for name in SANConditionalDensityEstimator().get_params():
+        if name in ("limits", "random_state", "verbose"):
+            continue
+        for value in ODD_SETTINGS:
+            if value not in ACCEPTED_SETTINGS.get(name, "").split(", "):
+                setting = f"{name}={value}"
+                yield setting, partial(command, *start.split(), setting), name
+
+
+# Odd inputs that make sense
+
+
+@pytest.mark.parametrize("name", GROUPS)
 @pytest.mark.filterwarnings("ignore:.*feature names")
-def test_bad_inputs(name):
+def test_bad_inputs(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    score = plain().score(X, Y)
     problems = [
         f"{what}: {wrong}"
         for what, call, names in GROUPS[name]()
         if (wrong := complaint(call, names)) is not None
     ]
     assert not problems, "\n".join(problems)
+    assert plain().score(X, Y) == score
+
+
+def test_there_are_at_least_a_thousand_bad_inputs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    n_cases = {name: sum(1 for _ in cases()) for name, cases in GROUPS.items()}
+    assert sum(n_cases.values()) >= 1000, n_cases
