@@ -114,8 +114,8 @@ def without_mask(values: Any) -> Any:
     if not isinstance(values, np.ma.MaskedArray):
         return values
     if values.dtype.kind in "iuf":
-        return values.astype(np.float64).filled(np.nan)
-    return values.astype(object).filled(None)
+        return np.ma.filled(values.astype(np.float64), np.nan)
+    return np.ma.filled(values.astype(object), None)
 
 
 def refuse_dates(values: Any, name: str = "X") -> None:
@@ -160,7 +160,8 @@ def _is_category(column: np.ndarray) -> bool:
     return column.dtype == object and any(isinstance(v, (str, bool, np.bool_)) for v in column)
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Whether a value stands for none: None, nan, or pandas' own."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(value, float) and value != value
@@ -168,12 +169,12 @@ def _is_missing(value: Any) -> bool:
 
 def _key(value: Any) -> Any:
     """What a category is looked up by; missing values have none."""
-    return None if _is_missing(value) else value
+    return None if is_missing(value) else value
 
 
 def _sorted_categories(column: np.ndarray, name: str) -> list[Any]:
     try:
-        values = {value for value in column.tolist() if not _is_missing(value)}
+        values = {value for value in column.tolist() if not is_missing(value)}
         return sorted(values, key=lambda value: (type(value).__name__, value))
     except TypeError as error:
         raise ValueError(
@@ -188,9 +189,11 @@ def _numbers(column: np.ndarray, name: str) -> np.ndarray:
             f"X has dates or durations in feature {name!r}; convert them to numbers, such as days "
             "since the first one."
         )
-    if column.dtype == object:
-        column = np.array([np.nan if _is_missing(value) else value for value in column])
     try:
+        if column.dtype == object:
+            column = np.array([np.nan if is_missing(value) else value for value in column])
+        if column.ndim != 1:
+            raise TypeError("lists in a column")
         return np.asarray(
             check_array(column, ensure_2d=False, dtype=np.float64, ensure_all_finite=False)
         )

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from . import _model
 from . import _validation as validation
+from ._columns import without_mask
 from ._model import chunks, make_generator, to_numpy
 from ._network import Conditional, uniform
 from .exceptions import EffectiveSampleSizeWarning
@@ -245,7 +246,7 @@ class GivenDensity(_WeightedDensity):
         ndarray of shape (n_rows,)
             In nats per unit of every unknown output.
         """
-        y = self.model.check_y(y, len(self)).copy()
+        y = self.model.check_y(without_mask(y), len(self)).copy()
         for j, values in self.known.items():
             y[:, j] = values
         return self.density._log_prob(y) - self.log_evidence()
@@ -337,7 +338,7 @@ class ReweightedDensity(_WeightedDensity):
 
         Its normalisation is the mean ratio of fixed candidates.
         """
-        y = self.model.check_y(y, len(self))
+        y = self.model.check_y(without_mask(y), len(self))
         norm = np.empty(len(self))
         for rows in chunks(len(self), max(1, _model.CHUNK // N_CANDIDATES)):
             log_weight = self._candidates(rows, N_CANDIDATES, make_generator(0))[1]

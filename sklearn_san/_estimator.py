@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from ._sources import (
     MAX_VALIDATION,
     POOL,
     RESERVOIR,
+    BatchStream,
     Pools,
     Stream,
     Table,
@@ -636,6 +638,8 @@ default="standard"
         device = validation.check_device(self.device)
         generator = make_generator(self.random_state)
         stream = as_stream(X, y, generator.initial_seed() % 2**32, STREAM_BYTES)
+        if isinstance(stream, BatchStream):
+            stream = BatchStream(partial(validation.read_batches, stream.batches))
         if stream is not None:
             if sample_weight is not None or X_err is not None or increment or resume:
                 raise ValueError(
@@ -645,8 +649,8 @@ default="standard"
             return self._fit_stream(stream, y, device, generator)
         data = {"X": X, "y": y}  # as callbacks may pass them to `score`
         X, y = self._check_data(X, y, resume)
-        X, y, weight, X_err = _drop_zero_weights(X, y, sample_weight, X_err)
         X_err = self._check_errors(X_err, X)
+        X, y, weight, X_err = _drop_zero_weights(X, y, sample_weight, X_err)
         self._check_targets(y)
         checkpoint = self._checkpoint(generator, [X, y, weight, X_err], increment)
         y = y[:, self.order_]
@@ -721,14 +725,18 @@ default="standard"
         )
         dtype = validation.DTYPES[self.dtype]
 
+        def encode(X: np.ndarray, y: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+            x = torch.as_tensor(self.input_encoder_.transform(X), dtype=dtype, device=device)
+            return x, torch.as_tensor(self.y_scaler_.transform(y), dtype=dtype, device=device)
+
         def prepare(X: np.ndarray, y: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
             X, y = self._check_data(X, y, True)
-            x = torch.as_tensor(self.input_encoder_.transform(X), dtype=dtype, device=device)
-            z = self.y_scaler_.transform(y[:, self.order_])
-            return x, torch.as_tensor(z, dtype=dtype, device=device)
+            return encode(X, y[:, self.order_])
 
         size = min(POOL, n_rows - n_validation)
-        held_out = prepare(X[chosen], y[chosen][:, np.argsort(self.order_)])
+        some = chosen if n_validation else others[:1]
+        x, z = (column[:n_validation] for column in encode(X[some], y[some]))
+        held_out = x, z
         pools = Pools(stream, size, numbers[chosen], prepare, held_out)
         columns = pools.columns()
         jacobian = fitting.mean_jacobian(
@@ -953,8 +961,8 @@ def _checked_targets(y: Any) -> Any:
 
 
 def _drop_zero_weights(
-    X: np.ndarray, y: np.ndarray, sample_weight: Any, X_err: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, Any]:
+    X: np.ndarray, y: np.ndarray, sample_weight: Any, X_err: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Rows that count, and their weights with mean 1."""
     if sample_weight is None:
         return X, y, None, X_err
@@ -962,7 +970,5 @@ def _drop_zero_weights(
     used = weight > 0
     if used.sum() < 2:
         raise ValueError(f"sample_weight is positive for {used.sum()} row; at least 2 are needed.")
-    if X_err is not None:
-        check_consistent_length(X, X_err)
-        X_err = np.asarray(X_err)[used]
+    X_err = None if X_err is None else X_err[used]
     return X[used], y[used], weight[used] / weight[used].mean(), X_err

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_array
+from sklearn.utils.validation import check_array, check_consistent_length
 
-from ._columns import check_categorical_features, is_sequence, refuse_dates
+from ._columns import check_categorical_features, is_missing, is_sequence, refuse_dates
 from ._likelihood import Likelihood, check_n_components
 from ._network import ACTIVATIONS
 from ._scaling import make_scaler
@@ -83,7 +83,7 @@ def check_integer(
         raise TypeError(f"{name} must be {accepted}, got {value!r}.")
     if value < low:
         raise ValueError(f"{name} must be {accepted}, got {value!r}.")
-    if value > LARGEST:
+    if int(value) > LARGEST:
         raise ValueError(f"{name} must be at most {LARGEST}, got {value!r}.")
 
 
@@ -94,7 +94,7 @@ def check_n_jobs(n_jobs: Any) -> None:
         return
     if isinstance(n_jobs, (bool, np.bool_)) or not isinstance(n_jobs, Integral):
         raise TypeError(f"n_jobs must be {accepted}, got {n_jobs!r}.")
-    if n_jobs == 0 or abs(n_jobs) > LARGEST:
+    if n_jobs == 0 or abs(int(n_jobs)) > LARGEST:
         raise ValueError(f"n_jobs must be {accepted}, got {n_jobs!r}.")
 
 
@@ -438,6 +438,40 @@ def warn_of_ties(families: list[Likelihood], y: np.ndarray, names: list[str]) ->
             return
 
 
+def read_batches(batches: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Batches ``(X, y)``, checked, of an iterable or of what a function returns."""
+    source = batches() if callable(batches) else batches
+    if not hasattr(source, "__iter__"):
+        raise TypeError(f"batches must be pairs (X, y) in an iterable, got {source!r}.")
+    widths = None
+    for number, batch in enumerate(source):
+        if not (isinstance(batch, (tuple, list)) and len(batch) == 2):
+            raise TypeError(f"batch {number} must be a pair (X, y), got {type(batch).__name__}.")
+        try:
+            X, y = (
+                check_array(
+                    values,
+                    ensure_2d=name == "X",
+                    ensure_all_finite=False,
+                    ensure_min_samples=0,
+                    input_name=name,
+                )
+                for name, values in zip("Xy", batch, strict=True)
+            )
+            check_consistent_length(X, y)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"batch {number} cannot be used: {error}") from None
+        own = X.shape[1:], y.shape[1:]
+        if widths not in (None, own):
+            raise ValueError(
+                f"batch {number} has X and y of shapes {X.shape} and {y.shape}, but those before "
+                f"have rows of {widths[0]} and {widths[1]}."
+            )
+        widths = own
+        if len(X):
+            yield X, y
+
+
 def check_weight(sample_weight: Any, n_rows: int) -> np.ndarray:
     """Weights as (n_rows,) float64: finite, not negative, not all zero."""
     refuse_dates(sample_weight, "sample_weight")
@@ -574,7 +608,7 @@ def check_known(
                 f"given[{key!r}] must be one value or one for each of the {n_rows} rows, got shape "
                 f"{column.shape}."
             )
-        if np.any([v is None or v != v for v in column.tolist()]):
+        if column.dtype == object and any(map(is_missing, column.tolist())):
             raise ValueError(
                 f"given[{key!r}] has missing values; name only outputs that are known in every row."
             )

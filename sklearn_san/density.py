@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 
 from . import _model
 from . import _validation as validation
+from ._columns import without_mask
 from ._conditioning import GivenDensity, ReweightedDensity, resample
 from ._marginals import Marginal, marginal_density
 from ._model import (
@@ -130,7 +131,7 @@ class ConditionalDensity:
         ndarray of shape (n_rows,) or (n_rows, n_points)
             In nats per unit of every output; -inf outside the limits.
         """
-        return self._log_prob(self.model.check_y(y, len(self), several=True))
+        return self._log_prob(self.model.check_y(without_mask(y), len(self), several=True))
 
     @torch.no_grad()
     def sample(
@@ -299,7 +300,7 @@ class ConditionalDensity:
             Column j is the cdf of output j given x and the outputs before it in the
             autoregressive order.
         """
-        y = np.clip(self.model.check_y(y, len(self)), *self.model.limits.T)
+        y = np.clip(self.model.check_y(without_mask(y), len(self)), *self.model.limits.T)
         network, model = self.model.on_device(torch.float64), self.model
         generator = make_generator(random_state)
         u = np.empty(y.shape)
