@@ -15,7 +15,10 @@ import linecache
 import os
 import pickle
 import re
+import tempfile
 import traceback
+import warnings
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache, partial
@@ -27,6 +30,9 @@ import pytest
 import scipy.sparse
 import torch
 from conftest import small
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
 from sklearn.preprocessing import (
     MinMaxScaler,
     PowerTransformer,
@@ -39,12 +45,519 @@ from sklearn_san._cli import main
 from sklearn_san.density import resample
 from sklearn_san.likelihoods import Inflated, MixtureOfGaussians, Ordinal
 
+try:
+    import polars
+except ImportError:
+    polars = None
+
 NAN, INF = np.nan, np.inf
 
 
 def tiny(**parameters):
     """Estimator that fits in a twentieth of a second."""
     return small(**({"K": 2, "module_shape": (8,), "epochs": 1} | parameters))
+
+
+# Properties
+
+#: Likelihoods of continuous outputs, with the limits that they need: none, the lower one, both.
+FAMILIES = {
+    "auto": "",
+    "gaussian": "",
+    "laplace": "",
+    "mog": "",
+    "molog": "",
+    "most": "",
+    "spline": "",
+    "truncated_mog": "low",
+    "truncated_molog": "both",
+    "truncated_most": "both",
+    "mob": "both",
+    "softmax": "both",
+}
+LIMITS = {"": [-INF, INF], "low": [0.0, INF], "both": [0.0, 8.0]}
+
+
+@dataclass
+class Problem:
+    """Rows, and an estimator for them; y is always (n_rows, n_outputs)."""
+
+    X: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray
+    order: list
+    one_dimensional: bool
+    parameters: dict
+    seed: int
+
+    @property
+    def n_outputs(self):
+        return self.y.shape[1]
+
+    @property
+    def limits(self):
+        return np.array(self.parameters["limits"])
+
+    def shaped(self, y):
+        """Targets, or results with them on the last axis, as this problem has them."""
+        return y[..., 0] if self.one_dimensional else y
+
+    def estimator(self, **changes):
+        return tiny(**(self.parameters | {"order": self.order} | changes))
+
+    def fit(self, **changes):
+        return self.estimator(**changes).fit(self.X, self.shaped(self.y))
+
+    def random(self):
+        return np.random.default_rng(self.seed)
+
+
+@st.composite
+def problems(draw, continuous=False):
+    """Small problems of all kinds; with `continuous` all outputs have smooth densities."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n_rows, n_features = draw(st.integers(12, 40)), draw(st.integers(1, 5))
+    n_outputs = draw(st.integers(1, 4))
+    X = random.normal(size=(n_rows, n_features)) * 10.0 ** draw(st.integers(-3, 3))
+    kind = draw(st.sampled_from(["float64", "float64", "float32", "int64"]))
+    X = np.rint(X * 10).astype(kind) if kind == "int64" else X.astype(kind)
+    y = 4.0 + np.tanh(random.normal(size=(n_rows, n_outputs)).cumsum(axis=1))
+    y += (X @ random.normal(size=(n_features, n_outputs)) > 0) - 0.5
+    families = draw(st.lists(st.sampled_from(list(FAMILIES)), min_size=n_outputs, max_size=n_outputs))
+    limits = [LIMITS[FAMILIES[name]] for name in families]
+    if not continuous and draw(st.booleans()):
+        families[-1], limits[-1] = "ordinal", [0.0, INF]
+        y[:, -1] = np.rint(y[:, -1])
+        y[:2, -1] = [3.0, 5.0]
+    parameters = {
+        "K": draw(st.integers(1, 3)),
+        "likelihood": families,
+        "limits": limits,
+        "n_members": draw(st.sampled_from([1, 1, 2])),
+        "dtype": draw(st.sampled_from(["float32", "float32", "float64"])),
+        "layer_norm": draw(st.booleans()),
+        "linear_base": draw(st.sampled_from(["auto", True, False])),
+        "activation": draw(st.sampled_from(["silu", "relu", "tanh"])),
+        "encoder_shape": draw(st.sampled_from([None, (4,)])),
+        "early_stopping": draw(st.booleans()),
+        "x_scaler": draw(st.sampled_from(["standard", "minmax", "robust", "power"])),
+        "y_scaler": draw(st.sampled_from(["standard", "minmax", "maxabs", None])),
+        "random_state": draw(st.integers(0, 2**32 - 1)),
+    }
+    return Problem(
+        X,
+        y,
+        random.integers(0, 3, size=n_rows).astype(np.float64),
+        draw(st.permutations(range(n_outputs))),
+        n_outputs == 1 and draw(st.booleans()),
+        parameters,
+        draw(st.integers(0, 2**32 - 1)),
+    )
+
+
+smooth = problems(continuous=True)
+PROPERTIES = {}
+
+
+def holds_for(problem):
+    """Add a property of such problems."""
+
+    def add(function):
+        PROPERTIES[function.__name__] = (function, problem)
+        return function
+
+    return add
+
+
+@holds_for(problems())
+def shapes_and_dtypes(problem):
+    est, tail = problem.fit(), () if problem.one_dimensional else (problem.n_outputs,)
+    n = 1 + problem.seed % 3
+    X, y = problem.X[:n], problem.shaped(problem.y[:n])
+    for dtype in (np.float32, np.float64):
+        draws = est.sample(X, 5, random_state=0, dtype=dtype)
+        assert (draws.shape, draws.dtype) == ((n, 5, *tail), dtype)
+    for output_type, middle in {
+        "mean": (),
+        "std": (),
+        "median": (),
+        "quantiles": (3,),
+        "samples": (1,),
+    }.items():
+        result = est.predict(X, output_type=output_type)
+        assert (result.shape, result.dtype) == ((n, *middle, *tail), np.float64)
+        assert np.isfinite(result).all()
+    density = est.predict_density(X)
+    assert len(density) == n
+    assert len(density[0]) == len(density[-1]) == len(density[np.arange(n) == 0]) == 1
+    assert density.interval(0.5).shape == (n, 2, *tail)
+    assert density.cov().shape == (n, *tail, *tail)
+    assert density.entropy(8).shape == density.kl(density, 8).shape == (n,)
+    assert density.cdf(y).shape == density.inverse_cdf(np.full(y.shape, 0.5)).shape == y.shape
+    assert density.log_prob(y).shape == (n,)
+    points = np.repeat(y[:, None], 4, axis=1)
+    np.testing.assert_allclose(
+        density.log_prob(points), np.repeat(density.log_prob(y)[:, None], 4, axis=1), rtol=1e-5
+    )
+    assert density.marginal(0, n_points=6).density.shape[0] == n
+    assert isinstance(est.score(problem.X, problem.shaped(problem.y)), float)
+
+
+@holds_for(problems())
+def log_densities_are_never_nan(problem):
+    est = problem.fit()
+    low, high = problem.limits.T
+    discrete = np.array([name == "ordinal" for name in problem.parameters["likelihood"]])
+    for factor in (0.0, 1.0, -3.0, 1e3, 1e8):
+        y = np.where(discrete, problem.y, 4.0 + factor * (problem.y - 4.0))
+        log_prob = est.log_prob(problem.X, problem.shaped(y))
+        assert not np.isnan(log_prob).any()
+        assert (log_prob < INF).all()
+        outside = ((y < low) | (y > high)).any(axis=1)
+        assert np.isneginf(log_prob[outside]).all()
+    assert np.isfinite(est.log_prob(problem.X, problem.shaped(problem.y))).all()
+
+
+@holds_for(problems())
+def draws_stay_inside_limits_and_repeat(problem):
+    est = problem.fit()
+    low, high = problem.limits.T
+    draws = est.sample(problem.X, 9, random_state=problem.seed)
+    flat = draws.reshape(-1, problem.n_outputs)
+    assert np.isfinite(flat).all()
+    assert ((flat >= low) & (flat <= high)).all()
+    for j, name in enumerate(problem.parameters["likelihood"]):
+        if name == "ordinal":
+            np.testing.assert_array_equal(flat[:, j], np.rint(flat[:, j]))
+    again = est.sample(problem.X, 9, random_state=np.random.RandomState(problem.seed))
+    np.testing.assert_array_equal(again, draws)
+    first = est.sample(problem.X[:5], 9, random_state=problem.seed)
+    np.testing.assert_allclose(first, draws[:5], rtol=1e-4, atol=1e-4)
+    even = est.sample(problem.X[:3], 8, random_state=0, method="sobol").reshape(-1, len(low))
+    assert ((even >= low) & (even <= high)).all()
+    assert (est.sample(problem.X, 9, random_state=problem.seed + 1) != draws).any()
+
+
+@holds_for(problems())
+def rows_permute(problem):
+    est = problem.fit()
+    rows = problem.random().permutation(len(problem.X))
+    X, y = problem.X, problem.shaped(problem.y)
+    before, after = est.predict_density(X), est.predict_density(X[rows])
+    for result in (
+        lambda density, y: density.log_prob(y),
+        lambda density, y: density.cdf(y),
+        lambda density, y: density.mean(),
+        lambda density, y: density.std(),
+        lambda density, y: density.quantile([0.1, 0.6]),
+    ):
+        np.testing.assert_allclose(
+            result(after, y[rows]), result(before, y)[rows], rtol=1e-4, atol=1e-4
+        )
+
+
+@holds_for(problems())
+def outputs_permute(problem):
+    columns = problem.random().permutation(problem.n_outputs)
+    place = np.argsort(columns)  # where each column went
+    est = problem.fit()
+    other = problem.estimator(
+        likelihood=[problem.parameters["likelihood"][j] for j in columns],
+        limits=problem.limits[columns],
+        order=[int(place[j]) for j in problem.order],
+    ).fit(problem.X, problem.shaped(problem.y[:, columns]))
+    np.testing.assert_array_equal(
+        other.log_prob(problem.X, problem.shaped(problem.y[:, columns])),
+        est.log_prob(problem.X, problem.shaped(problem.y)),
+    )
+    draws, others = (one.sample(problem.X, 4, random_state=0) for one in (est, other))
+    shape = (len(problem.X), 4, problem.n_outputs)
+    np.testing.assert_array_equal(others.reshape(shape), draws.reshape(shape)[..., columns])
+    means, others = (one.predict(problem.X).reshape(-1, len(columns)) for one in (est, other))
+    np.testing.assert_array_equal(others, means[:, columns])
+
+
+@holds_for(smooth)
+def scale_and_offset_of_y_carry_over(problem):
+    scaler = problem.parameters["y_scaler"] or "standard"
+    est = problem.fit(y_scaler=scaler)
+    random = problem.random()
+    factors = 2.0 ** random.integers(-20, 20, size=problem.n_outputs)
+    # A power of 2 changes no digit; an offset does, and training with it
+    for offset, tolerance in ((0.0, 1e-9), (random.normal(size=problem.n_outputs), 2e-2)):
+        if scaler == "maxabs" and np.any(offset):
+            continue  # which does not centre
+        moved = problem.y * factors + offset
+        other = problem.estimator(
+            y_scaler=scaler,
+            limits=problem.limits * factors[:, None] + np.reshape(offset, (-1, 1)),
+        ).fit(problem.X, problem.shaped(moved))
+        np.testing.assert_allclose(
+            other.log_prob(problem.X, problem.shaped(moved)) + np.log(factors).sum(),
+            est.log_prob(problem.X, problem.shaped(problem.y)),
+            atol=tolerance + 1e-4,
+            rtol=tolerance,
+        )
+        means, others = (
+            one.predict(problem.X).reshape(-1, problem.n_outputs) for one in (est, other)
+        )
+        np.testing.assert_allclose((others - offset) / factors, means, atol=tolerance)
+
+
+@holds_for(smooth)
+def inverse_cdf_inverts_cdf(problem):
+    density = problem.fit(dtype="float64").predict_density(problem.X)
+    u = problem.random().uniform(0.02, 0.98, size=problem.y.shape)
+    y = density.inverse_cdf(problem.shaped(u))
+    flat = y.reshape(problem.y.shape)
+    low, high = problem.limits.T
+    assert ((flat >= low) & (flat <= high)).all()
+    np.testing.assert_allclose(density.cdf(y).reshape(u.shape), u, atol=1e-5)
+    for values in (problem.y, problem.y + 1e6, problem.y - 1e6):
+        cdf = density.cdf(problem.shaped(values))
+        assert ((cdf >= 0.0) & (cdf <= 1.0)).all()
+
+
+@holds_for(problems())
+def copies_give_the_same_bits(problem):
+    est = problem.fit()
+    with tempfile.TemporaryDirectory() as folder:
+        est.save(Path(folder, "model"))
+        loaded = SANConditionalDensityEstimator.load(Path(folder, "model"))
+    y = problem.shaped(problem.y)
+    for other in (loaded, pickle.loads(pickle.dumps(est)), copy.deepcopy(est)):
+        assert repr(other.get_params()) == repr(est.get_params())
+        for result in (
+            lambda one: one.log_prob(problem.X, y),
+            lambda one: one.sample(problem.X, 3, random_state=0),
+            lambda one: one.predict(problem.X[:3]),
+        ):
+            np.testing.assert_array_equal(result(other), result(est))
+
+
+@holds_for(problems())
+def a_fit_is_the_same_each_time(problem):
+    est = problem.fit()
+    X, y = problem.X, problem.shaped(problem.y)
+    expected = est.log_prob(X, y)
+    for other in (clone(est).fit(X, y), clone(clone(est)).fit(X.copy(), y.copy()), est.fit(X, y)):
+        np.testing.assert_array_equal(other.log_prob(X, y), expected)
+        assert other.loss_curve_ == est.loss_curve_
+
+
+@holds_for(problems())
+def zero_weights_drop_rows(problem):
+    weight = problem.weight
+    weight[:4] = 1.0
+    used = weight > 0
+    y = problem.shaped(problem.y)
+    weighted = problem.estimator().fit(problem.X, y, sample_weight=weight)
+    for factor in (1.0, 0.5):
+        dropped = problem.estimator().fit(problem.X[used], y[used], factor * weight[used])
+        for one in ("log_prob", "predict"):
+            arguments = (problem.X, y)[: 2 if one == "log_prob" else 1]
+            np.testing.assert_array_equal(
+                getattr(weighted, one)(*arguments), getattr(dropped, one)(*arguments)
+            )
+
+
+def in_containers(array):
+    """The same numbers in other clothes."""
+    yield array.tolist()
+    yield np.asfortranarray(array)
+    yield array.astype(object)
+    yield pd.DataFrame(array)
+    if polars is not None:
+        yield polars.DataFrame(array, schema=[f"x{j}" for j in range(array.shape[1])])
+
+
+@holds_for(problems())
+@pytest.mark.filterwarnings("ignore:X .* feature names")
+def containers_make_no_difference(problem):
+    X, y = problem.X.astype(np.float64), problem.shaped(problem.y)
+    est = problem.estimator().fit(X, y)
+    expected = est.log_prob(X, y)
+    for other in in_containers(X):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="X .* feature names")
+            np.testing.assert_array_equal(est.log_prob(other, y), expected)
+    for other in in_containers(problem.y):
+        if not problem.one_dimensional:
+            np.testing.assert_array_equal(est.log_prob(X, other), expected)
+            np.testing.assert_array_equal(
+                problem.estimator().fit(X, other).log_prob(X, y), expected
+            )
+
+
+@holds_for(problems())
+def missing_features_are_met_as_in_fit(problem):
+    random = problem.random()
+    X, y = problem.X.astype(np.float64), problem.shaped(problem.y)
+    missing = random.random(X.shape) < 0.3
+    missing[:, 0] = False  # a feature that is always there
+    missing[:2] = False
+    est = problem.estimator(x_scaler="standard").fit(np.where(missing, NAN, X), y)
+    holes = np.where(missing.any(axis=0) & (random.random(X.shape) < 0.5), NAN, X)
+    for result in (est.log_prob(holes, y), est.predict(holes), est.sample(holes, random_state=0)):
+        assert np.isfinite(result).all()
+    holes[1, 0] = NAN
+    with pytest.raises(ValueError, match="NaN in feature 'x0', which had none in fit"):
+        est.predict(holes)
+    free = problem.estimator(x_scaler="standard", missing_rate=0.3).fit(X, y)
+    assert np.isfinite(free.log_prob(np.full(X.shape, NAN), y)).all()
+
+
+@holds_for(problems())
+def missing_targets_come_last(problem):
+    random = problem.random()
+    y, order, n = problem.y, problem.order, problem.n_outputs
+    known = random.integers(1, n + 1, size=len(y))  # of each row, in the order
+    known[:4] = n
+    place = np.argsort(order)
+    holes = np.where(place < known[:, None], y, NAN)
+    est = problem.estimator().fit(problem.X, problem.shaped(holes))
+    log_prob = est.log_prob(problem.X, problem.shaped(holes))
+    assert np.isfinite(log_prob).all()
+    np.testing.assert_allclose(
+        log_prob[known == n], est.log_prob(problem.X, problem.shaped(y))[known == n]
+    )
+    masked = np.ma.masked_invalid(problem.shaped(holes))
+    np.testing.assert_array_equal(est.log_prob(problem.X, masked), log_prob)
+    wrong = holes.copy()
+    wrong[5, order[0]] = NAN
+    for call in (problem.estimator().fit, est.log_prob):
+        with pytest.raises(ValueError, match="y has 1 missing values|y has 1 rows"):
+            call(problem.X, problem.shaped(wrong))
+    if n > 2:
+        wrong = y.copy()
+        wrong[5, order[1]] = NAN
+        with pytest.raises(ValueError, match="missing value before an observed one in the order"):
+            est.fit(problem.X, wrong)
+
+
+@holds_for(problems())
+def names_stand_for_columns(problem):
+    names = [f"{name} {j}" for j, name in enumerate(problem.parameters["likelihood"])]
+    X = pd.DataFrame(problem.X, columns=[f"feature {j}" for j in range(problem.X.shape[1])])
+    y = pd.DataFrame(problem.y, columns=names)
+    est = problem.estimator(order=[names[j] for j in problem.order]).fit(X, y)
+    assert est.output_names_ == names
+    assert est.feature_names_in_.tolist() == list(X)
+    plain = problem.estimator().fit(problem.X, problem.y)
+    expected = plain.log_prob(problem.X, problem.y)
+    np.testing.assert_array_equal(est.log_prob(X, y), expected)
+    frame = est.sample(X, 2, as_frame=True, random_state=0)
+    assert list(frame) == names
+    assert len(frame) == 2 * len(X)
+    draws = plain.sample(problem.X, 2, random_state=0)
+    np.testing.assert_array_equal(frame.to_numpy(), draws.reshape(-1, problem.n_outputs))
+    likelihood = dict(zip(names, problem.parameters["likelihood"], strict=True))
+    by_name = problem.estimator(likelihood=likelihood).fit(X, y)
+    np.testing.assert_array_equal(by_name.log_prob(X, y), expected)
+
+
+@holds_for(problems())
+def known_outputs_split_the_density(problem):
+    if problem.n_outputs == 1:
+        return
+    est = problem.fit()
+    density = est.predict_density(problem.X[:6])
+    y = problem.y[:6]
+    first = problem.order[0]
+    known = density.given({int(first): y[:, first]})
+    assert known.is_exact
+    np.testing.assert_allclose(
+        known.log_prob(y) + known.log_evidence(), density.log_prob(y), rtol=1e-4, atol=1e-4
+    )
+    draws = known.sample(3, random_state=0)
+    np.testing.assert_array_equal(draws[..., first], np.repeat(y[:, [first]], 3, axis=1))
+    low, high = problem.limits.T
+    assert ((draws >= low) & (draws <= high)).all()
+
+
+@holds_for(problems())
+def categories_may_have_any_name(problem):
+    random = problem.random()
+    code = np.r_[0, 1, 2, random.integers(0, 3, size=len(problem.X) - 3)]
+    y = problem.shaped(problem.y)
+
+    def frame(labels):
+        column = np.array(labels, dtype=object)[code]
+        return pd.DataFrame({"kind": column, "size": problem.X[:, 0].astype(np.float64)})
+
+    def fit(X):
+        return problem.estimator(missing_rate=0.1).fit(X, y)
+
+    est = fit(frame(["a", "b", "c"]))
+    expected = est.log_prob(frame(["a", "b", "c"]), y)
+    for labels in (["red", "ruby", "scarlet"], ["0", "1", "2"], ["", " ", "é"], [-1, 0, 7.5]):
+        X = frame(labels)
+        if not isinstance(labels[0], str):  # numbers are categories where they are named so
+            other = problem.estimator(missing_rate=0.1, categorical_features=["kind"]).fit(X, y)
+        else:
+            other = fit(X)
+        np.testing.assert_array_equal(other.log_prob(X, y), expected)
+    unknown, missing = frame(["a", "b", "new"]), frame(["a", "b", None])
+    np.testing.assert_array_equal(est.log_prob(unknown, y), est.log_prob(missing, y))
+
+
+@holds_for(problems())
+def errors_of_zero_are_none(problem):
+    est = problem.fit()
+    X, y = problem.X, problem.shaped(problem.y)
+    plain = est.log_prob(X, y)
+    zero = est.log_prob(X, y, X_err=np.zeros(X.shape))
+    np.testing.assert_allclose(zero, plain, rtol=1e-4, atol=1e-4)
+    noisy = est.predict_density(X[:4], X_err=np.full(X[:4].shape, 10.0 * np.ptp(X) + 1.0))
+    low, high = problem.limits.T
+    draws = noisy.sample(4, random_state=0).reshape(-1, problem.n_outputs)
+    assert ((draws >= low) & (draws <= high)).all()
+    assert not np.isnan(noisy.log_prob(y[:4])).any()
+
+
+@holds_for(problems())
+def partial_fits_go_on_from_copies(problem):
+    X, y = problem.X, problem.shaped(problem.y)
+    est = problem.estimator().partial_fit(X, y)
+    other = pickle.loads(pickle.dumps(est))
+    for one in (est, other):
+        one.partial_fit(X[::-1], y[::-1])
+        assert one.n_iter_ == 2
+    np.testing.assert_array_equal(est.log_prob(X, y), other.log_prob(X, y))
+
+
+@holds_for(problems())
+def batches_hold_all_rows(problem):
+    X, y = problem.X, problem.shaped(problem.y)
+    cut = 1 + problem.seed % (len(X) - 1)
+    est = problem.estimator(x_scaler="standard").fit([(X[:cut], y[:cut]), (X[cut:], y[cut:])])
+    again = problem.estimator(x_scaler="standard").fit(lambda: iter([(X, y)]))
+    assert est.n_features_in_ == X.shape[1]
+    assert est.n_outputs_ == problem.n_outputs
+    assert np.isfinite(est.log_prob(X, y)).all()
+    np.testing.assert_allclose(est.log_prob(X, y), again.log_prob(X, y), atol=0.05, rtol=0.02)
+
+
+def check(name, n_examples):
+    function, problem = PROPERTIES[name]
+    settings(
+        derandomize=True,
+        deadline=None,
+        max_examples=n_examples,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )(given(problem)(function))()
+
+
+@pytest.mark.parametrize("name", PROPERTIES)
+def test_property(name):
+    check(name, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROPERTIES)
+def test_property_in_many_problems(name):
+    check(name, 300)
 
 
 # Bad inputs
@@ -1214,7 +1727,9 @@ ACCEPTED_DATA = {
     "objects that are numbers": {"X": X.astype(object)},
     "None, which is a missing value": {"X": put(X.astype(object), None)},
     "masked values, which are missing": {"X": np.ma.array(X, mask=X > 1)},
-    "masked targets, which are missing": {"y": np.ma.array(Y, mask=[[False, True]] * 12 + [[False] * 2] * 12)},
+    "masked targets, which are missing": {
+        "y": np.ma.array(Y, mask=[[False, True]] * 12 + [[False] * 2] * 12)
+    },
     "tensors": {"X": torch.from_numpy(X), "y": torch.from_numpy(Y)},
     "rows in reverse": {"X": X[::-1], "y": Y[::-1]},
     "Fortran's order": {"X": np.asfortranarray(X), "y": np.asfortranarray(Y)},
