@@ -744,6 +744,10 @@ class Sampler:
         n_rows, n_draws, n_noise = noise.shape
         return self._run(x, noise.reshape(-1, n_noise), n_draws, n_rows * n_draws, False)[0]
 
+    def at_points(self, x: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Draws at the same noise for every row, as `with_moments` but without the moments."""
+        return self._run(x, noise, len(noise), len(noise) // len(self.values), False)[0]
+
     def with_moments(self, x: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, ...]:
         """Draws at the same noise ``(n_draws, 1 + 2 * n_outputs)`` for every row.
 

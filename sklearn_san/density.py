@@ -671,7 +671,7 @@ class ConditionalDensity:
                 continue
             inputs = self._inputs(rows)
             if sampler is not None:
-                z = sampler.with_moments(inputs.astype(np.float32), compiled_noise(noise))[0]
+                z = sampler.at_points(inputs.astype(np.float32), compiled_noise(noise))
             else:
                 x = model.tensor(inputs, network)[None, :, None]
                 draws = network.sample(x, noise)  # (n_members, n_rows, n_points, n_outputs)
