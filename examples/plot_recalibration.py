@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.frozen import FrozenEstimator
 
 from sklearn_san import CalibratedDensity, SANConditionalDensityEstimator
-from sklearn_san.calibration import rosenblatt_test
+from sklearn_san.calibration import calibration_report, rosenblatt_test
 from sklearn_san.datasets import make_heteroscedastic_gaussian
 from sklearn_san.plotting import CoverageDisplay, PITDisplay
 
@@ -80,8 +80,6 @@ for level in (0.5, 0.9):
 # Coverage at every level
 # -----------------------
 # Of the densest regions of all outputs together. Below the diagonal, regions are too small.
-
-from sklearn_san.calibration import calibration_report
 
 levels = {}
 for name, model in {"over-confident": sure, "recalibrated": calibrated}.items():
