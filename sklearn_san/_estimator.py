@@ -649,6 +649,7 @@ default="standard"
             return self._fit_stream(stream, y, device, generator)
         data = {"X": X, "y": y}  # as callbacks may pass them to `score`
         X, y = self._check_data(X, y, resume)
+        X = X.astype(np.float64, copy=False)
         X_err = self._check_errors(X_err, X)
         X, y, weight, X_err = _drop_zero_weights(X, y, sample_weight, X_err)
         self._check_targets(y)

@@ -110,7 +110,10 @@ class InputEncoder:
         if len(self.numbers):
             own = finite[:, self.numbers]
             values = self.scaler.transform(np.where(own, X[:, self.numbers], np.nan))
-            self._refuse_extremes(X[:, self.numbers], np.abs(values) > FARTHEST)
+            if X_err is None:
+                self._refuse_extremes(X[:, self.numbers], np.abs(values) > FARTHEST)
+            else:  # with noise, of which a power transform may make anything
+                values = np.clip(values, -FARTHEST, FARTHEST)
             blocks.append(values if own.all() else np.where(own, values, 0.0))
         for j, n in enumerate(self.n_categories):
             if n is not None:
