@@ -24,7 +24,7 @@ from sklearn_san.plotting import (
 
 OUTPUTS = {
     "redshift": ("redshift", ""),
-    "log_mass": ("log mass", r"M$_\odot$"),
+    "log_mass": ("log mass", "dex"),
     "dust2": ("dust", ""),
     "tage": ("age", "Gyr"),
     "inclination": ("inclination", "deg"),
@@ -61,7 +61,7 @@ CornerDisplay.from_estimator(san, X_test[bright[:1]], y_test[bright[:1]], random
 
 CornerDisplay.from_estimator(
     san, X_test[bright], y_test[bright], outputs=[0, 1, 2], random_state=0,
-    output_names=labels[:3], units={"log mass": units["log mass"]}, row_names=["bright", "faint"],
+    output_names=labels[:3], units={"log mass": units["log mass"]}, row_names=["bright", "fainter"],
 )  # fmt: skip
 
 # %%
@@ -70,7 +70,7 @@ CornerDisplay.from_estimator(
 # Densities from the model itself, without draws, per unit of each output.
 
 MarginalDisplay.from_estimator(
-    san, X_test[bright], y_test[bright], row_names=["bright", "faint"], **shown
+    san, X_test[bright], y_test[bright], row_names=["bright", "fainter"], **shown
 )
 
 # %%
@@ -97,9 +97,7 @@ PITDisplay.from_estimator(san, X_test, y_test, output_names=labels)
 # The rank of the truth among draws looks at each output on its own. As a distribution function
 # less the diagonal it needs no bins, and the band holds the whole curve.
 
-RankDisplay.from_estimator(
-    san, X_test, y_test, output_names=labels, random_state=0, kind="ecdf"
-)  # fmt: skip
+RankDisplay.from_estimator(san, X_test, y_test, output_names=labels, random_state=0, kind="ecdf")
 
 # %%
 # Do regions of a given mass hold the truth as often as they should? Central intervals of each

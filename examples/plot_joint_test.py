@@ -41,6 +41,8 @@ figure, axes = plt.subplots(2, 3, figsize=(8, 4.6), layout="constrained")
 for (name, model), row in zip(models.items(), axes, strict=True):
     RankDisplay.from_estimator(model, X_test, y_test, random_state=0, ax=row)
     row[0].set_ylabel(f"{name}\nrelative frequency", fontsize=9)
+for axis in axes.flat:
+    axis.label_outer()
 
 # %%
 # All outputs together
