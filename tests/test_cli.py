@@ -839,7 +839,15 @@ def test_a_training_that_is_stopped_leaves_the_old_model(here, capsys, monkeypat
     assert names_in(here) == ["cat.csv", "m.san"]
 
 
-def test_ctrl_c_during_a_real_training(here, capsys, monkeypatch):
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as in a terminal: background jobs of a shell ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_during_a_real_training(here, capsys, monkeypatch, interruptible):
     monkeypatch.setattr(FitMonitor, "end_epoch", lambda *_: signal.raise_signal(signal.SIGINT))
     assert main(fit_command("cat.csv", "new.san")) == 130
     assert capsys.readouterr().err == "sklearn-san: stopped\n"
