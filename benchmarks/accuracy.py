@@ -14,15 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
 import sys
-import time
 from ast import literal_eval
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring import added_memory, seconds
 from peers import MODELS, applies, make_model
 from tasks import TASKS, Task
 
@@ -46,18 +45,13 @@ def run(
     task: Task, model_name: str, seed: int, budget: float, changes: dict, extras: dict
 ) -> dict[str, Any]:
     """Fit one model and measure it."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
-    model = make_model(model_name, task, seed, budget, changes).fit(task.X, task.y)
-    fit_time = time.perf_counter() - start
+    model = make_model(model_name, task, seed, budget, changes)
+    fit_time, peak = added_memory(lambda: model.fit(task.X, task.y))
     nll = -model.log_prob(task.X_test, task.y_test)
     model.sample(task.X_test[:1], 10, random_state=0)
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        model.sample(task.X_test[:1], 10_000, random_state=0)
-        times.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    times = [
+        seconds(lambda: model.sample(task.X_test[:1], 10_000, random_state=0)) for _ in range(3)
+    ]
     result = {
         "model": model_name,
         "seed": seed,
@@ -67,7 +61,7 @@ def run(
         "crps": energy_score(model, task),
         "fit_seconds": fit_time,
         "ms_per_10000_draws": 1000 * float(np.median(times)),
-        "peak_memory_mb": (peak - before) / 1024,
+        "peak_memory_mb": peak,
     }
     if task.exact is not None:
         result["above_exact"] = result["nll"] - task.exact

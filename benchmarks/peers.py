@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from measuring import temporary_folder
 from scipy.stats import norm
 from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import StandardScaler
@@ -147,7 +148,8 @@ class NeuralPosterior:
         torch.manual_seed(self.seed)
         inference = NPE(show_progress_bars=False)
         x, theta = torch.as_tensor(X).float(), torch.as_tensor(y).float()
-        self.density = inference.append_simulations(theta, x).train()
+        with temporary_folder():  # where the logs of training go
+            self.density = inference.append_simulations(theta, x).train()
         return self
 
     @torch.no_grad()

@@ -34,7 +34,8 @@ def estimator(epochs: Any, **parameters: Any) -> SANConditionalDensityEstimator:
 
 
 def row(*cells: Any) -> None:
-    print("| " + " | ".join(f"{c:.3f}" if isinstance(c, float) else str(c) for c in cells) + " |")
+    texts = (f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells)
+    print("| " + " | ".join(texts) + " |", flush=True)
 
 
 def missing_bands(n: int, epochs: Any) -> None:
@@ -47,24 +48,26 @@ def missing_bands(n: int, epochs: Any) -> None:
     def imputed(values: np.ndarray) -> np.ndarray:
         return np.where(np.isnan(values), mean, values)
 
-    print("\n| trained on | complete rows | incomplete rows | p-value, incomplete rows |")
-    print("|---|---|---|---|")
+    def add(name: str, est: SANConditionalDensityEstimator, incomplete: Any) -> None:
+        nll = -est.score(X_test, y_test), -incomplete.log_prob(y_test[some]).mean()
+        tests = honest(est.predict_density(X_test), y_test), honest(incomplete, y_test[some])
+        row(name, *nll, *tests)
+
+    print("\n| trained on | complete rows | incomplete rows | p, complete | p, incomplete |")
+    print("|---|---|---|---|---|")
     complete = estimator(epochs).fit(X[:n], y[:n])
     filled = complete.predict_density(imputed(holes_test[some]))
-    row("complete rows; means for missing values", -complete.score(X_test, y_test),
-        -filled.log_prob(y_test[some]).mean(), honest(filled, y_test[some]))  # fmt: skip
+    add("complete rows; means for missing values", complete, filled)
     on_means = estimator(epochs).fit(imputed(holes[:n]), y[:n])
     filled = on_means.predict_density(imputed(holes_test[some]))
-    row("means for missing values", -on_means.score(X_test, y_test),
-        -filled.log_prob(y_test[some]).mean(), honest(filled, y_test[some]))  # fmt: skip
+    add("means for missing values", on_means, filled)
     for name, rows, rate in (
         ("incomplete rows", holes[:n], 0.0),
+        ("incomplete rows, `missing_rate=0.2`", holes[:n], 0.2),
         ("complete rows, `missing_rate=0.2`", X[:n], 0.2),
     ):
         est = estimator(epochs, missing_rate=rate).fit(rows, y[:n])
-        density = est.predict_density(holes_test[some])
-        row(name, -est.score(X_test, y_test), -density.log_prob(y_test[some]).mean(),
-            honest(density, y_test[some]))  # fmt: skip
+        add(name, est, est.predict_density(holes_test[some]))
 
 
 def measurement_errors(n: int, epochs: Any) -> None:

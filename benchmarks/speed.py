@@ -43,19 +43,15 @@ from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
 import math
-import multiprocessing
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -63,6 +59,7 @@ from unittest import mock
 import joblib
 import numpy as np
 import torch
+from measuring import added_memory, fresh, seconds, temporary_folder
 from pareto import SHAPES, default_task, draw_picture, measure_points
 
 from sklearn_san import SANConditionalDensityEstimator
@@ -150,15 +147,6 @@ def machine() -> str:
 # Timing
 
 
-def seconds(function: Callable[[], Any]) -> float:
-    """How long a call takes, or what it says itself."""
-    start = time.perf_counter()
-    result = function()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return result if isinstance(result, float) else time.perf_counter() - start
-
-
 def medians(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
     """Median seconds of functions that run in turn, after one call of each that does not count."""
     times = {name: [seconds(function)] for name, function in functions.items()}
@@ -167,42 +155,6 @@ def medians(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, 
             if sum(times[name]) < LONG:
                 times[name].append(seconds(function))
     return {name: float(np.median(taken[1:] or taken)) for name, taken in times.items()}
-
-
-def fresh(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Result of a call in a process of its own."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        return pool.submit(function, *arguments).result()
-
-
-def memory() -> dict[str, float]:
-    """Peak, current and mapped memory of this process in MB; outside Linux the peak throughout."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        return {"peak": peak, "now": peak, "mapped": 0.0}
-    pairs = (line.split(":") for line in status.read_text().splitlines())
-    kilobytes = {name: float(value.split()[0]) for name, value in pairs if value.endswith("kB")}
-    return {
-        "peak": kilobytes["VmHWM"] / 1024,
-        "now": kilobytes["VmRSS"] / 1024,
-        "mapped": (kilobytes["RssFile"] + kilobytes["RssShmem"]) / 1024,
-    }
-
-
-def added_memory(function: Callable[[], Any]) -> tuple[float, float]:
-    """Seconds of a call, and the peak in MB of the memory that it added.
-
-    Pages of files do not count: the system takes them back when it needs them. The peak that
-    `getrusage` knows would not do, since a new process starts with that of its parent.
-    """
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # the peak becomes the current size
-    before = memory()
-    taken = seconds(function)
-    after = memory()
-    return taken, after["peak"] - before["now"] - max(after["mapped"] - before["mapped"], 0.0)
 
 
 # Ours
@@ -399,18 +351,6 @@ def sbi_functions(X: np.ndarray, y: np.ndarray, n_train: int = 2000) -> Function
         ),
         EPOCH: lambda: epoch,
     }
-
-
-@contextlib.contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """An empty working directory."""
-    before = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        try:
-            yield Path(folder)
-        finally:
-            os.chdir(before)
 
 
 # The sections

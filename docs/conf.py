@@ -18,6 +18,7 @@ exclude_patterns = ["_build", "development"]
 html_theme = "alabaster"
 html_theme_options = {"description": "Exact conditional densities for scikit-learn"}
 autosummary_generate = True
+templates_path = ["_templates"]
 numpydoc_show_class_members = False
 sphinx_gallery_conf = {
     "examples_dirs": str(Path(__file__).parents[1] / "examples"),
@@ -25,5 +26,6 @@ sphinx_gallery_conf = {
     "filename_pattern": r"plot_",
     "ignore_pattern": r"output",
     "abort_on_example_error": True,
+    "capture_repr": (),  # displays draw themselves
     "min_reported_time": 1e9,
 }

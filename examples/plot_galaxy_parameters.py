@@ -30,7 +30,7 @@ LABELS = [
     r"dust $\tau_{5500}$",
     "age",
     r"log $\tau$",
-    "log black hole mass",
+    "log AGN mass",
     r"AGN E(B$-$V)",
     "log torus mass",
     "inclination",
@@ -39,7 +39,7 @@ UNITS = {
     "log mass": r"M$_\odot$",
     "age": "Gyr",
     r"log $\tau$": "Gyr",
-    "log black hole mass": r"$10^7$ M$_\odot$",
+    "log AGN mass": r"$10^7$ M$_\odot$",
     r"AGN E(B$-$V)": "mag",
     "log torus mass": r"M$_\odot$",
     "inclination": "deg",
@@ -108,7 +108,7 @@ recovery.figure_.savefig(folder / "truth_and_posterior.png", dpi=120)
 def corner(row, name):
     """Posterior of one test galaxy, with its true parameters."""
     display = CornerDisplay.from_estimator(
-        san, X_test[row : row + 1], y_test[row : row + 1], n_draws=20_000, random_state=1, **names
+        san, X_test[row : row + 1], y_test[row : row + 1], n_draws=100_000, random_state=1, **names
     )
     display.figure_.savefig(folder / f"{name}.png", dpi=90)
 

@@ -9,7 +9,7 @@ whatever bands there are: wider where less is known, and calibrated in each case
 # %%
 # Fit with missing bands
 # ----------------------
-# The training hides half of all magnitudes, others in each epoch (``missing_rate``), so that it
+# The training hides half of the magnitudes of every other galaxy (``missing_rate``), so that it
 # meets sets of few bands often enough. From then on every band may be missing.
 
 import numpy as np

@@ -141,12 +141,17 @@ def is_frame(X: Any) -> bool:
     return hasattr(X, "columns") and (hasattr(X, "iloc") or hasattr(X, "get_column"))
 
 
-def _columns(X: Any) -> list[np.ndarray]:
-    """Columns of a frame or of a two-dimensional array."""
+def frame_columns(X: Any) -> list[np.ndarray]:
+    """Columns of a frame."""
     if hasattr(X, "iloc"):
         return [np.asarray(X.iloc[:, j]) for j in range(X.shape[1])]
-    if hasattr(X, "get_column"):
-        return [X.get_column(name).to_numpy() for name in X.columns]
+    return [X.get_column(name).to_numpy() for name in X.columns]
+
+
+def _columns(X: Any) -> list[np.ndarray]:
+    """Columns of a frame or of a two-dimensional array."""
+    if is_frame(X):
+        return frame_columns(X)
     array = np.asarray(X)
     if array.ndim != 2:
         raise ValueError(f"X must have two dimensions, got {array.ndim}.")

@@ -91,8 +91,9 @@ default="standard"
         Scaler of the features and the targets: a short name, an instance of the scikit-learn
         class it stands for, or None for none. Fitted on the training part only.
     missing_rate : float, default=0.0
-        Share of the values of X that training hides, anew in each epoch. Above 0, every feature
-        may be missing (nan) later; at 0, only those that lack values in `fit`.
+        Share of the values of X that training hides in half of the rows, others in each epoch.
+        Above 0, every feature may be missing (nan) later; at 0, only those that lack values in
+        `fit`.
     nondetection : {"inf"} or None, default=None
         What infinities in X mean: "inf" makes them a state of their own, a feature that was looked
         for and not seen; None refuses them.

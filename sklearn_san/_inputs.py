@@ -38,7 +38,7 @@ class InputEncoder:
     n_categories : list of int or None
         Of each feature; None for numbers.
     missing_rate : float
-        Share of values that training hides.
+        Share of values that training hides in half of the rows.
     nondetection : bool
         Whether infinities are a state of their own.
     use_errors : bool
@@ -130,10 +130,14 @@ class InputEncoder:
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
     def hide(self, X: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """X with the share `missing_rate` of its values missing."""
+        """X with the share `missing_rate` of the values of half of the rows missing.
+
+        The other half stays as it is, so that little is lost for complete rows.
+        """
         if not self.missing_rate:
             return X
-        return np.where(random.random(X.shape) < self.missing_rate, np.nan, X)
+        some = random.random((len(X), 1)) < 0.5
+        return np.where(some & (random.random(X.shape) < self.missing_rate), np.nan, X)
 
     def jitter(self, X: np.ndarray, X_err: np.ndarray | None, normal: np.ndarray) -> np.ndarray:
         """X with measurement noise: `normal`, standard and of the shape of X, times the errors."""

@@ -40,7 +40,7 @@ from ._normal import (
     truncated_normal_log_prob,
     truncated_normal_moments,
 )
-from ._special import student_t_cdf, student_t_icdf
+from ._special import student_t_cdf, student_t_icdf, student_t_log_cdf, student_t_log_icdf
 
 Theta = tuple[Tensor, ...]
 _LOG_HALF = math.log(0.5)
@@ -217,13 +217,13 @@ class StudentT(Standard):
         return student_t_cdf(*torch.broadcast_tensors(z, *extra))
 
     def log_cdf(self, z: Tensor, *extra: Tensor) -> Tensor:
-        return self.standard_cdf(z, *extra).log()
+        return student_t_log_cdf(*torch.broadcast_tensors(z, *extra))
 
     def standard_icdf(self, u: Tensor, *extra: Tensor) -> Tensor:
         return student_t_icdf(*torch.broadcast_tensors(u, *extra))
 
     def log_icdf(self, log_p: Tensor, *extra: Tensor) -> Tensor:
-        return self.standard_icdf(log_p.exp(), *extra)
+        return student_t_log_icdf(*torch.broadcast_tensors(log_p, *extra))
 
     def standard_variance(self, *extra: Tensor) -> Tensor:
         (df,) = extra

@@ -18,6 +18,8 @@ import torch
 from sklearn.base import BaseEstimator, clone
 from torch import Tensor
 
+#: What counts as a number; fractions and the like are none to compiled code.
+NUMBERS = (int, float, np.integer, np.floating)
 #: Floor of a component's scale when the user gives none, in units of the modelled quantity's
 #: standard deviation.
 DEFAULT_MIN_SCALE = 1e-5
@@ -229,11 +231,13 @@ class Likelihood(BaseEstimator):
         if "K" in parameters:
             check_n_components(parameters["K"], f"K of {where}", optional=True)
         min_scale = parameters.get("min_scale")
-        if min_scale is not None and not (min_scale > 0 and math.isfinite(min_scale)):
-            raise ValueError(
-                f"min_scale of {where} must be a positive number in the units of y, "
-                f"got {min_scale!r}."
-            )
+        if min_scale is None:
+            return
+        accepted = "a positive number in the units of y"
+        if isinstance(min_scale, bool) or not isinstance(min_scale, NUMBERS):
+            raise TypeError(f"min_scale of {where} must be {accepted}, got {min_scale!r}.")
+        if not (min_scale > 0 and math.isfinite(min_scale)):
+            raise ValueError(f"min_scale of {where} must be {accepted}, got {min_scale!r}.")
 
 
 def check_n_components(K: Any, where: str = "K", *, optional: bool = False) -> None:
@@ -304,6 +308,7 @@ def invert_cdf(
         proposal = torch.where(inside, newton, 0.5 * (low + high))
         # As near as rounding allows: such a value must not be thrown back into the bracket
         exact = (tail - target).abs() <= 2 * resolution * torch.where(lower, target, 1.0)
+        exact |= (newton - y).abs() <= resolution * y.abs()
         proposal = torch.where(exact, y, proposal)
         converged = (proposal - y).abs() <= resolution * y.abs()
         y = proposal

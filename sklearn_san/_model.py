@@ -337,12 +337,12 @@ def compiled_noise(noise: Tensor) -> np.ndarray:
 
 
 def climb(network: SAN, x: Tensor, z: Tensor, n_steps: int = 60) -> Tensor:
-    """Gradient ascent on log p(z | x) with a step size per row that grows and backs off.
+    """Ascent of log p(z | x) inside the limits by BFGS, all rows at once.
 
     Shapes: x as in `rosenblatt`, z (n, n_outputs).
     """
     low, high = network.limits.T
-    step = torch.full_like(z[:, :1], 1e-3)
+    eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
 
     def value_and_slope(z: Tensor) -> tuple[Tensor, Tensor]:
         z = z.detach().requires_grad_(True)
@@ -350,17 +350,44 @@ def climb(network: SAN, x: Tensor, z: Tensor, n_steps: int = 60) -> Tensor:
         (slope,) = torch.autograd.grad(log_prob.sum(), z)
         return log_prob.detach().unsqueeze(-1), slope
 
+    def small_steps(slope: Tensor) -> Tensor:
+        return eye * (1e-3 / slope.norm(dim=-1).clamp_min(1e-300))[:, None, None]
+
     value, slope = value_and_slope(z)
+    inverse = small_steps(slope)  # of minus the Hessian, (n, n_outputs, n_outputs)
+    guessed = torch.ones_like(value, dtype=torch.bool)
+    length = torch.ones_like(value)
     for _ in range(n_steps):
-        direction = slope / slope.norm(dim=-1, keepdim=True).clamp_min(1e-300)
-        proposal = torch.minimum(torch.maximum(z + step * direction, low), high)
+        held = ((z <= low) & (slope < 0)) | ((z >= high) & (slope > 0))
+        free = torch.where(held, 0.0, slope)
+        direction = torch.where(held, 0.0, (inverse @ free.unsqueeze(-1)).squeeze(-1))
+        proposal = torch.minimum(torch.maximum(z + length * direction, low), high)
         new_value, new_slope = value_and_slope(proposal)
         better = new_value > value
+        step, bend = proposal - z, slope - new_slope
+        curvature = (step * bend).sum(-1)
+        curved = better & (curvature > 1e-12 * step.norm(dim=-1) * bend.norm(dim=-1))[:, None]
+        radius = curvature / bend.square().sum(-1).clamp_min(1e-300)
+        inverse = torch.where((guessed & curved)[..., None], eye * radius[:, None, None], inverse)
+        updated = _bfgs_update(inverse, step, bend, curvature)
+        inverse = torch.where(curved[..., None], updated, inverse)
         z = torch.where(better, proposal, z)
         slope = torch.where(better, new_slope, slope)
         value = torch.where(better, new_value, value)
-        step = torch.where(better, 1.5 * step, 0.3 * step)
+        length = torch.where(better, (2.0 * length).clamp(max=1.0), 0.3 * length)
+        stuck = length < 1e-4
+        inverse = torch.where(stuck[..., None], 0.1 * small_steps(slope), inverse)
+        guessed = (guessed & ~curved) | stuck
+        length = torch.where(stuck, 1.0, length)
     return z
+
+
+def _bfgs_update(inverse: Tensor, step: Tensor, bend: Tensor, curvature: Tensor) -> Tensor:
+    """Inverse Hessians (n, k, k) after steps (n, k) that changed the slopes by -`bend`."""
+    rho = (1.0 / curvature)[:, None, None]
+    column, row = step.unsqueeze(-1), bend.unsqueeze(-2)
+    project = torch.eye(step.shape[1], dtype=step.dtype, device=step.device) - rho * column @ row
+    return project @ inverse @ project.mT + rho * column @ column.mT
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:

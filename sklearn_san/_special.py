@@ -6,6 +6,7 @@ density; with respect to shape parameters it is a central difference.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,9 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 _STEP = 1e-5
+#: Log of a probability below which tails are computed in log space; there scipy's inverse fails,
+#: or the probability itself loses digits.
+_FAR = -20.0
 
 
 def _evaluate(function: Callable[..., np.ndarray], *arguments: Tensor) -> Tensor:
@@ -74,18 +78,64 @@ def student_t_cdf(t: Tensor, df: Tensor) -> Tensor:
     return _Cdf.apply(_student_t_cdf, _student_t_pdf, t, df)
 
 
+def _student_t_icdf(u: np.ndarray, df: np.ndarray) -> np.ndarray:
+    tail = np.minimum(u, 1.0 - u)
+    x = special.betaincinv(0.5 * df, 0.5, 2.0 * tail)  # df / (df + t^2)
+    rest = special.betaincinv(0.5, 0.5 * df, 1.0 - 2.0 * tail)  # 1 - x, where that is small
+    with np.errstate(divide="ignore"):
+        t = np.sqrt(df * np.where(x < 0.5, 1.0 - x, rest) / np.where(x < 0.5, x, 1.0 - rest))
+    return np.where(u < 0.5, -t, t)
+
+
 def student_t_icdf(u: Tensor, df: Tensor) -> Tensor:
     """Quantile of Student's t; accurate in both tails. No gradient."""
+    return _evaluate(_student_t_icdf, u, df)
 
-    def icdf(u: np.ndarray, df: np.ndarray) -> np.ndarray:
-        tail = np.minimum(u, 1.0 - u)
-        x = special.betaincinv(0.5 * df, 0.5, 2.0 * tail)  # df / (df + t^2)
-        rest = special.betaincinv(0.5, 0.5 * df, 1.0 - 2.0 * tail)  # 1 - x, where that is small
-        with np.errstate(divide="ignore"):
-            t = np.sqrt(df * np.where(x < 0.5, 1.0 - x, rest) / np.where(x < 0.5, x, 1.0 - rest))
-        return np.where(u < 0.5, -t, t)
 
-    return _evaluate(icdf, u, df)
+def student_t_log_cdf(t: Tensor, df: Tensor) -> Tensor:
+    """Log of the cumulative distribution of Student's t, finite for any finite t. No gradient."""
+
+    def log_cdf(t: np.ndarray, df: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore", over="ignore"):
+            log_p = np.asarray(np.log(_student_t_cdf(t, df)))
+        tail = (t < 0) & np.isfinite(t) & (log_p < _FAR)
+        log_p[tail] = _log_tail(-np.log1p(t[tail] ** 2 / df[tail]), df[tail])[0]
+        return log_p
+
+    return _evaluate(log_cdf, t, df)
+
+
+def student_t_log_icdf(log_p: Tensor, df: Tensor) -> Tensor:
+    """Inverse of `student_t_log_cdf`. No gradient."""
+
+    def log_icdf(log_p: np.ndarray, df: np.ndarray) -> np.ndarray:
+        t = np.asarray(_student_t_icdf(np.exp(log_p), df))
+        tail = (log_p < _FAR) & np.isfinite(log_p)
+        log_p, df = log_p[tail], df[tail]
+        log_x = log_p / (0.5 * df)  # below the solution, where the tail is concave in it
+        for _ in range(20):
+            value, slope = _log_tail(log_x, df)
+            log_x = np.minimum(log_x + (log_p - value) / slope, -1e-3)
+        with np.errstate(over="ignore"):
+            t[tail] = -np.sqrt(df * np.expm1(-log_x))
+        return t
+
+    return _evaluate(log_icdf, log_p, df)
+
+
+def _log_tail(log_x: np.ndarray, df: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Log of the lower tail of Student's t in terms of ``x = df / (df + t^2)``, and its slope.
+
+    Half the regularised incomplete beta function, by its hypergeometric series [1]_.
+
+    References
+    ----------
+    .. [1] NIST Digital Library of Mathematical Functions, equation 8.17.8.
+    """
+    a, x = 0.5 * df, np.exp(log_x)
+    series = special.hyp2f1(a + 0.5, 1.0, a + 1.0, x)
+    log_front = a * log_x + 0.5 * np.log1p(-x) - np.log(a) - special.betaln(a, 0.5)
+    return math.log(0.5) + log_front + np.log(series), a / ((1.0 - x) * series)
 
 
 def _beta_pdf(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:

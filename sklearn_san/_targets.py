@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_array
 
+from ._columns import frame_columns, is_frame
+
 
 def split_columns(y: Any) -> tuple[list[np.ndarray], list[str], bool]:
     """Columns of y, their names, and whether y was one-dimensional.
@@ -20,10 +22,8 @@ def split_columns(y: Any) -> tuple[list[np.ndarray], list[str], bool]:
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         Frames keep the dtype of each column.
     """
-    columns = getattr(y, "columns", None)
-    if columns is not None and hasattr(y, "iloc"):
-        arrays = [np.asarray(y.iloc[:, j]) for j in range(len(columns))]
-        return arrays, [str(name) for name in columns], False
+    if is_frame(y):
+        return frame_columns(y), [str(name) for name in y.columns], False
     array = np.asarray(y)
     if array.ndim == 1:
         name = getattr(y, "name", None)
@@ -87,8 +87,9 @@ class TargetCodec:
         self._check_complete(d, column)
         known = np.isin(column, classes)
         if not known.all():
+            label = column[~known].tolist()[0]
             raise ValueError(
-                f"y has the label {column[~known][0]!r} in output {d} ({self.names[d]}), which "
+                f"y has the label {label!r} in output {d} ({self.names[d]}), which "
                 f"was not there in fit; known are {', '.join(map(repr, classes.tolist()))}."
             )
         return np.searchsorted(classes, column).astype(np.float64)
@@ -104,7 +105,10 @@ class TargetCodec:
         """Values (..., n_outputs): float64, or object where a column's labels are no numbers."""
         if not any(self.is_label):
             return values
-        columns = [self.decode_column(d, values[..., d]) for d in range(len(self.names))]
+        columns = [
+            self.decode_column(d, values[..., d]) if is_label else values[..., d]
+            for d, is_label in enumerate(self.is_label)
+        ]
         if all(column.dtype.kind in "iuf" for column in columns):
             return np.stack([column.astype(np.float64) for column in columns], axis=-1)
         decoded = np.empty(values.shape, dtype=object)

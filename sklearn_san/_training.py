@@ -4,8 +4,9 @@ A module has ``log_prob(*columns)``; it may have ``compiled(*columns)``, which r
 these rows or None. The first axis of its parameters, of the columns of a batch and of what it
 returns is that of the members; each member has its own rows, order of rows, gradient clipping and
 best weights. The learning rate follows a one-cycle schedule: a short linear warm-up, then a cosine
-down to zero at the last epoch. The weights with the best validation loss are kept. A non-finite
-loss restores the last good weights of that member and halves the learning rate.
+down to zero at the last epoch. The weights with the best validation loss are kept. A loss that is
+not finite or, without validation rows, far above the first one restores the last good weights of
+that member and halves the learning rate.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from .exceptions import ConvergenceWarning, TrainingInterruptedWarning
 WARM_UP = 0.1
 #: Epochs with a non-finite loss after which training gives up.
 MAX_RECOVERIES = 8
+#: Nats by which the loss of training rows may lie above that of the first weights.
+EXPLODED = 10.0
 
 
 @dataclass(frozen=True)
@@ -410,12 +413,20 @@ class _Best:
         if validation is not None:  # a table too small to learn from is best left alone
             loss = objective.mean(validation, self.batch_size)
             self.loss = torch.where(loss.isfinite(), loss, self.loss.to(loss))
+        else:
+            self.start = self._training_loss()
         self.loss = self.loss.to(self.values.device)
         self.epoch = torch.zeros_like(self.loss, dtype=torch.int64)
+
+    def _training_loss(self) -> Tensor:
+        rows = self.objective.rows
+        some = replace(rows, index=rows.index[:, : self.batch_size])
+        return self.objective.mean(some, self.batch_size)
 
     def update(self, epoch: int, usable: Tensor, history: History) -> Tensor:
         """Look at the weights after `epoch` of `usable` members; which of these still are."""
         if self.validation is None:
+            usable = usable & (self._training_loss() < self.start + EXPLODED)
             loss = torch.full_like(self.loss, -math.inf)
             better = usable
         else:
@@ -472,8 +483,8 @@ class _Run:
             self.recoveries += 1
             weights.reset(safe, ~usable)
             self.schedule.peak *= 0.5
-            if self.recoveries == MAX_RECOVERIES:
-                _warn_diverged(epoch, self.recipe.learning_rate)
+            if self.recoveries == MAX_RECOVERIES or epoch == self.recipe.epochs:
+                _warn_diverged(self.recoveries, epoch, self.recipe.learning_rate)
                 return True
             if not bool(usable.any()):
                 return False
@@ -517,12 +528,12 @@ class _Run:
         self.history.validation.extend(state["validation"])
 
 
-def _warn_diverged(epoch: int, learning_rate: float) -> None:
+def _warn_diverged(n_epochs: int, epoch: int, learning_rate: float) -> None:
     warnings.warn(
-        f"Training diverged: the loss was not finite in {MAX_RECOVERIES} epochs, the last of "
-        f"them epoch {epoch}, although the learning rate was halved each time. The best weights "
-        f"so far are kept. Lower learning_rate (got {learning_rate:g}) or look for outliers in "
-        "X and y.",
+        "Training diverged: the loss was not finite, or far above the first one, in "
+        f"{n_epochs} epochs, the last of them epoch {epoch}, although the learning rate was halved "
+        "each time. The best weights so far are kept. Lower learning_rate (got "
+        f"{learning_rate:g}) or look for outliers in X and y.",
         ConvergenceWarning,
         stacklevel=11,  # the caller of `fit`
     )

@@ -14,7 +14,7 @@ import torch
 from sklearn.utils.validation import check_array, check_consistent_length
 
 from ._columns import check_categorical_features, is_missing, is_sequence, refuse_dates
-from ._likelihood import Likelihood, check_n_components
+from ._likelihood import NUMBERS, Likelihood, check_n_components
 from ._network import ACTIVATIONS
 from ._scaling import make_scaler
 from .exceptions import TiesWarning
@@ -26,8 +26,6 @@ MIN_ROWS_FOR_TIES, MAX_DIFFERENT = 50, 0.2
 LARGEST = 2**31 - 1
 #: The least spread of an output, and the inverse of its largest value.
 LEAST = 1e-100
-#: What counts as a number; fractions and the like are none to compiled code.
-NUMBERS = (int, float, np.integer, np.floating)
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 OUTPUT_TYPES = ("mean", "median", "std", "quantiles", "mode", "samples")
 
@@ -332,12 +330,6 @@ def check_likelihoods(
         where = f"output {d} ({names[d]})"
         family = _one_likelihood(entry, likelihood_params, np.isfinite(limits[d]).any(),
                                  has_labels[d])  # fmt: skip
-        floor = getattr(family, "min_scale", None)
-        if floor is not None and not isinstance(floor, NUMBERS):
-            raise TypeError(
-                f"min_scale of the likelihood of {where} must be a positive number in the units of "
-                f"y, got {floor!r}."
-            )
         family.check(f"the likelihood of {where}")
         low, high = limits[d]
         if has_labels[d] and family.scaling != "none":

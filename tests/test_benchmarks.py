@@ -141,24 +141,24 @@ def test_tables_are_printed_and_kept(tmp_path, capsys):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_added_memory_counts_arrays_but_no_pages_of_files(tmp_path):
-    import speed
+    import measuring
 
-    _, added = speed.added_memory(lambda: np.ones(12_500_000).sum())
+    _, added = measuring.added_memory(lambda: np.ones(12_500_000).sum())
     assert added == pytest.approx(100.0, abs=10.0)  # MB of 2^20 bytes
     out = np.memmap(tmp_path / "draws.dat", np.float32, "w+", shape=(25_000_000,))
-    _, added = speed.added_memory(lambda: out.fill(1.0))
+    _, added = measuring.added_memory(lambda: out.fill(1.0))
     assert added < 10.0
 
 
 def test_fresh_processes_and_folders(tmp_path, monkeypatch):
-    import speed
+    import measuring
 
     monkeypatch.chdir(tmp_path)
-    with speed.temporary_folder() as folder:
+    with measuring.temporary_folder() as folder:
         assert Path.cwd() == folder.resolve()
     assert Path.cwd() == tmp_path
     assert not folder.exists()
-    assert speed.fresh(os.getpid) != os.getpid()
+    assert measuring.fresh(os.getpid) != os.getpid()
 
 
 def test_dependencies_are_what_the_package_names_and_loads(tmp_path):

@@ -1,11 +1,13 @@
 """One table of cases; every property on every family."""
 
+import mpmath
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 from sklearn.base import clone
 
+from sklearn_san._special import student_t_log_cdf, student_t_log_icdf
 from sklearn_san.likelihoods import (
     LIKELIHOODS,
     Gaussian,
@@ -277,6 +279,33 @@ def test_initial_parameters_resemble_the_data(case):
     # One Laplace distribution cannot match this variance, all others can
     tolerance = 0.4 if isinstance(family, Laplace) else 0.1
     assert family.variance(raw, support).item() == pytest.approx(y.var(), rel=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_truncated_student_t_far_from_its_mode(dtype):
+    family = TruncatedMixtureOfStudentT(K=2).resolve(K=2, unit=1.0)
+    generator = torch.Generator().manual_seed(0)
+    raw = 10.0 * torch.randn((2000, family.n_params), generator=generator, dtype=dtype)
+    support = Support(*(torch.tensor(bound, dtype=dtype) for bound in (-9.0, 9.0)))
+    u = torch.rand(2000, generator=generator, dtype=dtype)
+    y = family.icdf(raw, u, support)
+    for value in (y, family.log_prob(raw, y, support), family.mean(raw, support)):
+        assert value.isfinite().all()
+    if dtype == torch.float64:
+        torch.testing.assert_close(family.cdf(raw, y, support), u, rtol=0.0, atol=1e-4)
+
+
+def test_tails_of_student_t_agree_with_mpmath():
+    t, df = np.meshgrid([-0.5, -6.0, -40.0, -1e3, -1e20, -1e38], [1.001, 3.0, 30.0, 1097.0])
+    with mpmath.workdps(60):
+        exact = [
+            mpmath.log(mpmath.betainc(d / 2, 0.5, 0, d / (d + x**2), regularized=True) / 2)
+            for x, d in zip(map(mpmath.mpf, t.ravel()), map(mpmath.mpf, df.ravel()), strict=True)
+        ]
+    log_p = student_t_log_cdf(torch.from_numpy(t), torch.from_numpy(df))
+    np.testing.assert_allclose(log_p.ravel(), np.array(exact, dtype=float), rtol=1e-12)
+    back = student_t_log_icdf(log_p, torch.from_numpy(df))
+    np.testing.assert_allclose(back, t, rtol=1e-8)
 
 
 def test_families_are_scikit_learn_objects():

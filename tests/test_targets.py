@@ -85,10 +85,21 @@ def test_predictions(mixed):
         est.predict(X, output_type="median")
 
 
+def test_means_of_counts_are_not_rounded_beside_labels(mixed):
+    est, X, _ = mixed
+    means = est.predict(X)[:, 2].astype(float)
+    assert (means % 1 != 0).mean() > 0.9
+    draws = est.sample(X, 200, random_state=0)[..., 2].astype(float)
+    assert not (draws % 1).any()
+    np.testing.assert_allclose(means, draws.mean(axis=1), atol=6 * draws.std() / np.sqrt(200))
+
+
 def test_impossible_values(mixed):
     est, X, y = mixed
     with pytest.raises(ValueError, match=r"y has the label 'quasar' in output 1 .*known are"):
         est.log_prob(X[:1], y[:1].assign(**{"class": "quasar"}))
+    with pytest.raises(ValueError, match="known are 'galaxy', 'star'"):
+        est.log_prob(X[:1], y[:1].assign(**{"class": np.str_("quasar")}).to_numpy(dtype=str))
     with pytest.raises(ValueError, match=r"value 1.5 in output 2 .*not 0 plus a multiple of 1"):
         est.log_prob(X[:1], y[:1].assign(neighbours=1.5))
     assert est.log_prob(X[:1], y[:1].assign(neighbours=-1))[0] == -np.inf

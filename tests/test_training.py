@@ -256,6 +256,16 @@ def test_an_exploding_learning_rate_is_survived(bimodal):
     assert np.isfinite(est.sample(X, 3, random_state=0)).all()
 
 
+def test_an_explosion_without_validation_rows_is_told_and_undone():
+    random = np.random.default_rng(0)
+    X, y = random.normal(size=(30, 2)), random.normal(size=(30, 2))
+    start = small(learning_rate=1e-9, early_stopping=False, epochs=1).fit(X, y)
+    est = small(learning_rate=2e9, early_stopping=False, epochs=5)
+    with pytest.warns(ConvergenceWarning, match="far above the first one, in [1-5] epochs"):
+        est.fit(X, y)
+    assert est.score(X, y) > start.score(X, y) - 0.1
+
+
 def test_the_optimiser_is_that_of_torch():
     module, reference = Gaussian(2), Gaussian(2)
     weights = _Weights(module, recipe(weight_decay=0.3))
