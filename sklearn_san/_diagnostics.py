@@ -288,15 +288,14 @@ def binomial_band(n: int, probability: np.ndarray, confidence: float) -> np.ndar
 
 
 @lru_cache(maxsize=32)
-def uniform_band(n: int, n_steps: int, confidence: float) -> np.ndarray:
-    """Band (2, n_steps + 1) that holds a whole ``ecdf(z) - z`` of n uniform values.
+def uniform_band(n: int, edges: tuple[float, ...], confidence: float) -> np.ndarray:
+    """Band (2, n_edges) that holds a whole ``ecdf(z) - z`` of n uniform values.
 
-    At ``z = 0, 1 / n_steps, ..., 1``; binomial quantiles of one probability for all z, such that
+    At edges z that rise from 0 to 1; binomial quantiles of one probability for all z, such that
     a share `confidence` of simulated curves stays inside everywhere [3]_.
     """
-    random, z = np.random.RandomState(0), np.arange(1, n_steps) / n_steps
-    sizes = random.multinomial(n, np.full(n_steps, 1.0 / n_steps), size=N_SIMULATIONS)
-    counts = sizes.cumsum(axis=1)[:, :-1]  # (N_SIMULATIONS, n_steps - 1)
+    random, z = np.random.RandomState(0), np.array(edges[1:-1])
+    counts = random.multinomial(n, np.diff(edges), size=N_SIMULATIONS).cumsum(axis=1)[:, :-1]
     tail = np.minimum(stats.binom.cdf(counts, n, z), stats.binom.sf(counts - 1, n, z)).min(axis=1)
     level = float(np.quantile(tail, 1.0 - confidence))
     band = np.stack([stats.binom.ppf(p, n, z) for p in (level, 1.0 - level)]) / n - z
@@ -331,7 +330,7 @@ def rank_statistics(
         "count_band": binomial_band(n_rows, probability, confidence),
         "ecdf_grid": grid,
         "ecdf_difference": below / n_rows - grid[:, None],
-        "ecdf_band": uniform_band(n_rows, n_steps, confidence),
+        "ecdf_band": uniform_band(n_rows, tuple(grid.tolist()), confidence),
         "pvalues": pvalues,
         "chi2_pvalues": stats.chi2.sf(chi2, n_bins - 1),
         "ks_pvalues": ks_pvalue(pit),

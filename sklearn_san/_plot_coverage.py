@@ -9,7 +9,8 @@ import numpy as np
 
 from . import _plot_arrays as arrays
 from . import _plot_base as base
-from ._plot_bands import N_POINTS, check_probabilities, hpd_levels, uniform_band
+from ._diagnostics import uniform_band
+from ._plot_bands import N_POINTS, check_probabilities, hpd_levels
 
 #: Curves up to which their names fit into the axes.
 MAX_INSIDE = 4
@@ -189,7 +190,7 @@ class CoverageDisplay:
         nominal = np.linspace(0.0, 1.0, N_POINTS + 1)
         offset = nominal if kind == "coverage" else np.zeros_like(nominal)
         n_rows = len(next(iter(self.levels.values())))
-        low, high = uniform_band(n_rows, nominal, base.check_level(level))
+        low, high = uniform_band(n_rows, tuple(nominal.tolist()), base.check_level(level))
         self.band_ = self.ax_.fill_between(
             nominal,
             low + offset,

@@ -14,7 +14,8 @@ import numpy as np
 
 from . import _plot_arrays as arrays
 from . import _plot_base as base
-from ._plot_bands import N_POINTS, binomial_band, check_probabilities, ranks_of, uniform_band
+from ._diagnostics import binomial_band, uniform_band
+from ._plot_bands import N_POINTS, check_probabilities, ranks_of
 
 
 class PITDisplay:
@@ -395,10 +396,13 @@ def _plot_uniformity(
     names, _ = base.check_names(display.output_names, None, len(counts))
     panels = base.Panels.make(len(counts), ax, (2.7, 2.2) if len(counts) > 1 else (4.0, 3.2))
     display.figure_, display.axes_ = panels.figure, panels.axes
-    draw, make_band = _draw_bars, binomial_band
+    n = int(counts[0].sum())
     if kind == "ecdf":
-        draw, make_band = _draw_curve, uniform_band
-    band = make_band(int(counts[0].sum()), edges, level)
+        draw: Any = _draw_curve
+        band = uniform_band(n, tuple(edges.tolist()), level)
+    else:
+        draw, expected = _draw_bars, np.diff(edges)
+        band = binomial_band(n, expected, level) / (n * expected)
     drawn = [draw(axis, c, edges, band, color) for axis, c in zip(panels.axes, counts, strict=True)]
     display.bands_, display.lines_ = map(list, zip(*drawn, strict=True))
     low = min(axis.get_ylim()[0] for axis in panels.axes)
@@ -415,7 +419,7 @@ def _draw_bars(
     axis: Any,
     counts: np.ndarray,
     edges: np.ndarray,
-    band: tuple[np.ndarray, np.ndarray],
+    band: np.ndarray,
     color: Any,
 ) -> tuple[Any, Any]:
     """Bars relative to their expectation, and the binomial band of each."""
@@ -435,7 +439,7 @@ def _draw_curve(
     axis: Any,
     counts: np.ndarray,
     edges: np.ndarray,
-    band: tuple[np.ndarray, np.ndarray],
+    band: np.ndarray,
     color: Any,
 ) -> tuple[Any, Any]:
     """Empirical minus uniform distribution function, over the band of the whole curve."""

@@ -30,7 +30,8 @@ import re
 import secrets
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
@@ -168,20 +169,30 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         raise ValueError(f"{shown!r} is no file but a folder or device; give the name of a file.")
     if not os.access(folder, os.W_OK) or (exists and not os.access(target, os.W_OK)):
         raise PermissionError(f"{shown!r} may not be written to; choose another folder or name.")
-    temporary = os.path.join(folder, f".{secrets.token_hex(8)}.tmp")
+    with replacing(target) as temporary, open(temporary, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    _flush_folder(folder)
+
+
+@contextmanager
+def replacing(path: str) -> Iterator[str]:
+    """Name of a temporary file that takes the place of `path` in one step if all goes well.
+
+    If anything is raised, it is removed, and `path` stays as it was.
+    """
+    target = os.path.realpath(path)
+    temporary = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.tmp")
     try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if exists:
+        yield temporary
+        if os.path.exists(target):
             shutil.copymode(target, temporary)
         os.replace(temporary, target)
     except BaseException:
-        if os.path.exists(temporary):
+        with suppress(FileNotFoundError):
             os.remove(temporary)
         raise
-    _flush_folder(folder)
 
 
 def _flush_folder(folder: str) -> None:

@@ -16,17 +16,15 @@ from __future__ import annotations
 import gzip
 import importlib
 import os
-import secrets
-import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from . import _table_formats as formats
+from ._saving import replacing
 from ._table_formats import Columns, Request, Table
 
 
@@ -108,25 +106,6 @@ def check_output(path: str, *, overwrite: bool, inputs: Sequence[str] = ()) -> N
     needed = [folder, target] if os.path.exists(target) else [folder]
     if not all(os.access(one, os.W_OK) for one in needed):
         raise PermissionError(f"{path!r} may not be written to; choose another folder or name.")
-
-
-@contextmanager
-def replacing(path: str) -> Iterator[str]:
-    """Name of a temporary file that takes the place of `path` in one step if all goes well.
-
-    If anything is raised, it is removed, and `path` stays as it was.
-    """
-    target = os.path.realpath(path)
-    temporary = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.tmp")
-    try:
-        yield temporary
-        if os.path.exists(target):
-            shutil.copymode(target, temporary)
-        os.replace(temporary, target)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.remove(temporary)
-        raise
 
 
 def write_table(path: str, pieces: Iterable[Columns]) -> None:

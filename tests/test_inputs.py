@@ -44,7 +44,7 @@ def test_errors_as_features():
     np.testing.assert_allclose(noisy, X + X_err)
 
 
-@pytest.mark.parametrize("missing_rate", [0.0, 0.3])
+@pytest.mark.parametrize("missing_rate", [0.0, 0.5])
 def test_missing_values_widen_the_posterior_as_they_should(missing_rate):
     # Without x1 the variance is 1.25, with both features it is 0.25
     X, y = linear(4000, 0)

@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_san import _plot_bands as bands
 from sklearn_san import _plot_base as base
 from sklearn_san import _smoothing as smoothing
+from sklearn_san._diagnostics import uniform_band
 from sklearn_san.datasets import GALAXY_LIMITS, GALAXY_PARAMETERS, make_galaxies
 from sklearn_san.plotting import (
     CornerDisplay,
@@ -203,25 +204,7 @@ def test_view_range_ends_at_limits_and_shows_the_truth():
     assert low < 2.0 < high
 
 
-# Bands, ranks and levels
-
-
-def test_binomial_band_is_exact():
-    low, high = bands.binomial_band(100, np.array([0.0, 0.1, 1.0]), 0.95)
-    np.testing.assert_allclose(low * [10, 90], binom.ppf(0.025, 100, [0.1, 0.9]))
-    np.testing.assert_allclose(high * [10, 90], binom.ppf(0.975, 100, [0.1, 0.9]))
-
-
-@pytest.mark.parametrize("level", [0.9, 0.99])
-def test_uniform_band_holds_whole_curves(level):
-    edges = np.linspace(0, 1, 101)
-    low, high = bands.uniform_band(300, edges, level)
-    counts = np.random.default_rng(7).multinomial(300, np.diff(edges), size=4000)
-    curves = counts.cumsum(axis=1) / 300 - edges[1:]
-    inside = ((curves >= low[1:] - 1e-12) & (curves <= high[1:] + 1e-12)).all(axis=1)
-    # Errors of the band's 2000 simulations and of these 4000: fails by chance once in 10,000 times
-    error = np.sqrt(level * (1 - level) * (1 / 2000 + 1 / 4000))
-    assert inside.mean() == pytest.approx(level, abs=3.9 * error)
+# Ranks and levels
 
 
 def test_ranks_count_draws_below_and_break_ties_evenly():
@@ -497,7 +480,7 @@ def test_a_calibrated_estimator_stays_inside_the_bands():
     # Each of the two curves leaves its band by chance once in 100 times
     pit = PITDisplay.from_estimator(GaussianEstimator(), X, Y, kind="ecdf")
     coverage = CoverageDisplay.from_estimator(GaussianEstimator(), X, Y, random_state=0)
-    low, high = bands.uniform_band(400, np.linspace(0, 1, 101), 0.99)
+    low, high = uniform_band(400, tuple(np.linspace(0, 1, 101).tolist()), 0.99)
     curves = [pit.lines_[0].get_ydata()]
     curves += [coverage.lines_["joint"].get_ydata() - np.linspace(0, 1, 101)]
     for curve in curves:

@@ -1777,6 +1777,7 @@ def test_odd_data_that_make_sense(reason):
     assert np.isfinite(tiny().fit(**data).score(data["X"], data["y"]))
 
 
+@pytest.mark.filterwarnings("ignore:Training diverged")
 def test_odd_parameters_that_make_sense(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, accepted in ACCEPTED.items():
