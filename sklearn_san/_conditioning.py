@@ -28,17 +28,19 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.special import logsumexp
+from scipy.stats import qmc
 from torch import Tensor
 
-from . import _model
 from . import _validation as validation
 from ._columns import without_mask
 from ._model import chunks, make_generator, to_numpy
 from ._network import Conditional, uniform
 from .exceptions import EffectiveSampleSizeWarning
 
-#: Weighted candidates of each row, at least.
-N_CANDIDATES = 8192
+#: Weighted candidates of each row, at least, and draws behind means and quantiles that are exact.
+N_CANDIDATES, N_DRAWS = 8192, 1024
+#: Pairs of row and candidate that are computed at once.
+PAIRS = 65_536
 #: Fewer effective draws than this are warned of.
 FEW = 50.0
 
@@ -117,9 +119,12 @@ class _WeightedDensity:
 
     @abstractmethod
     def _candidates(
-        self, rows: slice, n: int, generator: torch.Generator
+        self, rows: slice, n: int, generator: torch.Generator | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Candidates (n_rows, n or more, n_outputs) in user's columns, and log weights."""
+        """Candidates (n_rows, n or more, n_outputs) in user's columns, and log weights.
+
+        Without a generator they are the same each time.
+        """
 
     def sample(
         self,
@@ -162,7 +167,7 @@ class _WeightedDensity:
         draws = np.empty((len(self), n_draws, n_outputs))
         ess = np.full(len(self), float(n_draws))
         n = n_draws if self.is_exact else n_candidates or max(N_CANDIDATES, 16 * n_draws)
-        for rows in chunks(len(self), max(1, _model.CHUNK // n)):
+        for rows in chunks(len(self), max(1, PAIRS // n)):
             y, log_weight = self._candidates(rows, n, generator)
             if self.is_exact:
                 draws[rows] = y
@@ -202,8 +207,9 @@ class _WeightedDensity:
 
     def _weighted(self) -> Any:
         """Chunks of rows with candidates and normalised weights."""
-        for rows in chunks(len(self), max(1, _model.CHUNK // N_CANDIDATES)):
-            y, log_weight = self._candidates(rows, N_CANDIDATES, make_generator(0))
+        n = N_DRAWS if self.is_exact else N_CANDIDATES
+        for rows in chunks(len(self), PAIRS // n):
+            y, log_weight = self._candidates(rows, n, None)
             yield rows, y, np.exp(log_weight - logsumexp(log_weight, axis=1, keepdims=True))
 
 
@@ -258,11 +264,12 @@ class GivenDensity(_WeightedDensity):
         Exact if they come first in the order; otherwise the mean weight of fixed candidates.
         """
         evidence = np.empty(len(self))
-        n = 1 if self.is_exact else N_CANDIDATES
-        for rows in chunks(len(self), max(1, _model.CHUNK // n)):
-            log_weight = self._weigh(rows, n, make_generator(0))[1]  # (n_members, n_rows, n)
-            flat = np.moveaxis(log_weight, 1, 0).reshape(log_weight.shape[1], -1)
-            evidence[rows] = logsumexp(flat, axis=1) - np.log(flat.shape[1])
+        for rows in chunks(len(self), PAIRS // (1 if self.is_exact else N_CANDIDATES)):
+            if self.is_exact:
+                log_weight = self._member_weights(rows)
+            else:
+                log_weight = self._candidates(rows, N_CANDIDATES, None)[1]
+            evidence[rows] = logsumexp(log_weight, axis=1) - np.log(log_weight.shape[1])
         y = self._filled(slice(0, len(self)))
         jacobian = self.model.log_jacobian(y)
         for d in self.positions:
@@ -278,7 +285,9 @@ class GivenDensity(_WeightedDensity):
             y[:, j] = values[rows]
         return y
 
-    def _weigh(self, rows: slice, n: int, generator: torch.Generator) -> tuple[Tensor, np.ndarray]:
+    def _weigh(
+        self, rows: slice, n: int, generator: torch.Generator, n_outputs: int | None = None
+    ) -> tuple[Tensor, np.ndarray]:
         """Scaled candidates (n_members, n_rows, n, n_outputs) and log weights, per scaled unit."""
         model, network = self.model, self.model.on_device(torch.float64)
         z_known = model.tensor(model.scale(self._filled(rows)), network)  # (n_rows, n_outputs)
@@ -296,11 +305,52 @@ class GivenDensity(_WeightedDensity):
             log_weight = log_weight + log_prob
             return r.expand(log_weight.shape)
 
-        z = network.ancestral(x, choose)
+        z = network.ancestral(x, choose, n_outputs)
         return z, to_numpy(log_weight)
+
+    def _member_weights(self, rows: slice) -> np.ndarray:
+        """Log density (n_rows, n_members) of the known outputs if they come first."""
+        return self._weigh(rows, 1, make_generator(0), len(self.known))[1][..., 0].T
 
     @torch.no_grad()
     def _candidates(
+        self, rows: slice, n: int, generator: torch.Generator | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        sampler = self.model.on_device().sampler()
+        if sampler is None:
+            y, log_weight = self._candidates_in_torch(rows, n, generator or make_generator(0))
+        else:
+            y, log_weight = self._compiled_candidates(sampler, rows, n, generator)
+        for j, values in self.known.items():
+            y[..., j] = values[rows, None]
+        return y, log_weight
+
+    def _compiled_candidates(
+        self, sampler: Any, rows: slice, n: int, generator: torch.Generator | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        model, n_rows = self.model, rows.stop - rows.start
+        n_members, n_numbers = len(sampler.values), 1 + 2 * model.n_outputs
+        if generator is None:
+            noise = _points(n, n_numbers)
+        else:
+            noise = uniform((n_rows * n, n_numbers), generator, torch.float32).numpy()
+        u = np.broadcast_to(noise[:, 0].reshape(-1, n), (n_rows, n))
+        if self.is_exact:  # each draw from a member, chosen by the density of the known outputs
+            chosen = _choose(self._member_weights(rows)[:, None], u)
+        else:
+            chosen = (u * n_members).astype(np.intp)
+        known = model.scale(self._filled(rows))
+        known[:, [d for d in range(model.n_outputs) if d not in self.positions]] = np.nan
+        x = self.density._measured(rows, n, generator or make_generator(0)).astype(np.float32)
+        if x.shape[1] > 1:  # each draw has its own measurement of x
+            known, chosen = known.repeat(n, axis=0), chosen.reshape(-1, 1)
+            noise = np.tile(noise, (n_rows * n // len(noise), 1))
+        z, log_weight = sampler.with_known(x.reshape(len(known), -1), noise, known, chosen)
+        log_weight = log_weight.reshape(n_rows, n)
+        y = model.restore(z.reshape(n_rows, n, -1).astype(np.float64))
+        return y, np.zeros_like(log_weight) if self.is_exact else log_weight
+
+    def _candidates_in_torch(
         self, rows: slice, n: int, generator: torch.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         n_members = self.model.network.n_members
@@ -308,15 +358,12 @@ class GivenDensity(_WeightedDensity):
         drawn, log_weight = self._weigh(rows, per_member, generator)
         z, log_weight = np.moveaxis(to_numpy(drawn), 0, 2), np.moveaxis(log_weight, 0, 2)
         if self.is_exact:  # each draw from a member, chosen by the density of the known outputs
-            cumulative = np.exp(log_weight - logsumexp(log_weight, axis=2, keepdims=True)).cumsum(2)
-            u = uniform(z.shape[:2], generator, torch.float64).numpy()[..., None]
-            chosen = np.minimum((u >= cumulative).sum(2), n_members - 1)[..., None, None]
-            z = np.take_along_axis(z, chosen, axis=2)[:, :, 0]
+            chosen = _choose(log_weight, uniform(z.shape[:2], generator, torch.float64).numpy())
+            z = np.take_along_axis(z, chosen[..., None, None], axis=2)[:, :, 0]
             log_weight = np.zeros(z.shape[:2])
-        y = self.model.restore(z.reshape(len(z), -1, z.shape[-1]))
-        for j, values in self.known.items():
-            y[..., j] = values[rows, None]
-        return y, log_weight.reshape(len(y), -1)
+        return self.model.restore(z.reshape(len(z), -1, z.shape[-1])), log_weight.reshape(
+            len(z), -1
+        )
 
 
 class ReweightedDensity(_WeightedDensity):
@@ -340,8 +387,8 @@ class ReweightedDensity(_WeightedDensity):
         """
         y = self.model.check_y(without_mask(y), len(self))
         norm = np.empty(len(self))
-        for rows in chunks(len(self), max(1, _model.CHUNK // N_CANDIDATES)):
-            log_weight = self._candidates(rows, N_CANDIDATES, make_generator(0))[1]
+        for rows in chunks(len(self), PAIRS // N_CANDIDATES):
+            log_weight = self._candidates(rows, N_CANDIDATES, None)[1]
             norm[rows] = logsumexp(log_weight, axis=1) - np.log(log_weight.shape[1])
         return self.density._log_prob(y) + self._log_ratio(y) - norm
 
@@ -363,11 +410,11 @@ class ReweightedDensity(_WeightedDensity):
             return np.log(ratio).reshape(y.shape[:-1])
 
     def _candidates(
-        self, rows: slice, n: int, generator: torch.Generator
+        self, rows: slice, n: int, generator: torch.Generator | None
     ) -> tuple[np.ndarray, np.ndarray]:
         part = self.density[rows]
         y = np.empty((len(part), n, self.model.n_outputs))
-        for own, columns, block in part._random_draws(n, generator):
+        for own, columns, block in part._random_draws(n, generator or make_generator(0)):
             y[own, columns] = block
         log_weight = self._log_ratio(y)
         if np.isneginf(log_weight).all(axis=1).any():
@@ -376,6 +423,19 @@ class ReweightedDensity(_WeightedDensity):
                 "finds possible there."
             )
         return y, log_weight
+
+
+def _choose(log_weight: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """Members in proportion to their weights (..., n_members), by uniform numbers (...)."""
+    total = logsumexp(log_weight, axis=-1, keepdims=True)
+    cumulative = np.exp(log_weight - total).cumsum(axis=-1)
+    return np.minimum((u[..., None] >= cumulative).sum(-1), log_weight.shape[-1] - 1)
+
+
+def _points(n: int, n_numbers: int) -> np.ndarray:
+    """Fixed quasi-random points (n, n_numbers) strictly inside the unit cube; n a power of 2."""
+    points = qmc.Sobol(n_numbers, rng=np.random.default_rng(0)).random(n)
+    return np.clip(points, 2.0**-25, 1.0 - 2.0**-24).astype(np.float32)
 
 
 def _warn_if_few(ess: np.ndarray) -> None:

@@ -427,10 +427,11 @@ def _score(values, gradient, layers, starts, based, bounded, log_floor, n_featur
 @njit(**_EXACT)
 def _sample(values, layers, starts, based, bounded, log_floor, n_features, n_sequence,
             n_params, tile, n_scratch, x, n_columns, noise, base, limits, pairs, group, out, mean,
-            variance, with_moments):  # fmt: skip
+            variance, with_moments, known, is_known, log_weight):  # fmt: skip
     """Draws for some pairs of row and column, in rising order; see `Sampler`.
 
-    No tile crosses a multiple of `group`, so that results do not depend on what else is asked for.
+    Outputs that are known are not drawn; their log density is added to `log_weight`. No tile
+    crosses a multiple of `group`, so that results do not depend on what else is asked for.
     """
     n_outputs = len(starts) - 1
     widest = 1
@@ -451,6 +452,10 @@ def _sample(values, layers, starts, based, bounded, log_floor, n_features, n_seq
     low, high = np.empty(tile), np.empty(tile)
     noise_component, noise_value = np.empty(tile), np.empty(tile)
     mean_d, variance_d = np.empty(tile), np.empty(tile)
+    target32, density = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
+    low32, high32 = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
+    slope = np.empty(tile, dtype=np.float32)
+    nothing = np.empty((tile, n_params), dtype=np.float32)
     start = 0
     while start < len(pairs):
         n = min(tile, len(pairs) - start, group - start % group)
@@ -513,6 +518,23 @@ def _sample(values, layers, starts, based, bounded, log_floor, n_features, n_seq
                 noise_component[i] = own_noise[2 * d + 1]
                 noise_value[i] = own_noise[2 * d + 2]
             raw, floor = result[:, n_out - n_params :], math.exp(log_floor[d])
+            if is_known[d]:
+                for i in range(n):
+                    value = known[pairs[start + i] // n_columns, d]
+                    residual = _F32((value - location[i]) / scale[d])
+                    low32[i], high32[i] = low[i], high[i]
+                    if bounded[d]:
+                        residual = min(max(residual, low32[i]), high32[i])
+                    target32[i] = residual
+                _mixture(raw, target32[:n], low32, high32, bounded[d], log_floor[d], density,
+                         nothing, slope, False)  # fmt: skip
+                for i in range(n):
+                    pair = pairs[start + i]
+                    log_weight[pair] += density[i] - math.log(scale[d])
+                    r[i, d] = target32[i]
+                    y[i, d] = known[pair // n_columns, d]
+                    out[pair, d] = y[i, d]
+                continue
             _draw(raw, noise_component, noise_value, bounded[d], floor, low, high, drawn)
             if with_moments:
                 _moments(raw, bounded[d], floor, low, high, mean_d, variance_d)
@@ -742,11 +764,11 @@ class Sampler:
         ndarray of shape (n_rows, n_draws, n_outputs)
         """
         n_rows, n_draws, n_noise = noise.shape
-        return self._run(x, noise.reshape(-1, n_noise), n_draws, n_rows * n_draws, False)[0]
+        return self._run(x, noise.reshape(-1, n_noise), n_draws, n_rows * n_draws)[0]
 
     def at_points(self, x: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """Draws at the same noise for every row, as `with_moments` but without the moments."""
-        return self._run(x, noise, len(noise), len(noise) // len(self.values), False)[0]
+        return self._run(x, noise, len(noise), len(noise) // len(self.values))[0]
 
     def with_moments(self, x: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, ...]:
         """Draws at the same noise ``(n_draws, 1 + 2 * n_outputs)`` for every row.
@@ -755,23 +777,66 @@ class Sampler:
         member must have the same number of points. Shapes: ``(n_rows, n_draws, n_outputs)``.
         """
         n_draws = len(noise)
-        return self._run(x, noise, n_draws, n_draws // len(self.values), True)
+        draws, mean, variance, _ = self._run(
+            x, noise, n_draws, n_draws // len(self.values), with_moments=True
+        )
+        return draws, mean, variance
+
+    def with_known(
+        self, x: np.ndarray, noise: np.ndarray, known: np.ndarray, chosen: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draws of some outputs while others have known values.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n_rows, n_features)
+        noise : ndarray of shape (n_rows * n_draws or n_draws, 1 + 2 * n_outputs)
+        known : ndarray of shape (n_rows, n_outputs)
+            nan in the columns that are to be drawn.
+        chosen : ndarray of shape (n_rows, n_draws)
+            Member behind each draw.
+
+        Returns
+        -------
+        draws : ndarray of shape (n_rows, n_draws, n_outputs)
+        log_weight : ndarray of shape (n_rows, n_draws)
+            Log density of the known values, each given x and the outputs before it.
+        """
+        n_draws = chosen.shape[1]
+        draws, _, _, log_weight = self._run(
+            x, noise, n_draws, chosen.size, known=known, chosen=chosen.ravel()
+        )
+        return draws, log_weight[..., 0]
 
     def _run(
-        self, x: np.ndarray, noise: np.ndarray, n_draws: int, group: int, with_moments: bool
+        self,
+        x: np.ndarray,
+        noise: np.ndarray,
+        n_draws: int,
+        group: int,
+        *,
+        with_moments: bool = False,
+        known: np.ndarray | None = None,
+        chosen: np.ndarray | None = None,
     ) -> tuple[np.ndarray, ...]:
         p, n_pairs = self.plan, len(x) * n_draws
         shape = (n_pairs, len(self.limits))
         out = np.empty(shape, dtype=np.float32)
-        mean, variance = np.empty((2, *(shape if with_moments else (1, 1))))
-        chosen = (noise[:, 0] * len(self.values)).astype(np.intp)
-        chosen = np.tile(chosen, n_pairs // len(chosen))
+        mean, variance = np.empty((2, *(shape if with_moments else (0, 1))))
+        if known is None:
+            known = np.full((1, shape[1]), np.nan)
+        is_known = ~np.isnan(known[0])
+        log_weight = np.zeros(n_pairs if is_known.any() else 0)
+        if chosen is None:
+            chosen = (noise[:, 0] * len(self.values)).astype(np.intp)
+            chosen = np.tile(chosen, n_pairs // len(chosen))
 
         def task(m: int, pairs: np.ndarray) -> Callable[[], None]:
             return lambda: _sample(
                 self.values[m], p.layers, p.starts, p.based, p.bounded, p.log_floor, p.n_features,
                 p.n_sequence, p.n_params, p.tile, p.n_scratch, x, n_draws, noise, self.base,
-                self.limits, pairs, group, out, mean, variance, with_moments,
+                self.limits, pairs, group, out, mean, variance, with_moments, known, is_known,
+                log_weight,
             )  # fmt: skip
 
         tasks = []
@@ -785,8 +850,10 @@ class Sampler:
             tasks += [task(m, own[a:b]) for a, b in pairwise(bounds) if b > a]
         with Engine(p, None, self.n_threads) as engine:
             engine.run(tasks)
-        results = (out, mean, variance) if with_moments else (out,)
-        return tuple(result.reshape(len(x), n_draws, -1) for result in results)
+        results = (out, mean, variance, log_weight)
+        return tuple(
+            result.reshape(len(x), n_draws, -1) if len(result) else result for result in results
+        )
 
 
 @cache

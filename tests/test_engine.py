@@ -210,3 +210,40 @@ def test_the_plan_follows_the_order_of_the_parameters():
     assert first[4] == starts["blocks.1.norms.0.weight"]
     heads = plan.layers[plan.starts[2] - 1]
     assert heads[3] == starts["blocks.1.heads.bias"]
+
+
+@pytest.mark.parametrize("known_outputs", [[0], [1, 2], [3]])
+@pytest.mark.parametrize("case", ["default", "no base", "many members"])
+def test_draws_beside_known_outputs(case, known_outputs):
+    network = make_network(**CASES[case])
+    generator = torch.Generator().manual_seed(3)
+    n_rows, n_draws, n_outputs = 6, 50, network.n_outputs
+    x = torch.randn((n_rows, 2), generator=generator)
+    noise = uniform((n_rows * n_draws, 1 + 2 * n_outputs), generator, torch.float32)
+    chosen = torch.randint(network.n_members, (n_rows, n_draws), generator=generator)
+    known = np.full((n_rows, n_outputs), np.nan)
+    values = rows_of(network, n_rows)[1].double()
+    known[:, known_outputs] = values[:, known_outputs]
+    draws, log_weight = network.sampler().with_known(
+        x.numpy(), noise.numpy(), known, chosen.numpy()
+    )
+    numbers = noise[:, 1:].reshape(n_rows, n_draws, n_outputs, 2).double()
+    expected_weight = torch.zeros((network.n_members, n_rows, n_draws), dtype=torch.float64)
+
+    def choose(one):
+        nonlocal expected_weight
+        if one.output not in known_outputs:
+            return one.sample(numbers)
+        r, log_prob = one.at(values[None, :, one.output, None])
+        expected_weight = expected_weight + log_prob
+        return r.expand(expected_weight.shape)
+
+    with torch.no_grad():
+        all_draws = network.double().ancestral(x.double()[None, :, None], choose)
+    row, column = np.indices(chosen.shape)
+    expected = all_draws[chosen, row, column].numpy()
+    different = np.abs(draws - expected).max(axis=-1) > 1e-3  # another component by rounding
+    assert different.mean() < 0.02
+    np.testing.assert_allclose(draws[..., known_outputs], expected[..., known_outputs], atol=1e-6)
+    own = expected_weight[chosen, row, column].numpy()
+    np.testing.assert_allclose(log_weight[~different], own[~different], rtol=1e-3, atol=1e-3)

@@ -2,9 +2,13 @@
 
 import doctest
 import re
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from sklearn_san._cli import main
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,6 +21,12 @@ def test_snippets_run(tmp_path, monkeypatch, capsys):
     namespace = {}
     for snippet in snippets:
         exec(compile(snippet, "README.md", "exec"), namespace)
+    commands = re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)[-1]
+    for command in commands.replace("\\\n", "").splitlines():
+        program, *arguments = shlex.split(command)
+        assert program == "sklearn-san"
+        assert main(arguments) == 0
+    assert np.load("draws.npy").shape == (2000, 100, 2)
 
 
 def test_guide_runs():
