@@ -237,6 +237,7 @@ class SAN(nn.Module):
         generator: Generator,
     ):
         super().__init__()
+        self._sampler: Sampler | None = None
         self.families = families
         self.n_features = n_features
         self.n_outputs = len(families)
@@ -403,8 +404,31 @@ class SAN(nn.Module):
         super().__setstate__(state)
         self.load_kernels()
 
+    def train(self, mode: bool = True) -> SAN:
+        """Switch to training, which changes the weights, or to evaluation."""
+        if mode:
+            self._sampler = None
+        return super().train(mode)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> SAN:
+        self._sampler = None
+        return super()._apply(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_sampler": None}
+
     def sampler(self) -> Sampler | None:
-        """Compiled draws from the ensemble; None for what the kernels cannot do."""
+        """Compiled draws from the ensemble; None for what the kernels cannot do.
+
+        It has the weights that the network had last in evaluation mode.
+        """
+        if self.training:
+            return self._make_sampler()
+        if self._sampler is None or self._sampler.n_threads != torch.get_num_threads():
+            self._sampler = self._make_sampler()
+        return self._sampler
+
+    def _make_sampler(self) -> Sampler | None:
         plan, values = self.plan(), self.values()
         if plan is None or values.dtype != torch.float32 or values.device.type != "cpu":
             return None
