@@ -99,7 +99,9 @@ def points_of_shape(task: Task, changes: dict[str, Any]) -> Iterator[Point]:
 
 def without_kernels() -> Any:
     """Draws and densities in torch, within this context."""
-    return mock.patch.object(SAN, "plan", return_value=None)
+    return mock.patch.multiple(
+        SAN, plan=mock.Mock(return_value=None), sampler=mock.Mock(return_value=None)
+    )
 
 
 def fitted(name: str, task: Task, budget: float, changes: dict[str, Any]) -> tuple[Any, float]:

@@ -148,11 +148,16 @@ def machine() -> str:
 
 
 def medians(functions: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median seconds of functions that run in turn, after one call of each that does not count."""
+    """Median seconds of functions that run in turn.
+
+    Each timed call follows one of the same function that does not count: threads of other
+    libraries wait for work by spinning for a while, which would slow down whoever comes next.
+    """
     times = {name: [seconds(function)] for name, function in functions.items()}
     for _ in range(repeats):
         for name, function in functions.items():
             if sum(times[name]) < LONG:
+                function()
                 times[name].append(seconds(function))
     return {name: float(np.median(taken[1:] or taken)) for name, taken in times.items()}
 
