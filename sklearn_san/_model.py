@@ -22,7 +22,6 @@ function says otherwise.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -98,11 +97,8 @@ class FittedModel:
 
     def on_device(self, dtype: torch.dtype | None = None) -> SAN:
         """Network in evaluation mode on the device, in `dtype` (default: its own)."""
-        current = next(self.network.parameters())
-        dtype = current.dtype if dtype is None else dtype
-        if current.device == self.device and current.dtype == dtype:
-            return self.network.eval() if self.network.training else self.network
-        return copy.deepcopy(self.network).to(self.device, dtype).eval()
+        own = next(self.network.parameters()).dtype
+        return self.network.converted(self.device, own if dtype is None else dtype)
 
     def tensor(self, array: np.ndarray, network: SAN) -> Tensor:
         """Array on the device, in the dtype of `network`."""

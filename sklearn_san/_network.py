@@ -237,7 +237,7 @@ class SAN(nn.Module):
         generator: Generator,
     ):
         super().__init__()
-        self._sampler: Sampler | None = None
+        self._forget()
         self.families = families
         self.n_features = n_features
         self.n_outputs = len(families)
@@ -407,15 +407,32 @@ class SAN(nn.Module):
     def train(self, mode: bool = True) -> SAN:
         """Switch to training, which changes the weights, or to evaluation."""
         if mode:
-            self._sampler = None
+            self._forget()
         return super().train(mode)
 
     def _apply(self, *args: Any, **kwargs: Any) -> SAN:
-        self._sampler = None
+        self._forget()
         return super()._apply(*args, **kwargs)
 
+    def _forget(self) -> None:
+        """Drop what was made from the weights."""
+        self._sampler: Sampler | None = None
+        self._converted: dict[tuple[torch.device, torch.dtype], SAN] = {}
+
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_sampler": None}
+        return self.__dict__ | {"_sampler": None, "_converted": {}}
+
+    def converted(self, device: torch.device, dtype: torch.dtype) -> SAN:
+        """Network in evaluation mode, on a device and in a dtype; itself or a copy that is kept."""
+        if self.training:
+            self.eval()
+        current = next(self.parameters())
+        if current.device == device and current.dtype == dtype:
+            return self
+        if (device, dtype) not in self._converted:
+            other = copy.deepcopy(self).to(device, dtype).requires_grad_(False)
+            self._converted[device, dtype] = other.eval()
+        return self._converted[device, dtype]
 
     def sampler(self) -> Sampler | None:
         """Compiled draws from the ensemble; None for what the kernels cannot do.

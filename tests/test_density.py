@@ -1,6 +1,7 @@
 """The density of given rows: chunks, units, moments, quantiles, modes."""
 
 import copy
+import pickle
 import itertools
 
 import numpy as np
@@ -231,3 +232,16 @@ def test_a_gpu_gives_the_same_density_and_draws(bimodal):
     np.testing.assert_allclose(est.log_prob(X, y), on_gpu[0], atol=1e-3)
     close = np.isclose(est.sample(X, 3, random_state=0), on_gpu[1], atol=1e-3)
     assert close.mean() > 0.99  # rounding may choose another component
+
+
+def test_what_is_kept_between_calls_follows_the_weights(bimodal):
+    X, y, _ = bimodal
+    est = small(epochs=2).fit(X, y)
+    before = est.sample(X[:5], 20, random_state=0), est.predict(X[:5])
+    est.partial_fit(X, y)
+    after = est.sample(X[:5], 20, random_state=0), est.predict(X[:5])
+    other = pickle.loads(pickle.dumps(est))
+    fresh = other.sample(X[:5], 20, random_state=0), other.predict(X[:5])
+    for old, now, expected in zip(before, after, fresh, strict=True):
+        assert not np.array_equal(old, now)
+        np.testing.assert_array_equal(now, expected)
