@@ -1,8 +1,8 @@
 """The density of given rows: chunks, units, moments, quantiles, modes."""
 
 import copy
-import pickle
 import itertools
+import pickle
 
 import numpy as np
 import pytest
