@@ -237,7 +237,6 @@ class SAN(nn.Module):
         generator: Generator,
     ):
         super().__init__()
-        self._forget()
         self.families = families
         self.n_features = n_features
         self.n_outputs = len(families)
@@ -415,12 +414,19 @@ class SAN(nn.Module):
         return super()._apply(*args, **kwargs)
 
     def _forget(self) -> None:
-        """Drop what was made from the weights."""
-        self._sampler: Sampler | None = None
-        self._converted: dict[tuple[torch.device, torch.dtype], SAN] = {}
+        self.__dict__.pop("_kept", None)
+
+    def _keep(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What `make` returns from the weights, until these change."""
+        if self.training:
+            return make()
+        kept = self.__dict__.setdefault("_kept", {})
+        if key not in kept:
+            kept[key] = make()
+        return kept[key]
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_sampler": None, "_converted": {}}
+        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
 
     def converted(self, device: torch.device, dtype: torch.dtype) -> SAN:
         """Network in evaluation mode, on a device and in a dtype; itself or a copy that is kept."""
@@ -429,23 +435,20 @@ class SAN(nn.Module):
         current = next(self.parameters())
         if current.device == device and current.dtype == dtype:
             return self
-        if (device, dtype) not in self._converted:
-            other = copy.deepcopy(self).to(device, dtype).requires_grad_(False)
-            self._converted[device, dtype] = other.eval()
-        return self._converted[device, dtype]
+        return self._keep(
+            (device, dtype),
+            lambda: copy.deepcopy(self).to(device, dtype).requires_grad_(False).eval(),
+        )
 
     def sampler(self) -> Sampler | None:
         """Compiled draws from the ensemble; None for what the kernels cannot do.
 
         It has the weights that the network had last in evaluation mode.
         """
-        if self.training:
-            return self._make_sampler()
-        if self._sampler is None or self._sampler.n_threads != torch.get_num_threads():
-            self._sampler = self._make_sampler()
-        return self._sampler
+        n_threads = torch.get_num_threads()
+        return self._keep(("sampler", n_threads), lambda: self._make_sampler(n_threads))
 
-    def _make_sampler(self) -> Sampler | None:
+    def _make_sampler(self, n_threads: int) -> Sampler | None:
         plan, values = self.plan(), self.values()
         if plan is None or values.dtype != torch.float32 or values.device.type != "cpu":
             return None
@@ -455,7 +458,7 @@ class SAN(nn.Module):
         columns = [base.weight_x, base.weight_y, base.intercept[:, None], base.scale[:, None]]
         affine = torch.cat(columns, 1).double().numpy()
         limits = self.limits.double().numpy()
-        return Sampler(plan, values.numpy(), affine, limits, torch.get_num_threads())
+        return Sampler(plan, values.numpy(), affine, limits, n_threads)
 
     def is_mass(self, x: Tensor, y: Tensor) -> Tensor:
         """Values whose part of `log_prob` is the log of a probability; (..., n_outputs)."""

@@ -464,7 +464,8 @@ def _refuse(value: Any, path: str) -> NoReturn:
 
 def _module_state(module: nn.Module) -> dict[str, Any]:
     """Attributes, parameters, buffers and children, in this order and each in its own; no hooks."""
-    common = vars(nn.Module()).keys() - {"training"}
+    # What a network keeps only until its weights change is left out as well
+    common = (vars(nn.Module()).keys() | {"_kept"}) - {"training"}
     return {
         **{name: value for name, value in vars(module).items() if name not in common},
         **dict(module.named_parameters(recurse=False)),

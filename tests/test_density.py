@@ -234,14 +234,16 @@ def test_a_gpu_gives_the_same_density_and_draws(bimodal):
     assert close.mean() > 0.99  # rounding may choose another component
 
 
-def test_what_is_kept_between_calls_follows_the_weights(bimodal):
+def test_what_is_kept_between_calls_follows_the_weights(bimodal, tmp_path):
     X, y, _ = bimodal
     est = small(epochs=2).fit(X, y)
     before = est.sample(X[:5], 20, random_state=0), est.predict(X[:5])
     est.partial_fit(X, y)
     after = est.sample(X[:5], 20, random_state=0), est.predict(X[:5])
-    other = pickle.loads(pickle.dumps(est))
-    fresh = other.sample(X[:5], 20, random_state=0), other.predict(X[:5])
-    for old, now, expected in zip(before, after, fresh, strict=True):
-        assert not np.array_equal(old, now)
-        np.testing.assert_array_equal(now, expected)
+    est.save(tmp_path / "model")
+    loaded = type(est).load(tmp_path / "model")
+    for other in (pickle.loads(pickle.dumps(est)), copy.deepcopy(est), loaded):
+        fresh = other.sample(X[:5], 20, random_state=0), other.predict(X[:5])
+        for old, now, expected in zip(before, after, fresh, strict=True):
+            assert not np.array_equal(old, now)
+            np.testing.assert_array_equal(now, expected)
