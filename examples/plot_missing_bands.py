@@ -3,7 +3,7 @@ Posterior of a galaxy with and without some of its bands
 ========================================================
 
 Surveys overlap in part, and galaxies lack bands. You see one network that gives the posterior for
-whatever bands there are: wider where less is known, and calibrated in each case.
+whatever bands there are: wider where less is known, with intervals that hold what they say.
 """
 
 # %%
