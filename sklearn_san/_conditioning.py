@@ -361,9 +361,8 @@ class GivenDensity(_WeightedDensity):
             chosen = _choose(log_weight, uniform(z.shape[:2], generator, torch.float64).numpy())
             z = np.take_along_axis(z, chosen[..., None, None], axis=2)[:, :, 0]
             log_weight = np.zeros(z.shape[:2])
-        return self.model.restore(z.reshape(len(z), -1, z.shape[-1])), log_weight.reshape(
-            len(z), -1
-        )
+        y = self.model.restore(z.reshape(len(z), -1, z.shape[-1]))
+        return y, log_weight.reshape(len(y), -1)
 
 
 class ReweightedDensity(_WeightedDensity):
