@@ -67,9 +67,6 @@ def measure_points(
     changes = {} if epochs is None else {"epochs": epochs}
     for shape in shapes:
         yield from points_of_shape(task, {**changes, "module_shape": shape})
-    if DEFAULT_SHAPE in shapes:
-        est, taken = fitted("san", task, budget, {**changes, "dtype": "float64", "device": "cpu"})
-        yield point(est, task, str(DEFAULT_SHAPE), "torch float64", taken)
     for name in FLOWS:
         if applies(name, task) and has_zuko():
             model, taken = fitted(name, task, budget, {})
@@ -92,6 +89,10 @@ def points_of_shape(task: Task, changes: dict[str, Any]) -> Iterator[Point]:
     yield point(est, task, name, "compiled", taken)
     with without_kernels():
         yield point(est, task, name, "torch", taken)
+    if changes["module_shape"] == DEFAULT_SHAPE:
+        est.network_.double()
+        yield point(est, task, name, "torch float64", taken)
+        est.network_.float()
     if torch.cuda.is_available():
         est.set_params(device="cuda")
         yield point(est, task, name, "cuda", taken)
