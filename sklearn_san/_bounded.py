@@ -30,6 +30,14 @@ class _OnInterval(Likelihood):
     bounded = True
     needs_both_limits = True
 
+    @staticmethod
+    def _width(support: Support | None) -> Tensor:
+        """Distance of the bounds; at least their rounding error, where they lie far out."""
+        low, high = require(support)
+        info = torch.finfo(low.dtype)
+        error = info.eps * torch.maximum(low.abs(), high.abs())
+        return torch.maximum(high - low, error).clamp_min(info.tiny)
+
     def _from_unit(self, x: Tensor, support: Support | None) -> Tensor:
         low, high = require(support)
         y = low + x * (high - low)
@@ -76,7 +84,7 @@ class MixtureOfBetas(_OnInterval):
     def log_prob(self, raw: Tensor, y: Tensor, support: Support | None = None) -> Tensor:
         log_weights, a, b = self.components(raw)
         low, high = require(support)
-        width = high - low
+        width = self._width(support)
         # Distances from both ends, so that neither loses digits
         log_x = ((y - low) / width).clamp(_EDGE, 1.0).log().unsqueeze(-1)
         log_rest = ((high - y) / width).clamp(_EDGE, 1.0).log().unsqueeze(-1)
@@ -86,8 +94,8 @@ class MixtureOfBetas(_OnInterval):
 
     def cdf(self, raw: Tensor, y: Tensor, support: Support | None = None) -> Tensor:
         log_weights, a, b = self.components(raw)
-        low, high = require(support)
-        x = ((y - low) / (high - low)).clamp(0.0, 1.0).unsqueeze(-1)
+        low, _ = require(support)
+        x = ((y - low) / self._width(support)).clamp(0.0, 1.0).unsqueeze(-1)
         cdf = beta_cdf(*torch.broadcast_tensors(x, a, b))
         return (log_weights.exp() * cdf).sum(-1).clamp(max=1.0)
 
@@ -157,17 +165,17 @@ class Softmax(_OnInterval):
         return self.atoms + int(self.interpolate)
 
     def log_prob(self, raw: Tensor, y: Tensor, support: Support | None = None) -> Tensor:
-        low, high = require(support)
+        low, width = require(support)[0], self._width(support)
         left, right = self._edges(raw)
-        _, t, left, right = self._locate((y - low) / (high - low), left, right)
+        _, t, left, right = self._locate((y - low) / width, left, right)
         density = left + (right - left) * t
-        return density.clamp_min(torch.finfo(y.dtype).tiny).log() - (high - low).log()
+        return density.clamp_min(torch.finfo(y.dtype).tiny).log() - width.log()
 
     def cdf(self, raw: Tensor, y: Tensor, support: Support | None = None) -> Tensor:
-        low, high = require(support)
+        low, _ = require(support)
         left, right = self._edges(raw)
         below = self._cumulative(left, right)
-        bin_, t, left, right = self._locate((y - low) / (high - low), left, right)
+        bin_, t, left, right = self._locate((y - low) / self._width(support), left, right)
         below = below.expand(*bin_.shape[:-1], -1).gather(-1, bin_).squeeze(-1)
         inside = (left + 0.5 * (right - left) * t) * t / self.atoms
         return (below + inside).clamp(max=1.0)

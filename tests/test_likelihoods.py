@@ -295,6 +295,16 @@ def test_truncated_student_t_far_from_its_mode(dtype):
         torch.testing.assert_close(family.cdf(raw, y, support), u, rtol=0.0, atol=1e-4)
 
 
+@pytest.mark.parametrize("family", [Softmax(atoms=5), MixtureOfBetas(K=2)])
+def test_bounds_that_rounding_makes_one(family):
+    low, high = torch.tensor([-1e8, -1e8]), torch.tensor([-1e8, -1e8]) + 1.0
+    assert (low == high).all()  # in single precision
+    raw = torch.zeros((2, family.n_params))
+    log_prob = family.log_prob(raw, low, Support(low, high))
+    assert (log_prob.isfinite() & (log_prob < 0.0)).all()
+    assert family.cdf(raw, low, Support(low, high)).isfinite().all()
+
+
 def test_tails_of_student_t_agree_with_mpmath():
     t, df = np.meshgrid([-0.5, -6.0, -40.0, -1e3, -1e20, -1e38], [1.001, 3.0, 30.0, 1097.0])
     with mpmath.workdps(60):

@@ -280,7 +280,7 @@ def outputs_permute(problem):
 @holds_for(smooth)
 def scale_and_offset_of_y_carry_over(problem):
     scaler = problem.parameters["y_scaler"] or "standard"
-    est = problem.fit(y_scaler=scaler)
+    est = problem.fit(y_scaler=scaler, dtype="float64")
     random = problem.random()
     factors = 2.0 ** random.integers(-20, 20, size=problem.n_outputs)
     # A power of 2 changes no digit; an offset does, and training with it
