@@ -302,13 +302,15 @@ def invert_cdf(
         lower = u < 0.5
         tail = torch.where(lower, cdf, 1.0 - cdf).clamp_min(tiny)
         target = torch.where(lower, u, 1.0 - u).clamp_min(tiny)
-        step = tail * (target / tail).log() / density.clamp_min(tiny)
+        log_ratio = (target / tail).log()
+        step = tail * log_ratio / density.clamp_min(tiny)
         newton = y + torch.where(lower, step, -step)
-        inside = (newton > low) & (newton < high)
+        # A step within rounding may meet a bound that is itself the solution
+        within = (log_ratio.abs() < 1e-3) & ((newton - y).abs() <= resolution * y.abs())
+        inside = within | ((newton > low) & (newton < high))
         proposal = torch.where(inside, newton, 0.5 * (low + high))
         # As near as rounding allows: such a value must not be thrown back into the bracket
         exact = (tail - target).abs() <= 2 * resolution * torch.where(lower, target, 1.0)
-        exact |= (newton - y).abs() <= resolution * y.abs()
         proposal = torch.where(exact, y, proposal)
         converged = (proposal - y).abs() <= resolution * y.abs()
         y = proposal

@@ -62,7 +62,11 @@ class _Cdf(Function):
 
 def _student_t_cdf(t: np.ndarray, df: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
-        tail = 0.5 * special.betainc(0.5 * df, 0.5, df / (df + t**2))
+        square = t**2
+    near = square < df  # where the argument of the other form is too near 1 to keep digits
+    half = special.betainc(0.5, 0.5 * df, np.where(near, square, 0.0) / (df + square))
+    tail = 0.5 * special.betainc(0.5 * df, 0.5, df / (df + square))
+    tail = np.where(near, 0.5 - 0.5 * half, tail)
     return np.where(t < 0, tail, 1.0 - tail)
 
 

@@ -472,6 +472,8 @@ class _Run:
                 if ended:
                     self.done = self.recipe.epochs
                 self.checkpoint.save(self._state(), final=ended)
+        if self.recoveries >= min(MAX_RECOVERIES, 0.5 * self.recipe.epochs):
+            _warn_diverged(self.recoveries, self.recipe)
 
     def _epoch(self, on_epoch: EpochHook) -> bool:
         """Run one epoch; True if it is to be the last."""
@@ -483,8 +485,7 @@ class _Run:
             self.recoveries += 1
             weights.reset(safe, ~usable)
             self.schedule.peak *= 0.5
-            if self.recoveries == MAX_RECOVERIES or epoch == self.recipe.epochs:
-                _warn_diverged(self.recoveries, epoch, self.recipe.learning_rate)
+            if self.recoveries == MAX_RECOVERIES:
                 return True
             if not bool(usable.any()):
                 return False
@@ -528,14 +529,14 @@ class _Run:
         self.history.validation.extend(state["validation"])
 
 
-def _warn_diverged(n_epochs: int, epoch: int, learning_rate: float) -> None:
+def _warn_diverged(n_epochs: int, recipe: Recipe) -> None:
     warnings.warn(
         "Training diverged: the loss was not finite, or far above the first one, in "
-        f"{n_epochs} epochs, the last of them epoch {epoch}, although the learning rate was halved "
-        "each time. The best weights so far are kept. Lower learning_rate (got "
-        f"{learning_rate:g}) or look for outliers in X and y.",
+        f"{n_epochs} of {recipe.epochs} epochs, although the learning rate was halved each time. "
+        f"The best weights are kept. Lower learning_rate (got {recipe.learning_rate:g}) or look "
+        "for outliers in X and y.",
         ConvergenceWarning,
-        stacklevel=11,  # the caller of `fit`
+        stacklevel=10,  # the caller of `fit`
     )
 
 
