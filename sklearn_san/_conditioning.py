@@ -28,12 +28,11 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.special import logsumexp
-from scipy.stats import qmc
 from torch import Tensor
 
 from . import _validation as validation
 from ._columns import without_mask
-from ._model import chunks, make_generator, to_numpy
+from ._model import chunks, make_generator, single_precision, sobol_points, to_numpy
 from ._network import Conditional, uniform
 from .exceptions import EffectiveSampleSizeWarning
 
@@ -331,7 +330,7 @@ class GivenDensity(_WeightedDensity):
         model, n_rows = self.model, rows.stop - rows.start
         n_members, n_numbers = len(sampler.values), 1 + 2 * model.n_outputs
         if generator is None:
-            noise = _points(n, n_numbers)
+            noise = single_precision(sobol_points(n, n_numbers))
         else:
             noise = uniform((n_rows * n, n_numbers), generator, torch.float32).numpy()
         u = np.broadcast_to(noise[:, 0].reshape(-1, n), (n_rows, n))
@@ -429,12 +428,6 @@ def _choose(log_weight: np.ndarray, u: np.ndarray) -> np.ndarray:
     total = logsumexp(log_weight, axis=-1, keepdims=True)
     cumulative = np.exp(log_weight - total).cumsum(axis=-1)
     return np.minimum((u[..., None] >= cumulative).sum(-1), log_weight.shape[-1] - 1)
-
-
-def _points(n: int, n_numbers: int) -> np.ndarray:
-    """Fixed quasi-random points (n, n_numbers) strictly inside the unit cube; n a power of 2."""
-    points = qmc.Sobol(n_numbers, rng=np.random.default_rng(0)).random(n)
-    return np.clip(points, 2.0**-25, 1.0 - 2.0**-24).astype(np.float32)
 
 
 def _warn_if_few(ess: np.ndarray) -> None:

@@ -13,6 +13,7 @@ proportion to the density that each member gave to the outputs before it:
 `first_quantiles`   quantiles of the output that comes first
 `draw_function`     draws as a function of uniform noise, compiled where that is possible
 `quasi_random_noise`  points that all rows share, for results that are the same each time
+`sobol_points`      the same in any number of dimensions, of which nothing is a member's
 `climb`             the nearest point of highest density
 ==================  ========================================================================
 
@@ -30,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.special import logsumexp
+from scipy.stats import qmc
 from sklearn.utils import check_random_state
 from torch import Tensor
 
@@ -323,13 +325,24 @@ def quasi_random_noise(network: SAN, n_points: int) -> Tensor:
     return torch.stack(points).clamp(1e-12, 1.0 - 1e-12)
 
 
+def sobol_points(n: int, n_dimensions: int) -> np.ndarray:
+    """Sobol points of fixed scrambling in the unit cube, (n, n_dimensions), float64."""
+    engine = qmc.Sobol(n_dimensions, rng=np.random.default_rng(0))
+    return engine.random_base2(max(n - 1, 1).bit_length())[:n]
+
+
+def single_precision(u: np.ndarray) -> np.ndarray:
+    """Uniform numbers in float32, strictly between 0 and 1."""
+    return np.clip(u, 2.0**-25, 1.0 - 2.0**-24).astype(np.float32)
+
+
 def compiled_noise(noise: Tensor) -> np.ndarray:
     """The same as rows of `Sampler`, (n_members * n_points, 1 + n_outputs * n_noise)."""
     n_members, _, n_points, *_ = noise.shape
     chooses = (np.arange(n_members) + 0.5) / n_members
     numbers = noise.cpu().numpy().reshape(n_members * n_points, -1)
     joined = np.concatenate([np.repeat(chooses, n_points)[:, None], numbers], axis=1)
-    return np.clip(joined, 2.0**-25, 1.0 - 2.0**-24).astype(np.float32)
+    return single_precision(joined)
 
 
 def climb(network: SAN, x: Tensor, z: Tensor, n_steps: int = 60) -> Tensor:
@@ -365,7 +378,7 @@ def climb(network: SAN, x: Tensor, z: Tensor, n_steps: int = 60) -> Tensor:
         curved = better & (curvature > 1e-12 * step.norm(dim=-1) * bend.norm(dim=-1))[:, None]
         radius = curvature / bend.square().sum(-1).clamp_min(1e-300)
         inverse = torch.where((guessed & curved)[..., None], eye * radius[:, None, None], inverse)
-        updated = _bfgs_update(inverse, step, bend, curvature)
+        updated = _bfgs_update(inverse, step, bend, curvature, eye)
         inverse = torch.where(curved[..., None], updated, inverse)
         z = torch.where(better, proposal, z)
         slope = torch.where(better, new_slope, slope)
@@ -378,11 +391,13 @@ def climb(network: SAN, x: Tensor, z: Tensor, n_steps: int = 60) -> Tensor:
     return z
 
 
-def _bfgs_update(inverse: Tensor, step: Tensor, bend: Tensor, curvature: Tensor) -> Tensor:
+def _bfgs_update(
+    inverse: Tensor, step: Tensor, bend: Tensor, curvature: Tensor, eye: Tensor
+) -> Tensor:
     """Inverse Hessians (n, k, k) after steps (n, k) that changed the slopes by -`bend`."""
     rho = (1.0 / curvature)[:, None, None]
     column, row = step.unsqueeze(-1), bend.unsqueeze(-2)
-    project = torch.eye(step.shape[1], dtype=step.dtype, device=step.device) - rho * column @ row
+    project = eye - rho * column @ row
     return project @ inverse @ project.mT + rho * column @ column.mT
 
 

@@ -1,4 +1,4 @@
-"""Nominal against empirical coverage; the levels and the band are made in `_plot_bands`."""
+"""Nominal against empirical coverage; levels are from `_plot_levels`, bands from `_diagnostics`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from . import _plot_arrays as arrays
 from . import _plot_base as base
 from ._diagnostics import uniform_band
-from ._plot_bands import N_POINTS, check_probabilities, hpd_levels
+from ._plot_levels import N_POINTS, check_probabilities, hpd_levels
 
 #: Curves up to which their names fit into the axes.
 MAX_INSIDE = 4

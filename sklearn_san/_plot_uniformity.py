@@ -1,4 +1,4 @@
-"""Pictures of values that are uniform if a model is calibrated; see `_plot_bands`.
+"""Pictures of values that are uniform if a model is calibrated; see `_plot_levels`.
 
 =============  ==============================================================
 `PITDisplay`   probability integral transform of each output
@@ -15,7 +15,7 @@ import numpy as np
 from . import _plot_arrays as arrays
 from . import _plot_base as base
 from ._diagnostics import binomial_band, uniform_band
-from ._plot_bands import N_POINTS, check_probabilities, ranks_of
+from ._plot_levels import N_POINTS, check_probabilities, ranks_of
 
 
 class PITDisplay:

@@ -463,11 +463,11 @@ def _refuse(value: Any, path: str) -> NoReturn:
 
 
 def _module_state(module: nn.Module) -> dict[str, Any]:
-    """Attributes, parameters, buffers and children, in this order and each in its own; no hooks."""
-    # What a network keeps only until its weights change is left out as well
-    common = (vars(nn.Module()).keys() | {"_kept"}) - {"training"}
+    """What pickle keeps: attributes, parameters, buffers and children, in this order; no hooks."""
+    attributes = module.__getstate__() if isinstance(module, SAN) else vars(module)
+    common = vars(nn.Module()).keys() - {"training"}
     return {
-        **{name: value for name, value in vars(module).items() if name not in common},
+        **{name: value for name, value in attributes.items() if name not in common},
         **dict(module.named_parameters(recurse=False)),
         **dict(module.named_buffers(recurse=False)),
         **dict(module.named_children()),

@@ -35,6 +35,7 @@ from ._model import (
     compiled_noise,
     make_generator,
     quasi_random_noise,
+    sobol_points,
     to_numpy,
 )
 from ._network import SAN, Conditional, uniform
@@ -722,9 +723,7 @@ def _draw_one_by_one(draw: Any, contexts: np.ndarray, noise: np.ndarray) -> np.n
 
 def _normal_points(n_features: int, n_points: int) -> np.ndarray:
     """Fixed quasi-random points of a standard normal, (n_points, n_features)."""
-    engine = qmc.Sobol(n_features, rng=np.random.default_rng(0))
-    points = engine.random_base2(max(n_points - 1, 1).bit_length())[:n_points]
-    return ndtri(np.clip(points, 1e-12, 1.0 - 1e-12))
+    return ndtri(np.clip(sobol_points(n_points, n_features), 1e-12, 1.0 - 1e-12))
 
 
 def _averaged_moments(network: SAN, x: Tensor, noise: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -32,7 +32,6 @@ from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp, ndtr, ndtri
-from scipy.stats import qmc
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, RegressorMixin, clone
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import KFold, ShuffleSplit, check_cv
@@ -40,7 +39,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ._estimator import SANConditionalDensityEstimator
-from ._model import make_generator
+from ._model import make_generator, sobol_points
 from ._validation import check_choice, check_integer, check_real
 
 #: Coordinates are kept this far from 0 and 1.
@@ -462,8 +461,7 @@ class RecalibratedDensity:
 
     def _quasi_random_draws(self) -> Iterator[np.ndarray]:
         """Draws of chunks of rows at one fixed set of points."""
-        points = qmc.Sobol(self.n_outputs, rng=np.random.default_rng(0)).random(N_DRAWS)
-        points = np.clip(points, EDGE, 1.0 - EDGE)
+        points = np.clip(sobol_points(N_DRAWS, self.n_outputs), EDGE, 1.0 - EDGE)
         for rows in self._chunks(N_DRAWS):
             shape = (rows.stop - rows.start, *points.shape)
             yield self._at(rows, np.broadcast_to(points, shape))

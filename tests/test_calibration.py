@@ -154,6 +154,12 @@ def is_inside(curve, band):
     return (curve >= band[0] - 1e-12).all() and (curve <= band[1] + 1e-12).all()
 
 
+def test_binomial_band_is_exact():
+    low, high = numerics.binomial_band(100, np.array([0.1, 0.9]), 0.95)
+    np.testing.assert_allclose(low, stats.binom.ppf(0.025, 100, [0.1, 0.9]))
+    np.testing.assert_allclose(high, stats.binom.ppf(0.975, 100, [0.1, 0.9]))
+
+
 def test_binomial_band_holds_at_least_its_share():
     low, high = numerics.binomial_band(100, np.array([0.1, 0.5]), 0.9)
     assert (stats.binom.cdf(high, 100, [0.1, 0.5]) >= 0.95).all()

@@ -120,7 +120,7 @@ def test_polars_frames():
     est = small(epochs=5).fit(X, y)
     np.testing.assert_allclose(est.predict(polars.from_pandas(X)), est.predict(X))
     own = small(epochs=5).fit(polars.from_pandas(X), y)
-    targets = polars.DataFrame({"mass": y, "age": -y}) if y.ndim == 1 else polars.DataFrame(y)
+    targets = polars.DataFrame({"mass": y, "age": -y})
     named = small(epochs=1).fit(X, targets)
     assert named.output_names_ == targets.columns
     assert np.isfinite(named.log_prob(X, targets)).all()

@@ -12,8 +12,8 @@ from sklearn.metrics import r2_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_san import _plot_bands as bands
 from sklearn_san import _plot_base as base
+from sklearn_san import _plot_levels
 from sklearn_san import _smoothing as smoothing
 from sklearn_san._diagnostics import uniform_band
 from sklearn_san.datasets import GALAXY_LIMITS, GALAXY_PARAMETERS, make_galaxies
@@ -210,17 +210,17 @@ def test_view_range_ends_at_limits_and_shows_the_truth():
 def test_ranks_count_draws_below_and_break_ties_evenly():
     y = np.random.default_rng(0).normal(size=(50, 1, 3))
     draws = np.random.default_rng(1).normal(size=(50, 20, 3))
-    ranks = bands.ranks_of(draws, y, 0)
+    ranks = _plot_levels.ranks_of(draws, y, 0)
     together = rankdata(np.concatenate([y, draws], axis=1), axis=1)[:, 0] - 1
     np.testing.assert_array_equal(ranks, together)
-    ties = bands.ranks_of(np.zeros((6000, 2)), np.zeros((6000, 1)), 0)
+    ties = _plot_levels.ranks_of(np.zeros((6000, 2)), np.zeros((6000, 1)), 0)
     counts = np.bincount(ties)  # three ranks; fails by chance once in 10,000 times
     assert len(counts) == 3
     assert np.abs(counts - 2000).max() < 4.2 * np.sqrt(6000 * 2 / 9)
 
 
 def test_hpd_levels_are_those_of_a_gaussian():
-    levels = bands.hpd_levels(GaussianDensity(X), Y, 2000, 0)
+    levels = _plot_levels.hpd_levels(GaussianDensity(X), Y, 2000, 0)
     exact = chi2.cdf(((Y - X) ** 2).sum(axis=1), 2)
     assert np.abs(levels - exact).max() < 5 * 0.5 / np.sqrt(2000)
 
