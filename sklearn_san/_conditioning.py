@@ -32,7 +32,8 @@ from torch import Tensor
 
 from . import _validation as validation
 from ._columns import without_mask
-from ._model import chunks, make_generator, single_precision, sobol_points, to_numpy
+from ._engine import to_numpy
+from ._model import chunks, make_generator, sobol_points
 from ._network import Conditional, uniform
 from .exceptions import EffectiveSampleSizeWarning
 
@@ -315,53 +316,30 @@ class GivenDensity(_WeightedDensity):
     def _candidates(
         self, rows: slice, n: int, generator: torch.Generator | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        sampler = self.model.on_device().sampler()
-        if sampler is None:
-            y, log_weight = self._candidates_in_torch(rows, n, generator or make_generator(0))
-        else:
-            y, log_weight = self._compiled_candidates(sampler, rows, n, generator)
-        for j, values in self.known.items():
-            y[..., j] = values[rows, None]
-        return y, log_weight
-
-    def _compiled_candidates(
-        self, sampler: Any, rows: slice, n: int, generator: torch.Generator | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        model, n_rows = self.model, rows.stop - rows.start
-        n_members, n_numbers = len(sampler.values), 1 + 2 * model.n_outputs
+        model, engine, n_rows = self.model, self.model.engine, rows.stop - rows.start
+        network = engine.network
+        n_numbers = 1 + network.n_outputs * network.n_noise
         if generator is None:
-            noise = single_precision(sobol_points(n, n_numbers))
+            noise = np.clip(sobol_points(n, n_numbers), 1e-12, 1.0 - 1e-12)
         else:
-            noise = uniform((n_rows * n, n_numbers), generator, torch.float32).numpy()
+            dtype = next(network.parameters()).dtype
+            noise = uniform((n_rows * n, n_numbers), generator, dtype).numpy()
         u = np.broadcast_to(noise[:, 0].reshape(-1, n), (n_rows, n))
         if self.is_exact:  # each draw from a member, chosen by the density of the known outputs
             chosen = _choose(self._member_weights(rows)[:, None], u)
         else:
-            chosen = (u * n_members).astype(np.intp)
+            chosen = (u * network.n_members).astype(np.intp)
         known = model.scale(self._filled(rows))
         known[:, [d for d in range(model.n_outputs) if d not in self.positions]] = np.nan
-        x = self.density._measured(rows, n, generator or make_generator(0)).astype(np.float32)
+        x = self.density._measured(rows, n, generator or make_generator(0))
         if x.shape[1] > 1:  # each draw has its own measurement of x
             known, chosen = known.repeat(n, axis=0), chosen.reshape(-1, 1)
             noise = np.tile(noise, (n_rows * n // len(noise), 1))
-        z, log_weight = sampler.with_known(x.reshape(len(known), -1), noise, known, chosen)
-        log_weight = log_weight.reshape(n_rows, n)
-        y = model.restore(z.reshape(n_rows, n, -1).astype(np.float64))
-        return y, np.zeros_like(log_weight) if self.is_exact else log_weight
-
-    def _candidates_in_torch(
-        self, rows: slice, n: int, generator: torch.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        n_members = self.model.network.n_members
-        per_member = n if self.is_exact else -(-n // n_members)
-        drawn, log_weight = self._weigh(rows, per_member, generator)
-        z, log_weight = np.moveaxis(to_numpy(drawn), 0, 2), np.moveaxis(log_weight, 0, 2)
-        if self.is_exact:  # each draw from a member, chosen by the density of the known outputs
-            chosen = _choose(log_weight, uniform(z.shape[:2], generator, torch.float64).numpy())
-            z = np.take_along_axis(z, chosen[..., None, None], axis=2)[:, :, 0]
-            log_weight = np.zeros(z.shape[:2])
-        y = self.model.restore(z.reshape(len(z), -1, z.shape[-1]))
-        return y, log_weight.reshape(len(y), -1)
+        z, log_weight = engine.draw_beside(x.reshape(len(known), -1), noise, known, chosen)
+        y = model.restore(z.reshape(n_rows, n, -1))
+        for j, values in self.known.items():
+            y[..., j] = values[rows, None]
+        return y, np.zeros((n_rows, n)) if self.is_exact else log_weight.reshape(n_rows, n)
 
 
 class ReweightedDensity(_WeightedDensity):

@@ -22,6 +22,7 @@ from ._callbacks import CallbackSupportMixin, FitMonitor, with_callbacks
 from ._checkpoints import DiskCheckpoint, MemoryCheckpoint, fingerprint
 from ._columns import FeatureTable, is_frame, needs_table, refuse_dates, without_mask
 from ._discrete import Ordinal
+from ._engines import engine_report
 from ._model import FittedModel, make_generator
 from ._saving import load_estimator, save_estimator
 from ._scaling import OutputScaler, make_scaler
@@ -173,6 +174,9 @@ default="standard"
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if they all were strings.
+    engine_ : str
+        What evaluates the network: "compiled" for kernels compiled for this CPU, or "torch: " and
+        the reason why not.
     n_iter_ : int
         Epochs that were run.
     best_epoch_ : int
@@ -353,6 +357,13 @@ default="standard"
             kept = {k: v for k, v in vars(self).items() if k.startswith(("_callback", "_skl"))}
             self.__dict__ = before | kept
             raise
+
+    @property
+    def engine_(self) -> str:
+        """What evaluates the network: "compiled", or "torch: " and why."""
+        if not hasattr(self, "network_"):
+            raise AttributeError("engine_ is known after fit.")
+        return engine_report(self.network_, validation.check_device(self.device))
 
     def predict_density(self, X: Any, *, X_err: Any = None) -> ConditionalDensity:
         """Conditional density of every row, as an object.

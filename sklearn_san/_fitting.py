@@ -22,6 +22,7 @@ import torch
 from joblib import effective_n_jobs
 
 from . import _validation as validation
+from ._engines import load_kernels, objective_for
 from ._inputs import InputEncoder
 from ._likelihood import Likelihood
 from ._linear_base import fit_linear_base, match_marginals
@@ -268,23 +269,27 @@ def run_training(
         objective = FreeRunning(network, options.train_rsample, other_seeds)
     n_jobs = min(effective_n_jobs(options.n_jobs), network.n_members)
     network.requires_grad_(True)
+    load_kernels(network, for_training=True)
     try:
         if n_jobs == 1:
-            return train(objective, training, holdout, recipe, seeds, on_epoch, refresh, checkpoint)
+            return train(
+                objective, training, holdout, recipe, seeds, on_epoch, refresh, checkpoint,
+                objective_for,
+            )  # fmt: skip
         if checkpoint is not None:
             raise ValueError(
                 f"checkpoint_dir needs n_jobs=None, got n_jobs={options.n_jobs}: processes keep no "
                 "checkpoints."
             )
         history = train_in_processes(
-            objective, training, holdout, recipe, seeds, n_jobs, refresh=refresh
+            objective, training, holdout, recipe, seeds, n_jobs, refresh, objective_for
         )
         on_epoch(len(history.train), history)
         return history
     finally:
         network.zero_grad(set_to_none=True)
         network.to("cpu").requires_grad_(False).eval()
-        network.load_kernels()
+        load_kernels(network)
 
 
 def _seeds(n_members: int, generator: torch.Generator) -> Sequence[list[int]]:

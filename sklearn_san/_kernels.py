@@ -32,9 +32,9 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from ._constants import LOG_SQRT_2PI
 from ._likelihood import Support, require
 from ._normal import (
-    LOG_SQRT_2PI,
     truncated_normal_cdf,
     truncated_normal_icdf,
     truncated_normal_log_prob,

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, clone
 from torch import Tensor
 
@@ -166,21 +167,19 @@ class Likelihood(BaseEstimator):
             support = Support(*(b[rows] if b.ndim else b for b in support))
             values = torch.minimum(torch.maximum(values, support.low), support.high)
         guess = torch.as_tensor(self.guess_raw(y[rows]), dtype=torch.float64)
-        raw = guess.clone().requires_grad_(True)
         pull = PULL / len(values)
-        optimizer = torch.optim.LBFGS([raw], max_iter=40, line_search_fn="strong_wolfe")
 
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            log_prob = self.log_prob(raw.expand(len(values), -1), values, support)
-            loss = pull * (raw - guess).square().sum() - log_prob.mean()
-            loss.backward()
-            return loss
+        def loss_and_slope(raw: np.ndarray) -> tuple[float, np.ndarray]:
+            parameters = torch.tensor(raw, requires_grad=True)
+            log_prob = self.log_prob(parameters.expand(len(values), -1), values, support)
+            loss = pull * (parameters - guess).square().sum() - log_prob.mean()
+            (slope,) = torch.autograd.grad(loss, parameters)
+            return loss.item(), slope.numpy()
 
         with torch.enable_grad():
-            optimizer.step(closure)
-        matched = raw.detach()
-        return (matched if bool(torch.isfinite(matched).all()) else guess).numpy()
+            best = minimize(loss_and_slope, guess.numpy(), jac=True, method="L-BFGS-B",
+                            options={"maxiter": 40}).x  # fmt: skip
+        return best if np.isfinite(best).all() else guess.numpy()
 
     def rsample(self, raw: Tensor, noise: Tensor, support: Support | None = None) -> Tensor:
         """Draw whose gradient follows from the implicit function of the cdf.

@@ -21,8 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ._engine import to_numpy
 from ._likelihood import Support
-from ._model import FittedModel, quasi_random_noise, to_numpy
+from ._model import FittedModel, quasi_random_noise
 from ._network import SAN, Conditional
 
 #: Densities that are evaluated at once.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ._constants import MAX_RAW_SCALE
 from ._kernels import (
     Kernel,
     Logistic,
@@ -41,7 +42,7 @@ def log_floor_of(min_scale: float | None) -> float:
 def log_scale_of(raw: Tensor, min_scale: float | None) -> Tensor:
     """``log (min_scale + exp(raw))``; the scale stays below 1e26."""
     log_floor = log_floor_of(min_scale)
-    return functional.softplus(raw.clamp(max=60.0) - log_floor) + log_floor
+    return functional.softplus(raw.clamp(max=MAX_RAW_SCALE) - log_floor) + log_floor
 
 
 class _Single(Likelihood):
@@ -198,7 +199,7 @@ class _MixtureOfGaussians(_Mixture):
             return super().log_prob(raw, y, support)
         if any(bound is not None and bound.requires_grad for bound in (low, high)):
             return super().log_prob(raw, y, support)
-        from ._fused import mixture_log_prob  # compiles on import of numba: only when needed
+        from .compiled.mixtures import mixture_log_prob  # imports numba: only when needed
 
         if self.bounded:
             low, high = require(support)

@@ -8,10 +8,8 @@ proportion to the density that each member gave to the outputs before it:
 
 ==================  ========================================================================
 `FittedModel`       network, scalers, order, limits, labels, device; user's units and back
-`log_density`       log density of rows, or of several points for each row
 `rosenblatt`        cdf of each conditional of the mixture, and `inverse_rosenblatt`
 `first_quantiles`   quantiles of the output that comes first
-`draw_function`     draws as a function of uniform noise, compiled where that is possible
 `quasi_random_noise`  points that all rows share, for results that are the same each time
 `sobol_points`      the same in any number of dimensions, of which nothing is a member's
 `climb`             the nearest point of highest density
@@ -23,18 +21,18 @@ function says otherwise.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import logsumexp
 from scipy.stats import qmc
 from sklearn.utils import check_random_state
 from torch import Tensor
 
+from ._engine import Engine, mixed_log_prob
+from ._engines import engine_for
 from ._inputs import InputEncoder
 from ._likelihood import Likelihood, invert_cdf
 from ._network import SAN, Conditional
@@ -97,10 +95,14 @@ class FittedModel:
         """Whether every output has a density everywhere."""
         return all(family.scaling == "free" for family in self.families)
 
+    @property
+    def engine(self) -> Engine:
+        """What evaluates the network."""
+        return engine_for(self.network, self.device)
+
     def on_device(self, dtype: torch.dtype | None = None) -> SAN:
         """Network in evaluation mode on the device, in `dtype` (default: its own)."""
-        own = next(self.network.parameters()).dtype
-        return self.network.converted(self.device, own if dtype is None else dtype)
+        return self.engine.exact if dtype == torch.float64 else self.engine.network
 
     def tensor(self, array: np.ndarray, network: SAN) -> Tensor:
         """Array on the device, in the dtype of `network`."""
@@ -188,29 +190,6 @@ def make_generator(random_state: Any) -> torch.Generator:
     return generator
 
 
-def log_density(network: SAN, x: Tensor, z: Tensor) -> np.ndarray:
-    """Log of the members' mean density at z (n, n_outputs) or (n, n_points, n_outputs).
-
-    Compiled where that is possible; x is (n, n_features).
-    """
-    if z.ndim == 3:
-        n_points = z.shape[1]
-        flat = log_density(network, x.repeat_interleave(n_points, 0), z.flatten(0, 1))
-        return flat.reshape(len(x), n_points)
-    engine = network.compiled(x, z)
-    if engine is None:
-        return to_numpy(mixed_log_prob(network, x.unsqueeze(1), z))
-    with engine:
-        log_prob = engine.log_prob(network.values().numpy(), np.arange(len(x))[None])
-    return logsumexp(log_prob, axis=0) - math.log(network.n_members)
-
-
-def mixed_log_prob(network: SAN, x: Tensor, z: Tensor) -> Tensor:
-    """Log of the mean density at z (n, n_outputs), in torch; x as in `rosenblatt`."""
-    log_prob = network.log_prob(x.unsqueeze(0), z[None, :, None])  # (n_members, n, n_points)
-    return log_prob.logsumexp((0, 2)) - math.log(network.n_members * x.shape[1])
-
-
 def rosenblatt(network: SAN, x: Tensor, z: Tensor, noise: Tensor) -> Tensor:
     """Cdf of each conditional of the mixture at z (n, n_outputs) [1]_.
 
@@ -281,40 +260,6 @@ def _mixture_quantile(one: Conditional, u: Tensor, weight: Tensor) -> Tensor:
     return invert_cdf(mixed, u, z.amin((0, 2)), z.amax((0, 2)))
 
 
-def draw_function(
-    network: SAN, device: torch.device
-) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Draws (n_rows, n_draws, n_outputs) as a function of x (n_rows, n_features) and noise.
-
-    Noise is uniform, ``(n_rows, n_draws, 1 + n_outputs * n_noise)``; its first number chooses the
-    member.
-    """
-    return network.sampler() or _torch_draws(network, device)
-
-
-def _torch_draws(
-    network: SAN, device: torch.device
-) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    members = [network.of_members(slice(m, m + 1)) for m in range(network.n_members)]
-
-    def draw(x: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        shape = noise.shape[:2]
-        numbers = torch.as_tensor(noise, device=device)
-        chosen = (numbers[..., 0] * len(members)).long()  # (n_rows, n_draws)
-        numbers = numbers[..., 1:].reshape(1, *shape, network.n_outputs, -1)
-        rows = torch.as_tensor(x, device=device).unsqueeze(1)  # (n_rows, 1, n_features)
-        if len(members) == 1:
-            return to_numpy(members[0].sample(rows.unsqueeze(0), numbers)[0])
-        draws = rows.new_empty(*shape, network.n_outputs)
-        for m, member in enumerate(members):
-            own = chosen == m
-            x_own = rows.expand(*shape, -1)[own]  # (n_own, n_features)
-            draws[own] = member.sample(x_own.unsqueeze(0), numbers[:, own])[0]
-        return to_numpy(draws)
-
-    return draw
-
-
 def quasi_random_noise(network: SAN, n_points: int) -> Tensor:
     """Sobol points of fixed scrambling, (n_members, 1, n_points, n_outputs, n_noise), float64."""
     shape = (1, n_points, network.n_outputs, network.n_noise)
@@ -325,24 +270,17 @@ def quasi_random_noise(network: SAN, n_points: int) -> Tensor:
     return torch.stack(points).clamp(1e-12, 1.0 - 1e-12)
 
 
+def quasi_random_points(network: SAN, n_points: int) -> np.ndarray:
+    """The same as noise of an `Engine`, (n_members * n_points, 1 + n_outputs * n_noise)."""
+    choose = (np.arange(network.n_members) + 0.5) / network.n_members
+    numbers = quasi_random_noise(network, n_points).numpy().reshape(len(choose) * n_points, -1)
+    return np.concatenate([np.repeat(choose, n_points)[:, None], numbers], axis=1)
+
+
 def sobol_points(n: int, n_dimensions: int) -> np.ndarray:
     """Sobol points of fixed scrambling in the unit cube, (n, n_dimensions), float64."""
     engine = qmc.Sobol(n_dimensions, rng=np.random.default_rng(0))
     return engine.random_base2(max(n - 1, 1).bit_length())[:n]
-
-
-def single_precision(u: np.ndarray) -> np.ndarray:
-    """Uniform numbers in float32, strictly between 0 and 1."""
-    return np.clip(u, 2.0**-25, 1.0 - 2.0**-24).astype(np.float32)
-
-
-def compiled_noise(noise: Tensor) -> np.ndarray:
-    """The same as rows of `Sampler`, (n_members * n_points, 1 + n_outputs * n_noise)."""
-    n_members, _, n_points, *_ = noise.shape
-    chooses = (np.arange(n_members) + 0.5) / n_members
-    numbers = noise.cpu().numpy().reshape(n_members * n_points, -1)
-    joined = np.concatenate([np.repeat(chooses, n_points)[:, None], numbers], axis=1)
-    return single_precision(joined)
 
 
 def climb(network: SAN, x: Tensor, z: Tensor, n_steps: int = 60) -> Tensor:
@@ -399,11 +337,6 @@ def _bfgs_update(
     column, row = step.unsqueeze(-1), bend.unsqueeze(-2)
     project = eye - rho * column @ row
     return project @ inverse @ project.mT + rho * column @ column.mT
-
-
-def to_numpy(tensor: Tensor) -> np.ndarray:
-    """Float64 array on the CPU."""
-    return tensor.detach().cpu().double().numpy()
 
 
 def chunks(n_rows: int, size: int) -> Iterator[slice]:

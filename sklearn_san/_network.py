@@ -29,18 +29,15 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
+from ._constants import LAYER_NORM_EPSILON
 from ._discrete import Categorical
 from ._likelihood import Likelihood, Support
-from ._mixtures import MixtureOfGaussians, TruncatedMixtureOfGaussians, log_floor_of
-
-if TYPE_CHECKING:
-    from ._engine import Engine, Plan, Sampler
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
@@ -136,7 +133,7 @@ class LayerNorm(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """Normalise h (n_members, ..., width) over its last axis."""
         shape = (len(h), *(1,) * (h.ndim - 2), h.shape[-1])
-        normal = nn.functional.layer_norm(h, h.shape[-1:])
+        normal = nn.functional.layer_norm(h, h.shape[-1:], eps=LAYER_NORM_EPSILON)
         return torch.addcmul(self.bias.view(shape), normal, self.weight.view(shape))
 
 
@@ -338,128 +335,6 @@ class SAN(nn.Module):
             total = total + log_prob.sum(-1)
         return total
 
-    def compiled(self, x: Tensor, y: Tensor) -> Engine | None:
-        """Kernels for the rows x (n, n_features), y (n, n_outputs); None if they cannot do it."""
-        plan = self.plan()
-        if plan is None or y.dtype != torch.float32 or y.device.type != "cpu":
-            return None
-        from ._engine import Engine, Table
-
-        x64, y64, base = x.double(), y.double().nan_to_num(), copy.deepcopy(self.base).double()
-        observed = ~y.isnan()
-        location = base.location(x64, y64)
-        limits = self.limits.double()
-        arrays = (
-            x64,
-            y64,
-            (y64 - location) / base.scale,
-            (limits[:, 0] - location) / base.scale,
-            (limits[:, 1] - location) / base.scale,
-        )
-        constant = -(base.scale.log() * observed).sum(-1)
-        x32, y32, r, low, high = (value.float().contiguous().numpy() for value in arrays)
-        n_observed = observed.sum(-1).numpy()
-        table = Table(x32, y32, r, low, high, n_observed, constant.numpy())
-        return Engine(plan, table, torch.get_num_threads())
-
-    def values(self) -> Tensor:
-        """All parameters, a row per member."""
-        parts = [p.detach().reshape(self.n_members, -1) for p in self.parameters()]
-        return torch.cat(parts, 1)
-
-    def plan(self) -> Plan | None:
-        """Layout for the compiled kernels; None for a network that they cannot do."""
-        families = self.families
-        gaussian = {MixtureOfGaussians, TruncatedMixtureOfGaussians}
-        if (
-            len(self.encoder)
-            or not isinstance(self.activation, nn.SiLU)
-            or {type(family) for family in families} - gaussian
-            or len({family.n_params for family in families}) > 1
-        ):
-            return None
-        from ._engine import make_plan
-
-        blocks = [cast(Block, block) for block in self.blocks]
-        return make_plan(
-            self.n_features,
-            blocks[0].n_sequence,
-            [block.shape for block in blocks],
-            self.base.used,
-            [family.bounded for family in families],
-            [log_floor_of(cast(Any, family).min_scale) for family in families],
-            families[0].n_params,
-            blocks[0].layer_norm,
-        )
-
-    def load_kernels(self) -> None:
-        """Have the compiled kernels at hand, if this network can use them."""
-        if self.plan() is not None:
-            from ._engine import load_kernels
-
-            load_kernels()
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self.load_kernels()
-
-    def train(self, mode: bool = True) -> SAN:
-        """Switch to training, which changes the weights, or to evaluation."""
-        if mode:
-            self._forget()
-        return super().train(mode)
-
-    def _apply(self, *args: Any, **kwargs: Any) -> SAN:
-        self._forget()
-        return super()._apply(*args, **kwargs)
-
-    def _forget(self) -> None:
-        self.__dict__.pop("_kept", None)
-
-    def _keep(self, key: Any, make: Callable[[], Any]) -> Any:
-        """What `make` returns from the weights, until these change."""
-        if self.training:
-            return make()
-        kept = self.__dict__.setdefault("_kept", {})
-        if key not in kept:
-            kept[key] = make()
-        return kept[key]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
-
-    def converted(self, device: torch.device, dtype: torch.dtype) -> SAN:
-        """Network in evaluation mode, on a device and in a dtype; itself or a copy that is kept."""
-        if self.training:
-            self.eval()
-        current = next(self.parameters())
-        if current.device == device and current.dtype == dtype:
-            return self
-        return self._keep(
-            (device, dtype),
-            lambda: copy.deepcopy(self).to(device, dtype).requires_grad_(False).eval(),
-        )
-
-    def sampler(self) -> Sampler | None:
-        """Compiled draws from the ensemble; None for what the kernels cannot do.
-
-        It has the weights that the network had last in evaluation mode.
-        """
-        n_threads = torch.get_num_threads()
-        return self._keep(("sampler", n_threads), lambda: self._make_sampler(n_threads))
-
-    def _make_sampler(self, n_threads: int) -> Sampler | None:
-        plan, values = self.plan(), self.values()
-        if plan is None or values.dtype != torch.float32 or values.device.type != "cpu":
-            return None
-        from ._engine import Sampler
-
-        base = self.base
-        columns = [base.weight_x, base.weight_y, base.intercept[:, None], base.scale[:, None]]
-        affine = torch.cat(columns, 1).double().numpy()
-        limits = self.limits.double().numpy()
-        return Sampler(plan, values.numpy(), affine, limits, n_threads)
-
     def is_mass(self, x: Tensor, y: Tensor) -> Tensor:
         """Values whose part of `log_prob` is the log of a probability; (..., n_outputs)."""
         location = self.base.location(x, y)
@@ -523,6 +398,38 @@ class SAN(nn.Module):
         Tensor of shape (..., n_outputs)
         """
         return self.ancestral(x, lambda one: one.sample(noise))
+
+    def sample_beside(
+        self, x: Tensor, noise: Tensor, known: Tensor, outputs: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Draws beside the known values of some outputs, and the log density of these.
+
+        Parameters
+        ----------
+        x : Tensor of shape (..., n_features)
+        noise : Tensor of shape (..., n_outputs, n_noise)
+            Strictly inside (0, 1).
+        known : Tensor of shape (..., n_outputs)
+            Read in the columns `outputs` only.
+        outputs : sequence of int
+
+        Returns
+        -------
+        draws : Tensor of shape (..., n_outputs)
+        log_prob : Tensor of shape (...)
+            Sum of the log densities of the known values, each given x and the outputs before it.
+        """
+        total = torch.zeros(noise.shape[:-2], dtype=x.dtype, device=x.device)
+
+        def choose(one: Conditional) -> Tensor:
+            nonlocal total
+            if one.output not in outputs:
+                return one.sample(noise)
+            r, log_prob = one.at(known[..., one.output])
+            total = total + log_prob
+            return r.expand(total.shape)
+
+        return self.ancestral(x, choose), total
 
     def of_members(self, members: slice) -> SAN:
         """Network of some of the members; shares its weights with this one."""

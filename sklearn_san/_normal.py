@@ -21,17 +21,18 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
 _SQRT_HALF = math.sqrt(0.5)
 _SQRT_HALF_PI = math.sqrt(0.5 * math.pi)
 #: Below this value of width times distance the tail integral is done by quadrature.
 _NARROW = 0.5
-#: Moments: an exponential this many scales out, a flat density below this standardised width.
-_EXPONENTIAL, _FLAT = 250.0, 1e-4
+#: Moments: an exponential this many scales out, quadrature below this standardised width.
+_EXPONENTIAL, _SHORT = 250.0, 0.5
 #: A mode this many scales outside the bounds is in the tail: quantiles start from the bound.
 _FAR = 1.0
 _points, _weights = np.polynomial.legendre.leggauss(8)
 _NODES, _NODE_WEIGHTS = 0.5 * (_points + 1.0), 0.5 * _weights  # on [0, 1]
+_points, _weights = np.polynomial.legendre.leggauss(16)
+_FINE_NODES, _FINE_WEIGHTS = 0.5 * (_points + 1.0), 0.5 * _weights
 
 
 def log_scaled_mass(a: Tensor, b: Tensor, width: Tensor) -> Tensor:
@@ -237,7 +238,7 @@ def truncated_normal_moments(
 
     From the boundary terms of partial integration. These cancel far out in a tail, where the
     density is exponential with rate c (relative error of the variance: 6 / c^2), and between
-    bounds close together, where it is nearly flat.
+    bounds close together, where quadrature takes their place.
     """
     dtype = loc.dtype
     loc, log_scale, low, high = (
@@ -249,33 +250,40 @@ def truncated_normal_moments(
     mean = at_low - at_high  # in standardised units
     zero = torch.zeros_like(a)
     variance = 1.0 + _moment(a, zero, at_low) - _moment(b, zero, at_high) - mean.square()
-    cancels = (nearest.abs() > _EXPONENTIAL) | (width < _FLAT)
-    if bool(cancels.any()):
-        # Measured from the bound nearest to the mode, in the direction away from the mode
-        start = torch.where(nearest == 0, a, nearest)[cancels]
-        sign = torch.where(b[cancels] < 0, -1.0, 1.0)
-        offset, spread = _exponential_moments(start.abs(), width[cancels])
-        # The mean cancels later than the variance does
-        direct = (start.abs() < 1e4) & (width[cancels] >= _FLAT)
-        mean = mean.masked_scatter(
-            cancels, torch.where(direct, mean[cancels], start + sign * offset)
-        )
-        variance = variance.masked_scatter(cancels, spread)
+    # Measured from the bound nearest to the mode, in the direction away from the mode
+    start, sign = torch.where(nearest == 0, a, nearest), torch.where(b < 0, -1.0, 1.0)
+    near = sign * start
+    short = (width < _SHORT) & (width * (near.abs() + width) < 8.0 * _SHORT)
+    for chosen, moments in (
+        (short, _short_moments),
+        ((nearest.abs() > _EXPONENTIAL) & ~short, _exponential_moments),
+    ):
+        if bool(chosen.any()):
+            offset, spread = moments(near[chosen], width[chosen])
+            measured = start[chosen] + sign[chosen] * offset
+            if moments is _exponential_moments:  # the mean cancels later than the variance does
+                measured = torch.where(near[chosen] < 1e4, mean[chosen], measured)
+            mean = mean.masked_scatter(chosen, measured)
+            variance = variance.masked_scatter(chosen, spread)
     scale = log_scale.exp()
     mean = torch.minimum(torch.maximum(loc + scale * mean, low), high)
     return mean.to(dtype), (variance.clamp_min(0.0) * scale.square()).to(dtype)
 
 
+def _short_moments(near: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of a density ``exp(-near t - t^2 / 2)`` on [0, width], by quadrature."""
+    t = width.unsqueeze(-1) * torch.as_tensor(_FINE_NODES, device=width.device)  # (n, n_nodes)
+    density = torch.exp(-t * (near.unsqueeze(-1) + 0.5 * t))
+    density = density * torch.as_tensor(_FINE_WEIGHTS, device=width.device)
+    density = density / density.sum(-1, keepdim=True)
+    mean = (density * t).sum(-1)
+    return mean, (density * (t - mean.unsqueeze(-1)).square()).sum(-1)
+
+
 def _exponential_moments(rate: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of an exponential distribution truncated to [0, width]."""
-    steep = rate * width
-    x = steep.clamp(1e-3, 700.0)
+    """Mean and variance of an exponential distribution truncated to [0, width]; steep ones only."""
+    x = (rate * width).clamp(max=700.0)
     grown = torch.expm1(x)
-    mean = torch.where(x < 700.0, 1.0 - x / grown, 1.0) / rate
+    mean = torch.where(x < 700.0, 1.0 - x / grown, 1.0)
     variance = torch.where(x < 700.0, 1.0 - x.square() * (grown + 1.0) / grown.square(), 1.0)
-    flat = steep < 0.05
-    return (
-        torch.where(flat, width * (0.5 - steep / 12.0), mean),
-        torch.where(flat, width.square() * (1.0 - steep.square() / 20.0) / 12.0,
-                    variance / rate.square()),
-    )  # fmt: skip
+    return mean / rate, variance / rate.square()

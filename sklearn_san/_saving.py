@@ -42,6 +42,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from ._columns import FeatureTable
+from ._engines import load_kernels
 from ._inputs import InputEncoder
 from ._network import ACTIVATIONS, SAN, Block, LayerNorm, Linear, LinearBase
 from ._scaling import SCALERS, OutputScaler, _ColumnScaler
@@ -120,7 +121,7 @@ def load_estimator(cls: type[Estimator], path: str | os.PathLike[str]) -> Estima
             f"{os.fspath(path)!r} has metadata requests {requests!r}, which this estimator does "
             "not take; save the model again without them."
         ) from error
-    state["network_"].load_kernels()
+    load_kernels(state["network_"])
     return estimator
 
 

@@ -1,12 +1,11 @@
 """One training loop for ensembles of networks that share nothing but the rows they learn from.
 
-A module has ``log_prob(*columns)``; it may have ``compiled(*columns)``, which returns kernels for
-these rows or None. The first axis of its parameters, of the columns of a batch and of what it
-returns is that of the members; each member has its own rows, order of rows, gradient clipping and
-best weights. The learning rate follows a one-cycle schedule: a short linear warm-up, then a cosine
-down to zero at the last epoch. The weights with the best validation loss are kept. A loss that is
-not finite or, without validation rows, far above the first one restores the last good weights of
-that member and halves the learning rate.
+A module has ``log_prob(*columns)``. The first axis of its parameters, of the columns of a batch and
+of what it returns is that of the members; each member has its own rows, order of rows, gradient
+clipping and best weights. The learning rate follows a one-cycle schedule: a short linear warm-up,
+then a cosine down to zero at the last epoch. The weights with the best validation loss are kept. A
+loss that is not finite or, without validation rows, far above the first one restores the last good
+weights of that member and halves the learning rate.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ import torch
 from joblib import Parallel, delayed
 from torch import Generator, Tensor, nn
 
+from ._constants import ADAM_BETAS, ADAM_EPSILON
 from .exceptions import ConvergenceWarning, TrainingInterruptedWarning
 
 #: Share of all steps during which the learning rate rises.
@@ -166,6 +166,7 @@ def train(
     on_epoch: EpochHook = lambda epoch, history: False,
     refresh: Refresh | None = None,
     checkpoint: Checkpoint | None = None,
+    make_objective: MakeObjective | None = None,
 ) -> History:
     """Minimise the mean negative log density of `rows`; leaves the best weights in `module`.
 
@@ -183,6 +184,8 @@ def train(
         Gives the columns of the table for each epoch, with the validation rows unchanged.
     checkpoint : Checkpoint, default=None
         Asked for the state to go on from, and given the state after each epoch.
+    make_objective : callable, default=None
+        Of the `Objective`, which is that class if none is given.
 
     Returns
     -------
@@ -197,8 +200,8 @@ def train(
     """
     history = History()
     generators = [Generator().manual_seed(seed) for seed in seeds]
-    weights = _Weights(module, recipe)
-    objective = _Objective(module, weights, rows)
+    weights = Weights(module, recipe)
+    objective = (make_objective or Objective)(module, weights, rows)
     best = _Best(objective, weights, validation, recipe.batch_size)
     run = _Run(objective, recipe, generators, history, best, checkpoint)
     run.resume()
@@ -228,6 +231,7 @@ def train_in_processes(
     seeds: Sequence[int],
     n_jobs: int,
     refresh: Refresh | None = None,
+    make_objective: MakeObjective | None = None,
 ) -> History:
     """`train`, with the members shared out between processes; `module` has ``of_members``."""
     bounds = np.linspace(0, len(seeds), n_jobs + 1).round().astype(int)
@@ -240,6 +244,7 @@ def train_in_processes(
             recipe,
             seeds[part],
             refresh,
+            make_objective,
         )
         for part in parts
     )
@@ -256,8 +261,11 @@ def _train_part(
     recipe: Recipe,
     seeds: Sequence[int],
     refresh: Refresh | None,
+    make_objective: MakeObjective | None,
 ) -> tuple[list[Tensor], History]:
-    history = train(module, rows, validation, recipe, seeds, refresh=refresh)
+    history = train(
+        module, rows, validation, recipe, seeds, refresh=refresh, make_objective=make_objective
+    )
     return [p.detach() for p in module.parameters()], history
 
 
@@ -278,7 +286,7 @@ def _merge(histories: Sequence[History]) -> History:
     )
 
 
-class _Weights:
+class Weights:
     """All parameters of a module as one matrix with a row per member, and Adam's state.
 
     While this exists, the parameters are views of `values`. Clipping and the step of the optimiser
@@ -309,11 +317,12 @@ class _Weights:
         self.n_steps += 1
         norm = torch.linalg.vector_norm(self.gradient, dim=1, keepdim=True)  # (n_members, 1)
         self.gradient.mul_((self.recipe.max_grad_norm / (norm + 1e-6)).clamp_(max=1.0))
-        self.mean.lerp_(self.gradient, 1.0 - 0.9)
-        self.square.mul_(0.999).addcmul_(self.gradient, self.gradient, value=1.0 - 0.999)
-        size = (self.square / (1.0 - 0.999**self.n_steps)).sqrt_().add_(1e-8)
+        beta1, beta2 = ADAM_BETAS
+        self.mean.lerp_(self.gradient, 1.0 - beta1)
+        self.square.mul_(beta2).addcmul_(self.gradient, self.gradient, value=1.0 - beta2)
+        size = (self.square / (1.0 - beta2**self.n_steps)).sqrt_().add_(ADAM_EPSILON)
         self.values.mul_(1.0 - rate * self.recipe.weight_decay)
-        self.values.addcdiv_(self.mean, size, value=-rate / (1.0 - 0.9**self.n_steps))
+        self.values.addcdiv_(self.mean, size, value=-rate / (1.0 - beta1**self.n_steps))
 
     def arrays(self) -> tuple[Tensor, ...]:
         """Weights and Adam's moments of them, a row per member."""
@@ -330,52 +339,33 @@ class _Weights:
             p.data = p.data.clone()
 
 
-class _Objective:
+class Objective:
     """Mean negative log density of each member's rows in a batch, with its gradient.
 
-    Compiled if the module has kernels for it, otherwise by automatic differentiation.
+    By automatic differentiation. Subclasses may do the same in another way.
     """
 
-    def __init__(self, module: Any, weights: _Weights, rows: Rows):
+    def __init__(self, module: Any, weights: Weights, rows: Rows):
         self.module, self.weights, self.rows = module, weights, rows
-        self.engine: Any = None
         self.use(rows.columns)
 
     def use(self, columns: tuple[Tensor, ...]) -> None:
         """Take other columns for the same rows."""
-        self.close()
         self.rows = replace(self.rows, columns=columns)
-        compiled = getattr(self.module, "compiled", None)
-        self.engine = None if compiled is None else compiled(*columns)
 
     def close(self) -> None:
-        if self.engine is not None:
-            self.engine.close()
+        """Give back whatever is not memory."""
 
     def differentiate(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of each member, and its total weight; leaves the gradient in `weights`."""
         share, total = self.rows.shares(chosen)
-        if self.engine is None:
-            loss = self._loss(chosen, share)
-            self.weights.differentiate(loss.sum())  # no weight has a share in two members
-            return loss.detach().double(), total
-        arrays = (self.weights.values, self.weights.gradient, chosen, share)
-        return torch.from_numpy(self.engine.loss(*(a.detach().numpy() for a in arrays))), total
+        loss = self.loss(chosen, share)
+        self.weights.differentiate(loss.sum())  # no weight has a share in two members
+        return loss.detach().double(), total
 
     def step(self, rate: float) -> None:
         """One step down the gradient."""
-        weights, recipe = self.weights, self.weights.recipe
-        if self.engine is None:
-            return weights.step(rate)
-        weights.n_steps += 1
-        arrays = (weights.values, weights.gradient, weights.mean, weights.square)
-        self.engine.step(
-            *(a.numpy() for a in arrays),
-            rate=rate,
-            decay=recipe.weight_decay,
-            max_norm=recipe.max_grad_norm,
-            n_steps=weights.n_steps,
-        )
+        self.weights.step(rate)
 
     @torch.no_grad()
     def mean(self, rows: Rows, batch_size: int) -> Tensor:
@@ -384,16 +374,18 @@ class _Objective:
         loss = weight = torch.zeros(1, dtype=torch.float64, device=rows.offset.device)
         for chosen in rows.batches(batch_size):
             share, total = rows.shares(chosen)
-            loss = loss + self._loss(chosen, share).double() * total
+            loss = loss + self.loss(chosen, share).double() * total
             weight = weight + total
         return loss / weight + rows.offset
 
-    def _loss(self, chosen: Tensor, share: Tensor) -> Tensor:
-        if self.engine is not None:
-            log_prob = self.engine.log_prob(self.weights.values.numpy(), chosen.numpy())
-            return -(torch.from_numpy(log_prob) * share).sum(1)
+    def loss(self, chosen: Tensor, share: Tensor) -> Tensor:
+        """Sum of the rows' negative log densities by their shares, (n_members,)."""
         columns = (column[chosen] for column in self.rows.columns)
         return -(self.module.log_prob(*columns) * share).sum(1)
+
+
+#: Makes the objective of a module from it, its weights and its rows.
+MakeObjective = Callable[[Any, "Weights", Rows], Objective]
 
 
 class _Best:
@@ -401,8 +393,8 @@ class _Best:
 
     def __init__(
         self,
-        objective: _Objective,
-        weights: _Weights,
+        objective: Objective,
+        weights: Weights,
         validation: Rows | None,
         batch_size: int,
     ):
@@ -446,7 +438,7 @@ class _Run:
 
     def __init__(
         self,
-        objective: _Objective,
+        objective: Objective,
         recipe: Recipe,
         generators: list[Generator],
         history: History,
@@ -541,7 +533,7 @@ def _warn_diverged(n_epochs: int, recipe: Recipe) -> None:
 
 
 def _run_epoch(
-    objective: _Objective, schedule: _OneCycle, recipe: Recipe, generators: list[Generator]
+    objective: Objective, schedule: _OneCycle, recipe: Recipe, generators: list[Generator]
 ) -> Tensor:
     """One pass over the rows; each member's mean loss before each step, which may be non-finite."""
     objective.module.train()

@@ -21,24 +21,22 @@ import numpy as np
 import torch
 from scipy.special import logsumexp, ndtri
 from scipy.stats import qmc
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from . import _model
 from . import _validation as validation
 from ._columns import without_mask
 from ._conditioning import GivenDensity, ReweightedDensity, resample
+from ._engine import to_numpy
 from ._marginals import Marginal, marginal_density
 from ._model import (
     FittedModel,
     chunks,
-    compiled_noise,
     make_generator,
-    quasi_random_noise,
+    quasi_random_points,
     sobol_points,
-    to_numpy,
 )
-from ._network import SAN, Conditional, uniform
+from ._network import uniform
 
 __all__ = ["ConditionalDensity", "GivenDensity", "Marginal", "ReweightedDensity", "resample"]
 
@@ -270,12 +268,12 @@ class ConditionalDensity:
         `y_scaler`, or outputs that have probabilities instead of densities, the best of 1,024.
         """
         model = self.model
-        network, exact = model.on_device(), model.on_device(torch.float64)
+        exact = model.on_device(torch.float64)
         climbs = model.y_scaler.linear and model.is_smooth
         modes = np.empty((len(self), self.n_outputs))
         for rows, draws in self._quasi_random_draws(N_STARTS if climbs else N_POINTS):
             z = model.scale(draws)
-            log_prob = self[rows]._scaled_log_density(network, z)
+            log_prob = self[rows]._scaled_log_density(z)
             best = (log_prob + model.log_jacobian(draws).sum(-1)).argmax(axis=1)
             modes[rows] = z[np.arange(len(z)), best]
         if climbs:
@@ -529,16 +527,14 @@ class ConditionalDensity:
         return self._jittered(rows, ndtri(uniform(shape, generator, torch.float64).numpy()))
 
     @torch.no_grad()
-    def _scaled_log_density(self, network: SAN, z: np.ndarray) -> np.ndarray:
+    def _scaled_log_density(self, z: np.ndarray) -> np.ndarray:
         """Log density at scaled values (n_rows, n_outputs) or (n_rows, n_points, n_outputs)."""
         contexts = self._contexts(slice(None))
         n_rows, n_contexts, n_inputs = contexts.shape
-        x = self.model.tensor(contexts.reshape(-1, n_inputs), network)
-        values = self.model.tensor(z, network)
+        x = contexts.reshape(-1, n_inputs)
         if n_contexts == 1:
-            return _model.log_density(network, x, values)
-        values = values.repeat_interleave(n_contexts, 0)
-        log_prob = _model.log_density(network, x, values)
+            return self.model.engine.log_density(x, z)
+        log_prob = self.model.engine.log_density(x, np.repeat(z, n_contexts, axis=0))
         log_prob = log_prob.reshape(n_rows, n_contexts, *z.shape[1:-1])
         return logsumexp(log_prob, axis=1) - np.log(n_contexts)
 
@@ -562,7 +558,7 @@ class ConditionalDensity:
             # Values outside are scored at the nearest limit first, so that scalers accept them.
             clipped = np.clip(y[rows], low, high)
             z = model.scale(clipped)
-            log_prob[rows] = self[rows]._scaled_log_density(network, z)
+            log_prob[rows] = self[rows]._scaled_log_density(z)
             x = model.tensor(self._inputs(rows), network).repeat_interleave(n_points, 0)
             flat = model.tensor(z.reshape(-1, self.n_outputs), network)
             counts = ~network.is_mass(x, flat).cpu().numpy().reshape(clipped.shape)
@@ -574,9 +570,8 @@ class ConditionalDensity:
         self, n_draws: int, generator: torch.Generator
     ) -> Iterator[tuple[slice, slice, np.ndarray]]:
         """Blocks of independent draws with their rows and columns."""
-        network = self.model.on_device()
-        dtype = next(network.parameters()).dtype
-        draw = _model.draw_function(network, self.model.device)
+        engine, network = self.model.engine, self.model.network
+        draw, dtype = engine.draw, next(engine.network.parameters()).dtype
         n_numbers = self.n_outputs * network.n_noise + 1  # the first chooses the member
         for rows, columns in _blocks(len(self), n_draws):
             shape = (rows.stop - rows.start, columns.stop - columns.start, n_numbers)
@@ -624,22 +619,13 @@ class ConditionalDensity:
         model = self.model
         if not model.y_scaler.linear or self.has_errors:
             return self._moments_of_draws()
-        network = model.on_device(torch.float64)
+        network = model.network
         closed_form = self.n_outputs == 1 and network.families[0].cheap_moments
         n_points = 1 if closed_form else max(N_MOMENT_POINTS // network.n_members, 64)
         mean, variance = np.empty((2, len(self), self.n_outputs))
-        sampler = None if closed_form else model.on_device().sampler()
-        noise = quasi_random_noise(network, n_points).to(model.device)
-        for rows in chunks(len(self), max(1, _model.CHUNK // (n_points * network.n_members))):
-            inputs = self._inputs(rows)
-            if sampler is None:
-                x = model.tensor(inputs, network)
-                mean[rows], variance[rows] = _averaged_moments(network, x, noise)
-            else:
-                x32, points = inputs.astype(np.float32), compiled_noise(noise)
-                _, means, variances = sampler.with_moments(x32, points)
-                mean[rows] = means.mean(axis=1)
-                variance[rows] = variances.mean(axis=1) + means.var(axis=1)
+        points = quasi_random_points(network, n_points)
+        for rows in chunks(len(self), max(1, _model.CHUNK // len(points))):
+            mean[rows], variance[rows] = model.engine.moments_at(self._inputs(rows), points)
         back = np.argsort(model.order)
         mean = model.y_scaler.inverse_transform(mean)[:, back]
         return mean, (variance / model.y_scaler.slope**2)[:, back]
@@ -663,34 +649,20 @@ class ConditionalDensity:
         at least `n_draws`, as many from each member.
         """
         model = self.model
-        network = model.on_device()
-        sampler = network.sampler()
-        if sampler is None:
-            network = model.on_device(torch.float64)
-        n_points = -(-n_draws // network.n_members)
-        noise = quasi_random_noise(network, n_points).to(model.device)
-        for rows in chunks(len(self), max(1, _model.CHUNK // (n_points * network.n_members))):
+        points = quasi_random_points(model.network, -(-n_draws // model.network.n_members))
+        for rows in chunks(len(self), max(1, _model.CHUNK // len(points))):
             if self.has_errors:
-                yield rows, model.restore(self._draws_with_errors(network, rows, noise))
-                continue
-            inputs = self._inputs(rows)
-            if sampler is not None:
-                z = sampler.at_points(inputs.astype(np.float32), compiled_noise(noise))
+                z = self._draws_with_errors(rows, points)
             else:
-                x = model.tensor(inputs, network)[None, :, None]
-                draws = network.sample(x, noise)  # (n_members, n_rows, n_points, n_outputs)
-                z = to_numpy(draws.transpose(0, 1).flatten(1, 2))
+                z = model.engine.draw_at(self._inputs(rows), points)
             yield rows, model.restore(z)
 
-    def _draws_with_errors(self, network: SAN, rows: slice, noise: Tensor) -> np.ndarray:
+    def _draws_with_errors(self, rows: slice, points: np.ndarray) -> np.ndarray:
         """Scaled quasi-random draws (n, n_draws, n_outputs), each with its own measurement."""
-        points = compiled_noise(noise)  # (n_draws, 1 + n_outputs * n_noise)
         normal = _normal_points(self._X.shape[1], len(points))[None]
-        dtype = np.float64 if next(network.parameters()).dtype == torch.float64 else np.float32
-        draw = _model.draw_function(network, self.model.device)
         contexts = self._jittered(rows, normal)
-        shared = np.broadcast_to(points.astype(dtype), (len(contexts), *points.shape))
-        return _draw_one_by_one(draw, contexts, shared)
+        shared = np.broadcast_to(points, (len(contexts), *points.shape))
+        return _draw_one_by_one(self.model.engine.draw, contexts, shared)
 
     @torch.no_grad()
     def _first_quantiles(self, levels: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
@@ -724,32 +696,6 @@ def _draw_one_by_one(draw: Any, contexts: np.ndarray, noise: np.ndarray) -> np.n
 def _normal_points(n_features: int, n_points: int) -> np.ndarray:
     """Fixed quasi-random points of a standard normal, (n_points, n_features)."""
     return ndtri(np.clip(sobol_points(n_points, n_features), 1e-12, 1.0 - 1e-12))
-
-
-def _averaged_moments(network: SAN, x: Tensor, noise: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance (n, n_outputs), given draws of those before; the best code for labels."""
-    moments: list[tuple[Tensor, Tensor]] = []
-
-    def remember(one: Conditional) -> Tensor:
-        probabilities, r = one.probabilities(), one.sample(noise)
-        if probabilities is not None:
-            best = probabilities.mean((0, 2), keepdim=True).argmax(-1).double()
-            moments.append((best, torch.zeros_like(best)))
-        elif one.family.cheap_moments:
-            moments.append(one.moments())
-        else:
-            drawn = one.location + one.scale * r
-            moments.append((drawn, torch.zeros_like(drawn)))
-        return r
-
-    network.ancestral(x[None, :, None], remember)
-    mean, variance = np.empty((2, len(x), len(moments)))
-    for d, (mean_d, variance_d) in enumerate(moments):
-        # Of each member at each point, (n_members or 1, n_rows, n_points or 1)
-        mean[:, d] = to_numpy(mean_d.mean((0, 2)))
-        spread = mean_d.var((0, 2), correction=0)
-        variance[:, d] = to_numpy(variance_d.mean((0, 2)) + spread)
-    return mean, variance
 
 
 def _blocks(n_rows: int, n_draws: int) -> Iterator[tuple[slice, slice]]:

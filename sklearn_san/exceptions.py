@@ -8,6 +8,7 @@ __all__ = [
     "ConvergenceWarning",
     "CorruptModelError",
     "EffectiveSampleSizeWarning",
+    "KernelCacheWarning",
     "TiesWarning",
     "TrainingInterruptedWarning",
 ]
@@ -27,3 +28,7 @@ class TiesWarning(UserWarning):
 
 class EffectiveSampleSizeWarning(UserWarning):
     """Weighted draws are worth so few independent ones that results from them are rough."""
+
+
+class KernelCacheWarning(UserWarning):
+    """Compiled code cannot be kept on disk, so that every process has to compile its own."""

@@ -14,9 +14,9 @@ from sklearn_san._training import (
     MAX_RECOVERIES,
     Recipe,
     Rows,
-    _Objective,
+    Objective,
     _OneCycle,
-    _Weights,
+    Weights,
     auto_batch_size,
     auto_epochs,
     train,
@@ -93,8 +93,8 @@ def run(module=None, rows=DATA, validation=None, **changes):
 
 
 def mean_loss(module, rows, batch_size):
-    weights = _Weights(module, recipe())
-    loss = _Objective(module, weights, rows).mean(rows, batch_size)
+    weights = Weights(module, recipe())
+    loss = Objective(module, weights, rows).mean(rows, batch_size)
     weights.release()
     return loss
 
@@ -230,7 +230,7 @@ def test_an_interrupted_fit_leaves_a_fitted_estimator(bimodal, monkeypatch):
     X, y, _ = bimodal
     from sklearn_san import _training
 
-    step, calls = _training._Objective.step, []
+    step, calls = CompiledObjective.step, []
 
     def interrupted_step(*args):
         calls.append(1)
@@ -238,7 +238,7 @@ def test_an_interrupted_fit_leaves_a_fitted_estimator(bimodal, monkeypatch):
             raise KeyboardInterrupt
         step(*args)
 
-    monkeypatch.setattr(_training._Objective, "step", interrupted_step)
+    monkeypatch.setattr(CompiledObjective, "step", interrupted_step)
     est = small(epochs=50)
     with pytest.warns(TrainingInterruptedWarning, match="weights so far are kept") as caught:
         est.fit(X, y)
@@ -269,7 +269,7 @@ def test_an_explosion_without_validation_rows_is_told_and_undone():
 
 def test_the_optimiser_is_that_of_torch():
     module, reference = Gaussian(2), Gaussian(2)
-    weights = _Weights(module, recipe(weight_decay=0.3))
+    weights = Weights(module, recipe(weight_decay=0.3))
     optimizer = torch.optim.AdamW(reference.parameters(), lr=0.1, weight_decay=0.3)
     for scale in (1.0, -3.0, 0.01, 2.0):
         gradient = scale * torch.tensor([[1.0], [0.2]])

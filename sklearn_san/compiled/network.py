@@ -1,0 +1,610 @@
+"""The network compiled: training gradient, log density and draws in tiles that fit the cache.
+
+`_network` is the reference that this must match. A tile of rows goes through all blocks while it
+stays in the cache; products are BLAS calls on tiles small enough to run on one thread, and threads
+work on different members or rows.
+
+Parameters of one member are one flat vector in the order of ``SAN.parameters()``; `Plan` says where
+each layer's are, and where its activations lie in the scratch memory of a tile.
+
+============  ==============================================================================
+`Plan`        sizes and places of everything
+`Rows`        rows to score
+`score`       log density of rows, with the gradient of a weighted loss
+`draw_rows`   draws as a function of uniform noise, some outputs known or not
+============  ==============================================================================
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from . import mixtures
+from .activations import activate, activate_with_slope, normalise, normalise_backward
+from .jit import kernel
+
+#: Largest number of multiplications that OpenBLAS leaves to one thread.
+_ONE_THREAD = 64**3
+#: Columns of `Plan.layers`: widths; places of the parameters; places in the scratch memory
+(_IN, _OUT, _WEIGHT, _BIAS, _GAIN, _SHIFT, _INPUT, _NORMAL, _SLOPE, _RSTD, _RESULT) = range(11)
+_F32 = np.float32
+
+
+class Plan(NamedTuple):
+    """Sizes and places of everything in a network of one member."""
+
+    layers: np.ndarray  # (n_layers, 11): those of the encoder, then of each block
+    starts: np.ndarray  # (n_outputs + 1,): first layer of each block; its last one is the heads
+    based: np.ndarray  # (n_based,): outputs whose residual is an input of later blocks
+    n_raw: np.ndarray  # (n_outputs,): raw parameters
+    bounded: np.ndarray  # (n_outputs,): whether the output is truncated
+    log_floor: np.ndarray  # (n_outputs,): of the scales
+    n_features: int
+    n_context: int  # features and their encoding
+    n_sequence: int
+    activation: int
+    widest: int  # of all layers
+    largest: int  # number of weights of a layer
+    n_values: int  # length of the parameter vector
+    n_scratch: int  # floats per row of a tile
+    tile: int
+
+
+class Rows(NamedTuple):
+    """Rows to score, float32 and contiguous; bounds are those of residuals."""
+
+    x: np.ndarray  # (n_rows, n_features)
+    y: np.ndarray  # (n_rows, n_outputs)
+    r: np.ndarray  # (n_rows, n_outputs)
+    low: np.ndarray  # (n_rows, n_outputs)
+    high: np.ndarray  # (n_rows, n_outputs)
+    n_observed: np.ndarray  # (n_rows,): outputs that have a value, the first ones; int64
+
+
+class Target(NamedTuple):
+    """From residuals to scaled outputs, float64."""
+
+    base: np.ndarray  # (n_outputs, n_features + n_outputs + 2): weights, intercepts, scales
+    limits: np.ndarray  # (n_outputs, 2)
+
+
+class Known(NamedTuple):
+    """Outputs that are not drawn."""
+
+    values: np.ndarray  # (n_rows or 1, n_outputs), float64
+    is_known: np.ndarray  # (n_outputs,)
+
+
+class Draws(NamedTuple):
+    """What `draw_rows` fills, a row for each pair of row and draw."""
+
+    out: np.ndarray  # (n_pairs, n_outputs), float32
+    mean: np.ndarray  # (n_pairs, n_outputs) or empty: of each output given those before it
+    variance: np.ndarray
+    log_weight: np.ndarray  # (n_pairs,) or empty: log density of the known outputs
+
+
+class _Scratch(NamedTuple):
+    """Memory of a tile, float32."""
+
+    work: np.ndarray  # activations, by layer
+    product: np.ndarray
+    ones: np.ndarray
+    sums: np.ndarray
+    by_out: np.ndarray  # gradients
+    by_h: np.ndarray
+    by_sequence: np.ndarray
+    by_encoded: np.ndarray
+    by_raw: np.ndarray  # (n_outputs, tile, largest number of raw parameters)
+
+
+def make_plan(
+    n_features: int,
+    n_sequence: int,
+    encoder_shape: Sequence[int],
+    shapes: Sequence[Sequence[int]],
+    n_raw: Sequence[int],
+    *,
+    based: Sequence[int],
+    bounded: Sequence[bool],
+    log_floor: Sequence[float],
+    activation: int,
+    layer_norm: bool,
+) -> Plan:
+    """Plan of a network; `shapes` are the hidden widths of each block."""
+    layers = _Layers()
+    n_context = n_features + (encoder_shape[-1] if encoder_shape else 0)
+    layers.add([n_features, *encoder_shape], heads=0, layer_norm=False)
+    starts = [len(encoder_shape)]
+    for d, shape in enumerate(shapes):
+        n_in = n_context + (n_sequence if d else 0) + d + sum(j < d for j in based)
+        last = d == len(shapes) - 1
+        layers.add([n_in, *shape], heads=n_raw[d] + (0 if last else n_sequence),
+                   layer_norm=layer_norm)  # fmt: skip
+        starts.append(len(layers.rows))
+    table = np.array(layers.rows, dtype=np.int64)
+    largest = int((table[:, _IN] * table[:, _OUT]).max())
+    return Plan(
+        layers=table,
+        starts=np.array(starts, dtype=np.int64),
+        based=np.array(based, dtype=np.int64),
+        n_raw=np.array(n_raw, dtype=np.int64),
+        bounded=np.array(bounded, dtype=np.bool_),
+        log_floor=np.array(log_floor, dtype=np.float64),
+        n_features=n_features,
+        n_context=n_context,
+        n_sequence=n_sequence,
+        activation=activation,
+        widest=int(table[:, [_IN, _OUT]].max()),
+        largest=largest,
+        n_values=layers.n_values,
+        n_scratch=layers.n_scratch,
+        tile=min(max(_ONE_THREAD // largest // 8 * 8, 8), 64),
+    )
+
+
+class _Layers:
+    """Rows of `Plan.layers`, and how much memory they need."""
+
+    def __init__(self) -> None:
+        self.rows: list[list[int]] = []
+        self.n_values = self.n_scratch = 0
+
+    def add(self, widths: list[int], *, heads: int, layer_norm: bool) -> None:
+        """Hidden layers of these widths, then the heads if there are any."""
+        hidden = [self._layer(*pair) for pair in pairwise(widths)]
+        if layer_norm:
+            for row in hidden:
+                row[_GAIN], row[_SHIFT] = self._values(row[_OUT]), self._values(row[_OUT])
+        last = [self._layer(widths[-1], heads)] if heads else []
+        for row in hidden:
+            row[_NORMAL], row[_SLOPE] = self._scratch(row[_OUT]), self._scratch(row[_OUT])
+            row[_RSTD] = self._scratch(1)
+        for row, following in pairwise([*hidden, *last]):
+            row[_RESULT] = following[_INPUT]
+        if hidden or last:
+            end = [*hidden, *last][-1]
+            end[_RESULT] = self._scratch(end[_OUT])
+        self.rows += [*hidden, *last]
+
+    def _layer(self, n_in: int, n_out: int) -> list[int]:
+        row = [-1] * 11
+        row[_IN], row[_OUT] = n_in, n_out
+        row[_WEIGHT], row[_BIAS] = self._values(n_in * n_out), self._values(n_out)
+        row[_INPUT] = self._scratch(n_in)
+        return row
+
+    def _values(self, n: int) -> int:
+        self.n_values += n
+        return self.n_values - n
+
+    def _scratch(self, n: int) -> int:
+        self.n_scratch += n
+        return self.n_scratch - n
+
+
+@kernel
+def _make_scratch(plan, with_gradient):
+    n_outputs, tile = len(plan.n_raw), plan.tile
+    n_wide = tile * plan.widest
+    n_backward = n_wide if with_gradient else 0
+    n_encoded = plan.n_context - plan.n_features
+    return _Scratch(
+        np.zeros(plan.n_scratch * tile, dtype=np.float32),
+        np.empty(n_wide, dtype=np.float32),
+        np.ones(plan.widest, dtype=np.float32),
+        np.empty(max(plan.largest, n_wide), dtype=np.float32),
+        np.empty(n_backward, dtype=np.float32),
+        np.empty(n_backward, dtype=np.float32),
+        np.empty(tile * max(plan.n_sequence, 1), dtype=np.float32),
+        np.zeros(tile * max(n_encoded, 1), dtype=np.float32),
+        np.empty((n_outputs, tile, plan.n_raw.max()), dtype=np.float32),
+    )
+
+
+@kernel
+def _part(work, offset, tile, n_rows, width):
+    """Matrix of a tile in the scratch memory."""
+    start = offset * tile
+    return work[start : start + n_rows * width].reshape(n_rows, width)
+
+
+@kernel
+def _matrix(values, offset, n_in, n_out):
+    return values[offset : offset + n_in * n_out].reshape(n_in, n_out)
+
+
+@kernel
+def _finish_layer(values, plan, k, n_rows, product, scratch, with_slope):
+    """Normalisation and activation of hidden layer k, given its product without bias."""
+    layer, work, tile = plan.layers[k], scratch.work, plan.tile
+    n_out = layer[_OUT]
+    out = _part(work, layer[_RESULT], tile, n_rows, n_out)
+    bias = values[layer[_BIAS] : layer[_BIAS] + n_out]
+    gain, shift = scratch.ones[:n_out], bias
+    normal = product
+    if layer[_GAIN] >= 0:
+        gain = values[layer[_GAIN] : layer[_GAIN] + n_out]
+        shift = values[layer[_SHIFT] : layer[_SHIFT] + n_out]
+        normal = _part(work, layer[_NORMAL], tile, n_rows, n_out)
+        rstd = work[layer[_RSTD] * tile : layer[_RSTD] * tile + n_rows]
+        normalise(product, bias, normal, rstd)
+    if with_slope:
+        slope = _part(work, layer[_SLOPE], tile, n_rows, n_out)
+        activate_with_slope(plan.activation, normal, gain, shift, out, slope)
+    else:
+        activate(plan.activation, normal, gain, shift, out)
+
+
+@kernel
+def _run_layer(values, plan, k, n_rows, scratch, with_slope):
+    """Hidden layer k from its input to its result, in the scratch memory."""
+    n_in, n_out = plan.layers[k, _IN], plan.layers[k, _OUT]
+    h = _part(scratch.work, plan.layers[k, _INPUT], plan.tile, n_rows, n_in)
+    p = scratch.product[: n_rows * n_out].reshape(n_rows, n_out)
+    np.dot(h, _matrix(values, plan.layers[k, _WEIGHT], n_in, n_out), p)
+    _finish_layer(values, plan, k, n_rows, p, scratch, with_slope)
+
+
+@kernel
+def _encode(values, plan, context, n_rows, scratch, with_slope):
+    """Fill the columns of `context` behind the features."""
+    n_layers = plan.starts[0]
+    if n_layers == 0:
+        return
+    n_features = plan.n_features
+    h = _part(scratch.work, plan.layers[0, _INPUT], plan.tile, n_rows, n_features)
+    for i in range(n_rows):
+        for j in range(n_features):
+            h[i, j] = context[i, j]
+    for k in range(n_layers):
+        _run_layer(values, plan, k, n_rows, scratch, with_slope)
+    n_encoded = plan.n_context - n_features
+    encoded = _part(scratch.work, plan.layers[n_layers - 1, _RESULT], plan.tile, n_rows, n_encoded)
+    for i in range(n_rows):
+        for j in range(n_encoded):
+            context[i, n_features + j] = encoded[i, j]
+
+
+@kernel
+def _assemble(inputs, plan, d, n_rows, scratch, y, r):
+    """Write sequence features, earlier targets and residuals into the last columns."""
+    if d == 0:
+        return
+    column = inputs.shape[1] - (plan.layers[plan.starts[d], _IN] - plan.n_context)
+    heads = plan.starts[d] - 1  # of the block before
+    width = plan.layers[heads, _OUT]
+    sequence = _part(scratch.work, plan.layers[heads, _RESULT], plan.tile, n_rows, width)
+    n_sequence = plan.n_sequence
+    for i in range(n_rows):
+        for j in range(n_sequence):
+            inputs[i, column + j] = max(sequence[i, j], _F32(0.0))
+        c = column + n_sequence
+        for j in range(d):
+            inputs[i, c + j] = y[i, j]
+        c += d
+        for j in plan.based:
+            if j < d:
+                inputs[i, c] = r[i, j]
+                c += 1
+
+
+@kernel
+def _forward(values, plan, n_rows, context, y, r, scratch, with_slope):
+    """Take a tile through all blocks, given the true targets."""
+    work, tile, layers = scratch.work, plan.tile, plan.layers
+    for d in range(len(plan.n_raw)):
+        first, heads = plan.starts[d], plan.starts[d + 1] - 1
+        inputs = _part(work, layers[first, _INPUT], tile, n_rows, layers[first, _IN])
+        for i in range(n_rows):
+            for j in range(plan.n_context):
+                inputs[i, j] = context[i, j]
+        _assemble(inputs, plan, d, n_rows, scratch, y, r)
+        for k in range(first, heads):
+            _run_layer(values, plan, k, n_rows, scratch, with_slope)
+        n_in, n_out = layers[heads, _IN], layers[heads, _OUT]
+        h = _part(work, layers[heads, _INPUT], tile, n_rows, n_in)
+        out = _part(work, layers[heads, _RESULT], tile, n_rows, n_out)
+        np.dot(h, _matrix(values, layers[heads, _WEIGHT], n_in, n_out), out)
+        bias = values[layers[heads, _BIAS] : layers[heads, _BIAS] + n_out]
+        for i in range(n_rows):
+            for j in range(n_out):
+                out[i, j] += bias[j]
+
+
+@kernel
+def _add_parameters(plan, k, n_rows, g, gradient, scratch):
+    """Add the gradient by weights and bias of layer k, given that by its product."""
+    n_in, n_out = plan.layers[k, _IN], plan.layers[k, _OUT]
+    h = _part(scratch.work, plan.layers[k, _INPUT], plan.tile, n_rows, n_in)
+    flat = scratch.sums[: n_in * n_out]
+    np.dot(h.T, g, flat.reshape(n_in, n_out))
+    target = gradient[plan.layers[k, _WEIGHT] : plan.layers[k, _WEIGHT] + n_in * n_out]
+    for i in range(n_in * n_out):
+        target[i] += flat[i]
+    bias = gradient[plan.layers[k, _BIAS] : plan.layers[k, _BIAS] + n_out]
+    for i in range(n_rows):
+        for j in range(n_out):
+            bias[j] += g[i, j]
+
+
+@kernel
+def _through_activation(values, plan, k, n_rows, g, gradient, scratch):
+    """Turn the gradient `g` by the result of hidden layer k into that by its product, in place."""
+    layer, work, tile = plan.layers[k], scratch.work, plan.tile
+    n_out = layer[_OUT]
+    slope = _part(work, layer[_SLOPE], tile, n_rows, n_out)
+    if layer[_GAIN] >= 0:
+        normalise_backward(
+            g,
+            slope,
+            _part(work, layer[_NORMAL], tile, n_rows, n_out),
+            work[layer[_RSTD] * tile : layer[_RSTD] * tile + n_rows],
+            values[layer[_GAIN] : layer[_GAIN] + n_out],
+            gradient[layer[_GAIN] : layer[_GAIN] + n_out],
+            gradient[layer[_SHIFT] : layer[_SHIFT] + n_out],
+        )
+        return
+    for i in range(n_rows):
+        for j in range(n_out):
+            g[i, j] *= slope[i, j]
+
+
+@kernel
+def _to_input(values, plan, k, n_rows, g, scratch):
+    """Gradient by the whole input of layer k, into `by_h`, in which `g` may live."""
+    n_in, n_out = plan.layers[k, _IN], plan.layers[k, _OUT]
+    weight = _matrix(values, plan.layers[k, _WEIGHT], n_in, n_out)
+    below = scratch.sums[: n_rows * n_in].reshape(n_rows, n_in)
+    np.dot(g, weight.T, below)
+    scratch.by_h[: n_rows * n_in] = scratch.sums[: n_rows * n_in]
+
+
+@kernel
+def _backward(values, gradient, plan, n_rows, scratch):
+    """Add a tile's gradient by the parameters, given `by_raw` in `scratch`."""
+    n_features, n_context, n_sequence = plan.n_features, plan.n_context, plan.n_sequence
+    n_encoded = n_context - n_features
+    by_sequence, by_encoded = scratch.by_sequence, scratch.by_encoded
+    by_encoded[:] = _F32(0.0)
+    for d in range(len(plan.n_raw) - 1, -1, -1):
+        first, heads = plan.starts[d], plan.starts[d + 1] - 1
+        n_out = plan.layers[heads, _OUT]
+        n_own = n_out - plan.n_raw[d]  # sequence features
+        g = scratch.by_out[: n_rows * n_out].reshape(n_rows, n_out)
+        out = _part(scratch.work, plan.layers[heads, _RESULT], plan.tile, n_rows, n_out)
+        for i in range(n_rows):
+            for j in range(n_own):
+                g[i, j] = by_sequence[i * n_own + j] if out[i, j] > _F32(0.0) else _F32(0.0)
+            for j in range(plan.n_raw[d]):
+                g[i, n_own + j] = scratch.by_raw[d, i, j]
+        for k in range(heads, first - 1, -1):
+            n_in, n_out = plan.layers[k, _IN], plan.layers[k, _OUT]
+            if k < heads:
+                g = scratch.by_h[: n_rows * n_out].reshape(n_rows, n_out)
+                _through_activation(values, plan, k, n_rows, g, gradient, scratch)
+            _add_parameters(plan, k, n_rows, g, gradient, scratch)
+            if k > first:
+                _to_input(values, plan, k, n_rows, g, scratch)
+                continue
+            weight = _matrix(values, plan.layers[k, _WEIGHT], n_in, n_out)
+            if n_encoded > 0:
+                below = scratch.sums[: n_rows * n_encoded].reshape(n_rows, n_encoded)
+                np.dot(g, weight[n_features:n_context].T, below)
+                for i in range(n_rows * n_encoded):
+                    by_encoded[i] += scratch.sums[i]
+            if d > 0:
+                below = by_sequence[: n_rows * n_sequence].reshape(n_rows, n_sequence)
+                np.dot(g, weight[n_context : n_context + n_sequence].T, below)
+    scratch.by_h[: n_rows * n_encoded] = by_encoded[: n_rows * n_encoded]
+    for k in range(plan.starts[0] - 1, -1, -1):  # the encoder
+        n_out = plan.layers[k, _OUT]
+        g = scratch.by_h[: n_rows * n_out].reshape(n_rows, n_out)
+        _through_activation(values, plan, k, n_rows, g, gradient, scratch)
+        _add_parameters(plan, k, n_rows, g, gradient, scratch)
+        if k > 0:
+            _to_input(values, plan, k, n_rows, g, scratch)
+
+
+@kernel
+def score(values, gradient, plan, rows, index, weight, log_prob, with_gradient):
+    """Log densities of the rows `index`, of the residuals, into `log_prob` (n,), float64.
+
+    With their weights, `gradient` is overwritten by that of ``-sum(weight * log_prob)``.
+    """
+    n_outputs, tile = len(plan.n_raw), plan.tile
+    scratch = _make_scratch(plan, with_gradient)
+    context = np.empty((tile, plan.n_context), dtype=np.float32)
+    y = np.empty((tile, n_outputs), dtype=np.float32)
+    r = np.empty((tile, n_outputs), dtype=np.float32)
+    low, high = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
+    target, density = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
+    slope = np.empty(tile, dtype=np.float32)
+    if with_gradient:
+        gradient[:] = _F32(0.0)
+    for start in range(0, len(index), tile):
+        n_rows = min(tile, len(index) - start)
+        for i in range(n_rows):
+            row = index[start + i]
+            for j in range(plan.n_features):
+                context[i, j] = rows.x[row, j]
+            for j in range(n_outputs):
+                y[i, j] = rows.y[row, j]
+                r[i, j] = rows.r[row, j]
+            log_prob[start + i] = 0.0
+        _encode(values, plan, context, n_rows, scratch, with_gradient)
+        _forward(values, plan, n_rows, context, y, r, scratch, with_gradient)
+        for d in range(n_outputs):
+            heads, n_raw = plan.starts[d + 1] - 1, plan.n_raw[d]
+            n_out = plan.layers[heads, _OUT]
+            out = _part(scratch.work, plan.layers[heads, _RESULT], tile, n_rows, n_out)
+            for i in range(n_rows):
+                row = index[start + i]
+                target[i] = r[i, d]
+                if plan.bounded[d]:
+                    low[i] = rows.low[row, d]
+                    high[i] = rows.high[row, d]
+                    target[i] = min(max(target[i], low[i]), high[i])
+            by_raw = scratch.by_raw[d]
+            mixtures.log_prob(
+                out[:, n_out - n_raw :], target[:n_rows], low, high, plan.bounded[d],
+                plan.log_floor[d], density, by_raw, slope, with_gradient,
+            )  # fmt: skip
+            for i in range(n_rows):
+                is_observed = d < rows.n_observed[index[start + i]]
+                log_prob[start + i] += density[i] if is_observed else 0.0
+                if with_gradient:
+                    factor = -weight[start + i] if is_observed else _F32(0.0)
+                    for j in range(n_raw):
+                        by_raw[i, j] *= factor
+        if with_gradient:
+            _backward(values, gradient, plan, n_rows, scratch)
+
+
+@kernel
+def _raw_of_tile(values, plan, d, n, n_rows, own, local, y, r, scratch):
+    """Raw parameters of output d for n draws from n_rows rows, behind the sequence features.
+
+    What depends on x alone is computed once per row: `own` (n_rows, n_context) are the contexts,
+    and ``local[i]`` says which of them is that of draw i.
+    """
+    work, tile, layers = scratch.work, plan.tile, plan.layers
+    with_slope = plan.tile < 0  # False
+    first, heads = plan.starts[d], plan.starts[d + 1] - 1
+    n_now = n_rows if d == 0 else n  # the first block sees x alone
+    for k in range(first, heads):
+        if k > first:
+            _run_layer(values, plan, k, n_now, scratch, with_slope)
+            continue
+        n_in, n_out = layers[k, _IN], layers[k, _OUT]
+        p = scratch.product[: n_now * n_out].reshape(n_now, n_out)
+        weight = _matrix(values, layers[k, _WEIGHT], n_in, n_out)
+        if d == 0:
+            np.dot(own[:n_rows], weight, p)
+        else:
+            h = _part(work, layers[k, _INPUT], tile, n, n_in - plan.n_context)
+            _assemble(h, plan, d, n, scratch, y, r)
+            np.dot(h, weight[plan.n_context :], p)
+            shared = scratch.sums[: n_rows * n_out].reshape(n_rows, n_out)
+            np.dot(own[:n_rows], weight[: plan.n_context], shared)
+            for i in range(n):
+                one = shared[local[i]]
+                for j in range(n_out):
+                    p[i, j] += one[j]
+        _finish_layer(values, plan, k, n_now, p, scratch, with_slope)
+    n_in, n_out = layers[heads, _IN], layers[heads, _OUT]
+    h = _part(work, layers[heads, _INPUT], tile, n_now, n_in)
+    result = _part(work, layers[heads, _RESULT], tile, n, n_out)
+    p = scratch.product[: n_now * n_out].reshape(n_now, n_out)
+    np.dot(h, _matrix(values, layers[heads, _WEIGHT], n_in, n_out), p)
+    bias = values[layers[heads, _BIAS] : layers[heads, _BIAS] + n_out]
+    for i in range(n):
+        row = local[i] if d == 0 else i
+        for j in range(n_out):
+            result[i, j] = p[row, j] + bias[j]
+    return result[:, n_out - plan.n_raw[d] :]
+
+
+@kernel
+def _locate(plan, target, d, n, own, local, y, location, low, high):
+    """Location of output d for each draw of a tile, and its bounds in units of the residual."""
+    n_features = plan.n_features
+    intercept, scale = target.base[d, -2], target.base[d, -1]
+    is_based = False
+    for j in plan.based:
+        is_based = is_based or j == d
+    for i in range(n):
+        location[i] = intercept
+        if is_based:
+            for j in range(n_features):
+                location[i] += target.base[d, j] * own[local[i], j]
+            for j in range(d):
+                location[i] += target.base[d, n_features + j] * y[i, j]
+        low[i] = (target.limits[d, 0] - location[i]) / scale
+        high[i] = (target.limits[d, 1] - location[i]) / scale
+    return scale
+
+
+@kernel
+def _gather(plan, x, n_columns, pairs, own, local):
+    """Features of the rows of some pairs, each row once, and which of them each pair has."""
+    n_rows, last = 0, -1
+    for i in range(len(pairs)):
+        row = pairs[i] // n_columns
+        if row != last:
+            for j in range(plan.n_features):
+                own[n_rows, j] = x[row, j]
+            n_rows += 1
+            last = row
+        local[i] = n_rows - 1
+    return n_rows
+
+
+@kernel
+def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_moments, known, draws):
+    """Draws of one member for some pairs ``row * n_columns + column``, in rising order.
+
+    Noise is (n or n_pairs, 1 + 2 * n_outputs), repeated; its first column chose the member.
+    Outputs that are known are not drawn; their log density is added to ``draws.log_weight``. No
+    tile crosses a multiple of `group`, so that results do not depend on what else is asked for.
+    """
+    n_outputs, tile = len(plan.n_raw), plan.tile
+    with_gradient = plan.tile < 0  # False; as a literal it would have callees compiled again
+    scratch = _make_scratch(plan, with_gradient)
+    own = np.empty((tile, plan.n_context), dtype=np.float32)
+    local = np.empty(tile, dtype=np.int64)  # place of each pair's row among the tile's rows
+    y = np.empty((tile, n_outputs), dtype=np.float32)
+    r = np.empty((tile, n_outputs), dtype=np.float32)
+    location, drawn, low, high = np.empty(tile), np.empty(tile), np.empty(tile), np.empty(tile)
+    chooses, places, mean, variance = np.empty(tile), np.empty(tile), np.empty(tile), np.empty(tile)
+    low32, high32 = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
+    residual, density = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
+    slope = np.empty(tile, dtype=np.float32)
+    start = 0
+    while start < len(pairs):
+        n = min(tile, len(pairs) - start, group - start % group)
+        n_rows = _gather(plan, x, n_columns, pairs[start : start + n], own, local)
+        _encode(values, plan, own, n_rows, scratch, with_gradient)
+        for d in range(n_outputs):
+            raw = _raw_of_tile(values, plan, d, n, n_rows, own, local, y, r, scratch)
+            scale = _locate(plan, target, d, n, own, local, y, location, low, high)
+            bounded, floor = plan.bounded[d], math.exp(plan.log_floor[d])
+            if known.is_known[d]:
+                for i in range(n):
+                    value = known.values[pairs[start + i] // n_columns, d]
+                    residual[i] = (value - location[i]) / scale
+                    low32[i], high32[i] = low[i], high[i]
+                    if bounded:
+                        residual[i] = min(max(residual[i], low32[i]), high32[i])
+                    r[i, d] = residual[i]
+                    y[i, d] = value
+                    draws.out[pairs[start + i], d] = value
+                mixtures.log_prob(raw, residual[:n], low32, high32, bounded, plan.log_floor[d],
+                                  density, scratch.by_raw[d], slope, with_gradient)  # fmt: skip
+                for i in range(n):
+                    draws.log_weight[pairs[start + i]] += density[i] - math.log(scale)
+                continue
+            for i in range(n):
+                own_noise = noise[pairs[start + i] % len(noise)]
+                chooses[i] = own_noise[2 * d + 1]
+                places[i] = own_noise[2 * d + 2]
+            mixtures.draw(raw, chooses, places, bounded, floor, low, high, drawn)
+            if with_moments:
+                mixtures.moments(raw, bounded, floor, low, high, mean, variance)
+                for i in range(n):
+                    pair = pairs[start + i]
+                    draws.mean[pair, d] = location[i] + scale * mean[i]
+                    draws.variance[pair, d] = scale * scale * variance[i]
+            for i in range(n):
+                value = location[i] + scale * drawn[i]
+                if bounded:
+                    value = min(max(value, target.limits[d, 0]), target.limits[d, 1])
+                r[i, d] = drawn[i]
+                y[i, d] = value
+                draws.out[pairs[start + i], d] = value
+        start += n

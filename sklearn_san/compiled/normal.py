@@ -1,0 +1,100 @@
+"""The truncated normal distribution compiled; the reference is `_normal`, with its symbols."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .jit import kernel, piece
+from .special import SQRT_HALF, erfcx, exp, ndtri
+
+HUGE = 1e30  # stands for an infinite bound
+SQRT_HALF_PI = math.sqrt(0.5 * math.pi)
+#: Below this width times distance the tail integral is done by quadrature.
+_NARROW = 0.05
+_GAUSS = tuple(np.polynomial.legendre.leggauss(3)[0] * 0.5 + 0.5)
+_GAUSS_WEIGHTS = tuple(np.polynomial.legendre.leggauss(3)[1] * 0.5)
+
+
+@piece
+def exp_small(h):
+    """``exp(-h)`` for 0 <= h < 0.05, to 3e-10."""
+    return 1.0 - h * (1.0 - h * (0.5 - h * (1.0 / 6.0 - h * (1.0 / 24.0 - h / 120.0))))
+
+
+@piece
+def mass_and_ends(a, b, width):
+    """Mass M of `_normal.log_scaled_mass`, and ``exp(-(t^2 - c^2) / 2)`` at t = a and t = b."""
+    flip = b < 0.0
+    near = -b if flip else a
+    far = -a if flip else b
+    inside = near <= 0.0
+    distance = abs(near)
+    at_near = exp(-0.5 * near * near if inside else 0.0)
+    at_far = exp(-0.5 * far * far if inside else -width * (near + 0.5 * width))
+    left = at_near * erfcx(distance * SQRT_HALF)
+    right = at_far * erfcx(far * SQRT_HALF)
+    wide = SQRT_HALF_PI * ((2.0 - left if inside else left) - right)
+    # Close together: three-point quadrature of exp(-(t^2 - c^2) / 2) from the nearer bound on
+    offset = 0.5 * near * near if inside else 0.0
+    t0, t1, t2 = _GAUSS[0] * width, _GAUSS[1] * width, _GAUSS[2] * width
+    steep = width * (max(near, 0.0) + width)
+    narrow = width * (
+        _GAUSS_WEIGHTS[0] * exp_small(min(max(t0 * (near + 0.5 * t0) + offset, 0.0), _NARROW))
+        + _GAUSS_WEIGHTS[1] * exp_small(min(max(t1 * (near + 0.5 * t1) + offset, 0.0), _NARROW))
+        + _GAUSS_WEIGHTS[2] * exp_small(min(max(t2 * (near + 0.5 * t2) + offset, 0.0), _NARROW))
+    )
+    use_narrow = steep < (1e-4 if inside else _NARROW)
+    mass = narrow if use_narrow else wide
+    at_low = at_far if flip else at_near
+    at_high = at_near if flip else at_far
+    return max(mass, 1e-300), at_low, at_high
+
+
+@kernel
+def tail_offset(u, near, width):
+    """As `_normal._tail_offset`: quantile of a normal on [near, near + width], less `near`."""
+    start = math.log(erfcx(near * SQRT_HALF))
+    far = 0.0
+    if width < HUGE:
+        steep = math.log(erfcx((near + width) * SQRT_HALF)) - start
+        far = math.exp(steep - width * (near + 0.5 * width))
+    target = -math.log1p(u * (far - 1.0))
+    t = 2.0 * target / (math.sqrt(near * near + 2.0 * target) + near)
+    for _ in range(3):
+        scaled = erfcx((near + t) * SQRT_HALF)
+        value = t * (near + 0.5 * t) - math.log(scaled) + start - target
+        t = max(t - value * SQRT_HALF_PI * scaled, 0.0)
+    return t
+
+
+@kernel
+def truncated_quantile(u, loc, scale, low, high):
+    """Value at the probability u of a normal truncated to [low, high]."""
+    a, b = (low - loc) / scale, (high - loc) / scale
+    mirror = a + b > 0.0
+    left, right = (-b, -a) if mirror else (a, b)
+    if mirror:
+        u = 1.0 - u
+    if right < -1.0:
+        inward = scale * tail_offset(1.0 - u, -right, (high - low) / scale)
+        y = low + inward if mirror else high - inward
+    else:
+        below = 0.5 * math.erfc(-left * SQRT_HALF)
+        above = 0.5 * math.erfc(-right * SQRT_HALF)
+        z = ndtri(below + u * (above - below))
+        y = loc - scale * z if mirror else loc + scale * z
+    return min(max(y, low), high)
+
+
+@piece
+def exponential_moments(rate, width):
+    """Mean and variance of a density ``exp(-rate t)`` on [0, width]."""
+    steep = max(rate * width, 1e-3)
+    left = exp(-steep)
+    share = width / (1.0 - left)
+    flat = rate * width < 1e-3
+    mean = 0.5 * width - rate * width * width / 12.0 if flat else width / steep - share * left
+    variance = (width / steep) ** 2 - share * share * left
+    return mean, width * width / 12.0 if flat else variance

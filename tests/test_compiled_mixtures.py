@@ -1,0 +1,178 @@
+"""The compiled mixtures and their pieces against torch in float64, function by function."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import erfcx, expit, ndtr, ndtri
+
+from sklearn_san._normal import truncated_normal_icdf, truncated_normal_moments
+from sklearn_san.compiled import mixtures, normal, special
+from sklearn_san.likelihoods import (
+    MixtureOfGaussians,
+    Support,
+    TruncatedMixtureOfGaussians,
+)
+
+EPS = float(np.finfo(np.float32).eps)
+BOUNDS = {
+    "none": None,
+    "both": (-1.0, 1.0),
+    "low": (-1.0, math.inf),
+    "high": (-math.inf, 1.0),
+    "infinite": (-math.inf, math.inf),
+    "close": (-1e-4, 1e-4),
+    "far": (-3e4, 5e4),
+}
+
+
+def problem(bounds, n, *, spread=3.0, K=5):
+    generator = torch.Generator().manual_seed(0)
+    raw = spread * torch.randn((n, 3 * K), generator=generator)
+    y = torch.randn(n, generator=generator)
+    support = None
+    if bounds is not None:
+        support = Support(*(torch.tensor(b) for b in bounds))
+        low, high = (max(min(b, 3.0), -3.0) for b in bounds)
+        y = low + (high - low) * torch.rand(n, generator=generator)
+        y[0], y[1] = low, high
+    family = (MixtureOfGaussians if support is None else TruncatedMixtureOfGaussians)(
+        K=K, min_scale=1e-4
+    )
+    return family, raw, y, support
+
+
+@pytest.mark.parametrize("bounds", BOUNDS.values(), ids=BOUNDS.keys())
+@pytest.mark.parametrize(("n", "spread"), [(5, 1.0), (1000, 3.0), (1000, 30.0)])
+def test_values_and_gradients_equal_those_of_torch_in_float64(bounds, n, spread):
+    family, raw, y, support = problem(bounds, n, spread=spread)
+    raw32, y32 = raw.clone().requires_grad_(), y.clone().requires_grad_()
+    raw64, y64 = raw.double().requires_grad_(), y.double().requires_grad_()
+    support64 = None if support is None else Support(*(b.double() for b in support))
+    fused = family.log_prob(raw32, y32, support)
+    assert fused.grad_fn.name() == "_MixtureLogProbBackward"
+    exact = family.log_prob(raw64, y64, support64)
+    # The result is rounded to float32 once; polynomials inside are good to 1e-10
+    torch.testing.assert_close(fused.double(), exact, rtol=4 * EPS, atol=4 * EPS)
+    weight = torch.linspace(0.5, 2.0, n)
+    fused.backward(weight)
+    exact.backward(weight.double())
+    for one, other in ((raw32, raw64), (y32, y64)):
+        # Differences of moments at the bounds and of z cancel by up to a thousand
+        size = other.grad.abs().clamp_min(1.0)
+        assert ((one.grad.double() - other.grad).abs() / size).max() < 1e3 * EPS
+
+
+def test_leading_axes_broadcast():
+    family, raw, y, _ = problem((-1.0, 1.0), 12)
+    low = torch.linspace(-3.0, -2.5, 12)
+    high = torch.tensor(1.5)
+    shaped = family.log_prob(
+        raw.view(3, 1, 4, -1), y.view(3, 4)[:, None], Support(low.view(3, 1, 4), high)
+    )
+    flat = family.log_prob(raw, y, Support(low, high))
+    torch.testing.assert_close(shaped.view(-1), flat, rtol=0.0, atol=0.0)
+
+
+def test_bounds_that_need_a_gradient_are_left_to_torch():
+    family, raw, y, _ = problem((-1.0, 1.0), 12)
+    low = torch.tensor(-1.0, requires_grad=True)
+    family.log_prob(raw, y, Support(low, torch.tensor(1.0))).sum().backward()
+    assert low.grad.abs() > 0
+
+
+def test_elementary_functions():
+    x = np.linspace(-650.0, 650.0, 2001)
+    np.testing.assert_allclose([special.exp(v) for v in x], np.exp(x), rtol=1e-12)
+    x = np.geomspace(1e-300, 1e300, 2001)
+    np.testing.assert_allclose([special.log(v) for v in x], np.log(x), rtol=1e-12, atol=1e-12)
+    p = np.concatenate([np.geomspace(1e-290, 0.5, 2001), 1.0 - np.geomspace(1e-14, 0.5, 2001)])
+    np.testing.assert_allclose([special.ndtri(v) for v in p], ndtri(p), rtol=3e-8, atol=1e-9)
+    x = np.concatenate([[0.0], np.geomspace(1e-8, 1e12, 2001)])
+    np.testing.assert_allclose([special.erfcx(v) for v in x], erfcx(x), rtol=1e-10)
+    x = np.linspace(-80.0, 80.0, 2001, dtype=np.float32)
+    np.testing.assert_allclose(
+        [special.sigmoid(v) for v in x], expit(x.astype(float)), rtol=8 * EPS
+    )
+    h = np.linspace(0.0, 0.05, 201)
+    np.testing.assert_allclose([normal.exp_small(v) for v in h], np.exp(-h), rtol=1e-9)
+    x = np.linspace(-35.0, 35.0, 2001)
+    np.testing.assert_allclose([special.upper_tail(v) for v in x], ndtr(-x), rtol=1e-9)
+
+
+@pytest.mark.parametrize("loc", [-1e6, -40.0, -3.0, 0.1, 2.0, 60.0, 1e6])
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (-1.0, math.inf), (-math.inf, 0.3)])
+def test_truncated_quantiles(loc, low, high):
+    u = np.array([1e-7, 1e-3, 0.2, 0.5, 0.9, 1.0 - 1e-6])
+    for scale in (1e-3, 1.0, 50.0):
+        own = [normal.truncated_quantile(v, loc, scale, low, high) for v in u]
+        exact = truncated_normal_icdf(
+            *(torch.tensor(v, dtype=torch.float64) for v in (u, loc, math.log(scale), low, high))
+        )
+        unit = min(scale, high - low)
+        np.testing.assert_allclose(own, exact, rtol=1e-6, atol=1e-6 * unit)
+
+
+def columns(support, n):
+    """Bounds as the kernels take them, (n,) each."""
+    low, high = (-math.inf, math.inf) if support is None else support
+    return [np.broadcast_to(np.asarray(b, dtype=np.float64), (n,)).copy() for b in (low, high)]
+
+
+@pytest.mark.parametrize("bounds", BOUNDS.values(), ids=BOUNDS.keys())
+@pytest.mark.parametrize(("n", "spread"), [(5, 1.0), (1000, 2.0)])
+def test_draws(bounds, n, spread):
+    family, raw, _, support = problem(bounds, n, spread=spread)
+    random = np.random.default_rng(0)
+    noise = np.stack([random.uniform(size=n), random.uniform(size=n)])
+    # Both tails as well: the place inside a component runs to 1e-12
+    noise[1, : n // 4] = np.geomspace(1e-12, 1e-2, n // 4)
+    noise[1, n // 4 : n // 2] = 1.0 - np.geomspace(1e-12, 1e-2, n // 2 - n // 4)
+    low, high = columns(support, n)
+    own = np.empty(n)
+    floor = math.exp(math.log(family.min_scale))
+    mixtures.draw(raw.numpy(), *noise, support is not None, floor, low, high, own)
+    support64 = None if support is None else Support(*(b.double() for b in support))
+    exact = family.sample(raw.double(), torch.from_numpy(noise.T.copy()), support64).numpy()
+    _, (_, log_scale) = family.components(raw.double())
+    unit = np.minimum(log_scale.exp().amax(-1).numpy(), high - low)
+    # Probabilities are good to 1e-10, which bounds that share little mass amplify
+    scale = log_scale.exp().amax(-1).numpy()
+    wrong = np.abs(own - exact) > 1e-6 * np.maximum(unit, np.abs(exact)) + 1e-8 * scale
+    assert wrong.mean() <= 1e-3
+    assert ((own >= low) & (own <= high)).all()
+
+
+@pytest.mark.parametrize("bounds", BOUNDS.values(), ids=BOUNDS.keys())
+@pytest.mark.parametrize("spread", [1.0, 2.0])
+def test_moments(bounds, spread):
+    n = 500
+    family, raw, _, support = problem(bounds, n, spread=spread)
+    raw[:50, 5:10] *= 30.0  # locations far outside the bounds
+    low, high = columns(support, n)
+    mean, variance = np.empty(n), np.empty(n)
+    mixtures.moments(raw.numpy(), support is not None, family.min_scale, low, high, mean, variance)
+    support64 = None if support is None else Support(*(b.double() for b in support))
+    exact_mean = family.mean(raw.double(), support64).numpy()
+    exact_variance = family.variance(raw.double(), support64).numpy()
+    unit = np.sqrt(exact_variance)
+    assert (np.abs(mean - exact_mean) < 1e-3 * unit + 1e-9 * np.abs(exact_mean)).all()
+    np.testing.assert_allclose(variance, exact_variance, rtol=5e-3)
+    # Almost everywhere far better: only far tails are approximated
+    assert np.median(np.abs(mean - exact_mean) / unit) < 1e-8
+    assert np.median(np.abs(variance / exact_variance - 1.0)) < 1e-7
+
+
+@pytest.mark.parametrize("distance", [0.0, 3.0, 30.0, 49.0, 51.0, 300.0, 1e4])
+@pytest.mark.parametrize("width", [1e-6, 1e-3, 0.04, 0.06, 1.0, math.inf])
+def test_moments_of_one_component_in_every_regime(distance, width):
+    raw = np.array([[0.0, -distance, 0.0]], dtype=np.float32)
+    low, high = np.zeros(1), np.full(1, width)
+    mean, variance = np.empty(1), np.empty(1)
+    mixtures.moments(raw, True, 1e-30, low, high, mean, variance)
+    exact = truncated_normal_moments(
+        *(torch.tensor(v, dtype=torch.float64) for v in (-distance, 0.0, 0.0, width))
+    )
+    np.testing.assert_allclose(mean, exact[0], rtol=2e-3)
+    np.testing.assert_allclose(variance, exact[1], rtol=5e-3)
