@@ -12,7 +12,6 @@ from conftest import SINGLE, small
 from scipy.stats import norm
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
-from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
@@ -285,13 +284,6 @@ def test_known_truth(make):
     assert -5 * gap.std() / np.sqrt(len(gap)) < gap.mean() < 0.03 * y.shape[1]
 
 
-@pytest.mark.parametrize("method", ["predict", "sample", "log_prob", "score"])
-def test_unfitted_use(method):
-    arguments = [[[0.0]], [0.0]] if method in ("log_prob", "score") else [[[0.0]]]
-    with pytest.raises(NotFittedError, match="not fitted yet"):
-        getattr(SANConditionalDensityEstimator(), method)(*arguments)
-
-
 def test_the_package_names_its_version_and_estimator():
     assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?", sklearn_san.__version__)
     assert "SANConditionalDensityEstimator" in sklearn_san.__all__
@@ -351,13 +343,3 @@ def test_draws_can_be_written_to_a_memory_map(bimodal, tmp_path):
     column = np.empty((600, 3))
     one.sample(X, 3, random_state=0, out=column)
     np.testing.assert_array_equal(column, one.sample(X, 3, random_state=0))
-    for wrong, error, message in [
-        (np.empty((600, 40)), ValueError, r"shape of the draws, \(600, 40, 2\), got \(600, 40\)"),
-        (np.empty((600, 40, 2), int), TypeError, "float32 or float64, got int64"),
-        ([0.0], TypeError, "got list"),
-        (np.broadcast_to(0.0, (600, 40, 2)), ValueError, "read-only"),
-    ]:
-        with pytest.raises(error, match=message):
-            est.sample(X, 40, out=wrong)
-    with pytest.raises(ValueError, match="does not go with as_frame"):
-        est.sample(X, 40, out=np.empty((600, 40, 2)), as_frame=True)
