@@ -173,6 +173,13 @@ def test_draws_follow_the_cdf(case, dtype):
         assert (found <= expected + 5 * expected.sqrt() + 1).all()
 
 
+def test_gradients_of_the_log_density_agree_with_finite_differences(case):
+    family, raw, support = case
+    y = family.icdf(raw, torch.tensor([0.05, 0.35, 0.65, 0.95], dtype=torch.float64), support)
+    raw = raw.requires_grad_(True)
+    assert torch.autograd.gradcheck(lambda raw: family.log_prob(raw, y, support), raw)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradients_are_finite_far_from_the_mode(case, dtype):
     family, raw, support = case
