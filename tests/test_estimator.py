@@ -18,6 +18,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 import sklearn_san
 from sklearn_san import SANConditionalDensityEstimator
+from sklearn_san._fitting import split
 from sklearn_san.datasets import make_bimodal, make_heteroscedastic_gaussian
 from sklearn_san.likelihoods import MixtureOfGaussians
 
@@ -99,6 +100,16 @@ def test_scalers_see_the_training_part_only(bimodal):
     pair = small(validation_fraction=0.5, n_members=2).fit(X, y)
     assert pair.input_encoder_.scaler.n_samples_seen_ == 600
     assert est.y_scaler_.parts[0][1].affine.n_samples_seen_ == 300
+
+
+@pytest.mark.parametrize("n_members", [1, 3, 7])
+def test_no_member_is_trained_on_the_rows_that_it_is_validated_on(n_members):
+    training, holdout = split(50, 10, n_members, torch.Generator().manual_seed(0))
+    assert (training.shape, holdout.shape) == ((n_members, 40), (n_members, 10))
+    for rows in np.concatenate([training, holdout], axis=1):
+        assert sorted(rows) == list(range(50))
+    # Five members hold out every row once
+    assert len(np.unique(holdout[:5])) == 10 * min(n_members, 5)
 
 
 def test_frames_give_names(bimodal):
