@@ -10,6 +10,10 @@ import torch
 from sklearn_san import SANConditionalDensityEstimator
 from sklearn_san.datasets import make_bimodal
 
+#: How closely a small network in single precision repeats its results when the sums in it are
+#: made in another order, relative and around 0: a thousand units in the last place.
+SINGLE = 1000 * float(np.finfo(np.float32).eps)
+
 
 @pytest.fixture(autouse=True)
 def global_state_untouched():

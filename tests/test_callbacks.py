@@ -84,8 +84,18 @@ def test_a_failed_fit_tears_callbacks_down(bimodal):
     est.set_callbacks(recorder)
     with pytest.raises(ValueError, match="K must be"):
         est.fit(X, y)
-    assert recorder.events in ([], ["setup", "teardown"])
-    assert isinstance(est.set_params(K=2).fit(X, y), SANConditionalDensityEstimator)
+    assert recorder.events == []  # it had not begun
+
+    def broken(*_, **__):
+        raise RuntimeError("broken")
+
+    recorder.on_fit_task_end = broken
+    with pytest.raises(RuntimeError, match="broken"):
+        est.set_params(K=2).fit(X, y)
+    assert recorder.events[0] == "setup"
+    assert recorder.events[-1] == "teardown"
+    del recorder.on_fit_task_end
+    assert isinstance(est.fit(X, y), SANConditionalDensityEstimator)
 
 
 @needs_callbacks

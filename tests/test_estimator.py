@@ -8,16 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import small
+from conftest import SINGLE, small
+from scipy.stats import norm
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
-from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 import sklearn_san
 from sklearn_san import SANConditionalDensityEstimator
+from sklearn_san._fitting import split
 from sklearn_san.datasets import make_bimodal, make_heteroscedastic_gaussian
 from sklearn_san.likelihoods import MixtureOfGaussians
 
@@ -47,7 +48,7 @@ def test_shapes_of_one_and_two_dimensional_targets(bimodal):
     assert flat.predict(X[:4], output_type="quantiles", quantiles=[0.1, 0.9]).shape == (4, 2)
     assert both.predict(X[:4], output_type="quantiles").shape == (4, 3, 2)
     assert both.predict(X[:1], output_type="samples", n_samples=5).shape == (1, 5, 2)
-    np.testing.assert_allclose(flat.log_prob(X, y[:, 0]), column.log_prob(X, y[:, :1]))
+    np.testing.assert_array_equal(flat.log_prob(X, y[:, 0]), column.log_prob(X, y[:, :1]))
     assert flat.sample(X[:1]).shape == (1, 1)
 
 
@@ -101,6 +102,16 @@ def test_scalers_see_the_training_part_only(bimodal):
     assert est.y_scaler_.parts[0][1].affine.n_samples_seen_ == 300
 
 
+@pytest.mark.parametrize("n_members", [1, 3, 7])
+def test_no_member_is_trained_on_the_rows_that_it_is_validated_on(n_members):
+    training, holdout = split(50, 10, n_members, torch.Generator().manual_seed(0))
+    assert (training.shape, holdout.shape) == ((n_members, 40), (n_members, 10))
+    for rows in np.concatenate([training, holdout], axis=1):
+        assert sorted(rows) == list(range(50))
+    # Five members hold out every row once
+    assert len(np.unique(holdout[:5])) == 10 * min(n_members, 5)
+
+
 def test_frames_give_names(bimodal):
     X, y, _ = bimodal
     frame = pd.DataFrame(X, columns=["a"])
@@ -109,7 +120,7 @@ def test_frames_give_names(bimodal):
     assert est.output_names_ == ["left", "right"]
     assert est.order_.tolist() == [1, 0]
     assert est.feature_names_in_.tolist() == ["a"]
-    np.testing.assert_allclose(
+    np.testing.assert_array_equal(
         est.log_prob(frame, targets), small(order=[1, 0]).fit(X, y).log_prob(X, y)
     )
     assert small().fit(frame, targets["left"]).output_names_ == ["left"]
@@ -125,30 +136,71 @@ def test_float32_integer_and_list_input(bimodal):
     reference = small().fit(X.astype(np.float32), y.astype(np.float32))
     assert reference.predict(X.astype(np.float32)).dtype == np.float64
     from_lists = small().fit(X.astype(np.float32).tolist(), y.astype(np.float32).tolist())
-    np.testing.assert_allclose(from_lists.predict(X), reference.predict(X))
+    np.testing.assert_array_equal(from_lists.predict(X), reference.predict(X))
     assert np.isfinite(small().fit(X, np.arange(600)).score(X, np.arange(600)))
 
 
-@pytest.mark.parametrize(
-    "parameters",
-    [
-        {"encoder_shape": (8,)},
-        {"first_module_shape": (32, 32)},
-        {"activation": "relu", "layer_norm": False},
-        {"dtype": "float64"},
-        {"likelihood": "mog", "likelihood_params": {"K": 2, "min_scale": 0.01}},
-        {"likelihood": ["mog", MixtureOfGaussians(K=2)]},
-        {"module_shape": [8, 8], "sequence_features": 1, "K": 1},
-        {"x_scaler": StandardScaler(), "y_scaler": "robust"},
-        {"batch_size": 10_000, "weight_decay": 0.0},
-    ],
-    ids=lambda p: ", ".join(p),
-)
-def test_parameters_are_used(parameters, bimodal):
+#: Parameters, and what shows that the network or the fit has them.
+PARAMETERS = {
+    "K": (5, lambda est: est.network_.families[1].K == 5),
+    "module_shape": ([8, 8], lambda est: widths(est.network_.blocks[1]) == [8, 8]),
+    "first_module_shape": ((32, 32), lambda est: widths(est.network_.blocks[0]) == [32, 32]),
+    "sequence_features": (1, lambda est: est.network_.blocks[0].n_sequence == 1),
+    "encoder_shape": ((8,), lambda est: any("encoder" in name for name in weights(est))),
+    "layer_norm": (False, lambda est: not any("norm" in name for name in weights(est))),
+    "activation": ("relu", lambda est: est.network_.sampler() is None),
+    "dtype": ("float64", lambda est: all(w.dtype == torch.float64 for w in weights(est).values())),
+    "likelihood": (["gaussian", MixtureOfGaussians(K=2)], lambda est: est.families_[1].K == 2),
+    "likelihood_params": ({"K": 2}, lambda est: est.network_.families[1].K == 2),
+    "linear_base": (True, lambda est: est.network_.base.used == [0, 1]),
+    "x_scaler": (MinMaxScaler(), lambda est: est.input_encoder_.scaler.data_range_ > 0),
+    "y_scaler": ("power", lambda est: not est.y_scaler_.linear),
+    "missing_rate": (0.5, lambda est: np.isfinite(est.predict([[np.nan]])).all()),
+    "teacher_forcing": (False, lambda est: True),
+    "n_members": (2, lambda est: est.network_.n_members == 2),
+    "epochs": (4, lambda est: est.n_iter_ == 4),
+    "batch_size": (600, lambda est: est.batch_size_ == 600),
+    "learning_rate": (1e-4, lambda est: True),
+    "weight_decay": (1.0, lambda est: True),
+    "early_stopping": (False, lambda est: est.validation_curve_ == []),
+    "validation_fraction": (0.5, lambda est: est.input_encoder_.scaler.n_samples_seen_ == 300),
+    "random_state": (1, lambda est: True),
+}
+
+
+def widths(block):
+    """Numbers of hidden units."""
+    return [layer.weight.shape[-1] for layer in block.hidden]
+
+
+def weights(est):
+    return dict(est.network_.named_parameters())
+
+
+@pytest.fixture(scope="module")
+def default(bimodal):
+    """Log densities of the estimator that `PARAMETERS` change."""
     X, y, _ = bimodal
-    est = small(**parameters).fit(X, y)
-    assert est.score(X, y) > -4.0
-    assert np.isfinite(est.sample(X, 2, random_state=0)).all()
+    return small().fit(X, y).log_prob(X, y)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_are_used(name, bimodal, default):
+    X, y, _ = bimodal
+    value, shows = PARAMETERS[name]
+    est = small(**{name: value}).fit(X, y)
+    assert shows(est)
+    log_prob = est.log_prob(X, y)
+    assert (log_prob != default).mean() > 0.9
+    # Independent normals score -2.9
+    assert log_prob.mean() > norm.logpdf(y, y.mean(0), y.std(0)).sum(1).mean() - 0.5
+
+
+def test_every_other_parameter_is_tested_elsewhere():
+    elsewhere = {"limits", "order", "nondetection", "categorical_features", "use_errors", "n_jobs",
+                 "train_rsample", "device", "n_iter_no_change", "verbose", "warm_start",
+                 "checkpoint_dir"}  # fmt: skip
+    assert elsewhere | PARAMETERS.keys() == small().get_params().keys()
 
 
 def test_min_scale_is_in_the_units_of_y(bimodal):
@@ -189,7 +241,7 @@ def test_metadata_routing_of_weights(bimodal):
         weight = np.where(np.arange(600) % 2, 1.0, 0.0)
         search = GridSearchCV(est, {"K": [1]}, cv=2).fit(X, y, sample_weight=weight)
     expected = small(K=1).fit(X[weight > 0], y[weight > 0])
-    np.testing.assert_allclose(search.best_estimator_.predict(X), expected.predict(X))
+    np.testing.assert_allclose(search.best_estimator_.predict(X), expected.predict(X), atol=SINGLE)
 
 
 def sklearn_config(**settings):
@@ -204,8 +256,10 @@ def test_zero_weights_equal_dropped_rows(bimodal):
     kept = weight > 0
     one, other = small().fit(X, y, weight), small().fit(X[kept], y[kept], weight[kept])
     np.testing.assert_array_equal(one.log_prob(X, y), other.log_prob(X, y))
-    ones, none = small().fit(X, y, np.full(600, 3.0)), small().fit(X, y)
-    np.testing.assert_allclose(ones.log_prob(X, y), none.log_prob(X, y), atol=1e-3)
+    # Weighted and plain means are rounded differently, which training amplifies
+    start = small(dtype="float64")
+    threes, none = clone(start).fit(X, y, np.full(600, 3.0)), start.fit(X, y)
+    np.testing.assert_allclose(threes.log_prob(X, y), none.log_prob(X, y), rtol=1e-6, atol=1e-6)
 
 
 def test_weights_move_the_density():
@@ -232,18 +286,13 @@ def test_a_failed_fit_leaves_the_earlier_one(bimodal):
 
 @pytest.mark.parametrize("make", [make_heteroscedastic_gaussian, make_bimodal])
 def test_known_truth(make):
-    X, y, _ = make(20_000, random_state=0)
+    X, y, _ = make(10_000, random_state=0)
     X_test, y_test, log_density = make(20_000, random_state=1)
-    est = SANConditionalDensityEstimator(random_state=0).fit(X, y)
-    gap = log_density(X_test, y_test).mean() - est.score(X_test, y_test)
-    assert -0.005 < gap / y.shape[1] < 0.02
-
-
-@pytest.mark.parametrize("method", ["predict", "sample", "log_prob", "score"])
-def test_unfitted_use(method):
-    arguments = [[[0.0]], [0.0]] if method in ("log_prob", "score") else [[[0.0]]]
-    with pytest.raises(NotFittedError, match="not fitted yet"):
-        getattr(SANConditionalDensityEstimator(), method)(*arguments)
+    est = SANConditionalDensityEstimator(n_members=3, epochs=40, random_state=0).fit(X, y)
+    exact = log_density(X_test, y_test)
+    gap = exact - est.log_prob(X_test, y_test)
+    # Nothing beats the truth by more than five standard errors
+    assert -5 * gap.std() / np.sqrt(len(gap)) < gap.mean() < 0.03 * y.shape[1]
 
 
 def test_the_package_names_its_version_and_estimator():
@@ -263,11 +312,15 @@ def test_no_gradients_are_left_on(fitted, bimodal):
 
 def test_members_are_shared_out_between_processes(bimodal):
     X, y, _ = bimodal
-    one = small(n_members=3, epochs=3).fit(X, y)
-    two = small(n_members=3, epochs=3, n_jobs=2).fit(X, y)
-    np.testing.assert_allclose(one.log_prob(X, y), two.log_prob(X, y), atol=1e-3)
-    np.testing.assert_allclose(one.loss_curve_, two.loss_curve_, atol=1e-4)
+    # Members that are alone sum up their gradients in another order, which training amplifies
+    options = {"n_members": 3, "epochs": 3, "dtype": "float64"}
+    one, two = small(**options).fit(X, y), small(**options, n_jobs=2).fit(X, y)
+    np.testing.assert_allclose(one.log_prob(X, y), two.log_prob(X, y), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(one.loss_curve_, two.loss_curve_, rtol=1e-9)
     assert two.n_members_ == 3
+    compiled = small(n_members=3, epochs=1, n_jobs=2).fit(X, y)
+    alone = small(n_members=3, epochs=1).fit(X, y)
+    np.testing.assert_allclose(compiled.loss_curve_, alone.loss_curve_, rtol=SINGLE)
 
 
 def test_an_ensemble_beats_its_members(bimodal):
@@ -296,18 +349,8 @@ def test_draws_can_be_written_to_a_memory_map(bimodal, tmp_path):
     assert est.sample(X, 40, random_state=0, out=out) is out
     out.flush()
     expected = est.sample(X, 40, random_state=0)
-    np.testing.assert_allclose(np.load(path), expected, rtol=1e-6, atol=1e-7)
+    np.testing.assert_array_equal(np.load(path), expected.astype(np.float32))
     one = small().fit(X, y[:, 0])
     column = np.empty((600, 3))
     one.sample(X, 3, random_state=0, out=column)
     np.testing.assert_array_equal(column, one.sample(X, 3, random_state=0))
-    for wrong, error, message in [
-        (np.empty((600, 40)), ValueError, r"shape of the draws, \(600, 40, 2\), got \(600, 40\)"),
-        (np.empty((600, 40, 2), int), TypeError, "float32 or float64, got int64"),
-        ([0.0], TypeError, "got list"),
-        (np.broadcast_to(0.0, (600, 40, 2)), ValueError, "read-only"),
-    ]:
-        with pytest.raises(error, match=message):
-            est.sample(X, 40, out=wrong)
-    with pytest.raises(ValueError, match="does not go with as_frame"):
-        est.sample(X, 40, out=np.empty((600, 40, 2)), as_frame=True)

@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import small
+from conftest import SINGLE, small
 from scipy.stats import kstest, norm
+from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -108,7 +109,7 @@ def test_categories_of_a_frame(as_category):
     other["kind"] = ["d", "a", None, "b", "c"]  # one unknown, one missing
     missing = other.copy()
     missing.loc[0, "kind"] = None
-    np.testing.assert_allclose(est.predict(other), est.predict(missing))
+    np.testing.assert_array_equal(est.predict(other), est.predict(missing))
     assert est.predict(other, output_type="std")[0] > 1.0
     with pytest.raises(ValueError, match="feature names should match"):
         est.predict(X[["size", "kind", "flag"]])
@@ -118,13 +119,13 @@ def test_polars_frames():
     polars = pytest.importorskip("polars")
     X, y = frames()
     est = small(epochs=5).fit(X, y)
-    np.testing.assert_allclose(est.predict(polars.from_pandas(X)), est.predict(X))
+    np.testing.assert_array_equal(est.predict(polars.from_pandas(X)), est.predict(X))
     own = small(epochs=5).fit(polars.from_pandas(X), y)
     targets = polars.DataFrame({"mass": y, "age": -y})
     named = small(epochs=1).fit(X, targets)
     assert named.output_names_ == targets.columns
     assert np.isfinite(named.log_prob(X, targets)).all()
-    np.testing.assert_allclose(own.predict(X), est.predict(X))
+    np.testing.assert_array_equal(own.predict(X), est.predict(X))
 
 
 def test_categories_by_number_in_an_array():
@@ -141,10 +142,6 @@ def test_categories_by_number_in_an_array():
     ("change", "parameters", "error", "message"),
     [
         ({"day": pd.date_range("2020", periods=600)}, {}, ValueError, "dates .* feature 'day'"),
-        ({}, {"categorical_features": ["colour"]}, ValueError, "names 'colour', which is not"),
-        ({}, {"categorical_features": [3]}, ValueError, "has the column 3, but X has 3 columns"),
-        ({}, {"categorical_features": "all"}, TypeError, "'from_dtype', None, .* got 'all'"),
-        ({}, {"categorical_features": [1.5]}, TypeError, "got 1.5 in it"),
         ({}, {"categorical_features": None}, ValueError, "something else than numbers .*kind"),
         ({}, {"categorical_features": ["flag"]}, ValueError, "something else than numbers .*kind"),
     ],
@@ -214,34 +211,20 @@ def test_training_with_errors_learns_the_density_given_noisy_features():
     assert blind.score(noisy, y) < exact - 1.0
 
 
-def test_errors_are_checked(bimodal):
-    X, y, _ = bimodal
-    for X_err, message in [
-        (np.ones((3, 1)), r"X_err must have the shape of X, \(600, 1\), got \(3, 1\)"),
-        (-np.ones_like(X), "X_err must not be negative, got -1"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            small().fit(X, y, X_err=X_err)
-    with pytest.raises(ValueError, match="use_errors=True needs the errors of X; pass X_err"):
-        small(use_errors=True).fit(X, y)
-    est = small(use_errors=True, epochs=1).fit(X, y, X_err=np.full_like(X, 0.1))
-    with pytest.raises(ValueError, match="needs the errors of X"):
-        est.predict(X)
-
-
 def test_errors_are_routed_as_metadata(bimodal):
     from sklearn import config_context
 
     X, y, _ = bimodal
     X_err = np.full_like(X, 0.3)
+    start = small(epochs=2, dtype="float64")  # two ways to the mean, whose rounding is amplified
     with config_context(enable_metadata_routing=True):
-        est = small(epochs=2).set_fit_request(X_err=True).set_score_request(X_err=True)
+        est = clone(start).set_fit_request(X_err=True).set_score_request(X_err=True)
         pipeline = make_pipeline(StandardScaler(with_std=False), est).fit(X, y, X_err=X_err)
         routed = pipeline.score(X, y, X_err=X_err)
     shifted = X - X.mean(0)
-    direct = small(epochs=2).fit(shifted, y, X_err=X_err)
+    direct = start.fit(shifted, y, X_err=X_err)
     assert routed == pytest.approx(direct.score(shifted, y, X_err=X_err), rel=1e-6)
-    assert routed != pytest.approx(direct.score(shifted, y), rel=1e-6)
+    assert routed != pytest.approx(direct.score(shifted, y), rel=1e-3)
 
 
 def test_missing_targets_teach_the_outputs_before_them():
@@ -261,7 +244,7 @@ def test_missing_targets_teach_the_outputs_before_them():
         first = est.predict_density(X).given({0: y[:, 0]}).log_evidence()
         half = y.copy()
         half[:, 1] = np.nan
-        np.testing.assert_allclose(est.log_prob(X, half), first, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(est.log_prob(X, half), first, rtol=SINGLE, atol=SINGLE)
     with pytest.raises(ValueError, match=r"output 0 \(y0\) is missing and output 1 \(y1\) is not"):
         small(order=[2, 0, 1]).fit(X, np.column_stack([holes[:, ::-1], X[:, 0] + y[:, 0]]))
     # The other order makes them exact
@@ -280,4 +263,4 @@ def test_compiled_and_plain_networks_agree_on_missing_targets():
         fast = est.log_prob(X, y)
         double = small(epochs=2, linear_base=linear_base, n_members=2).fit(X, y)
         double.network_ = double.network_.double()
-        np.testing.assert_allclose(fast, double.log_prob(X, y), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(fast, double.log_prob(X, y), rtol=SINGLE, atol=SINGLE)

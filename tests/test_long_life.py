@@ -70,10 +70,6 @@ def test_a_checkpointed_fit_equals_a_plain_one(tmp_path, monkeypatch):
             small(**(options | change), checkpoint_dir=tmp_path / "new").fit(X, y)
     with pytest.raises(ValueError, match="other parameters or data"):
         small(**options, checkpoint_dir=tmp_path / "new").fit(X, y + 1)
-    with pytest.raises(ValueError, match="checkpoint_dir needs n_jobs=None, got n_jobs=2"):
-        small(**options, checkpoint_dir=tmp_path / "jobs", n_jobs=2).fit(X, y)
-    with pytest.raises(TypeError, match="checkpoint_dir must be the path of a folder or None"):
-        small(checkpoint_dir=3).fit(X, y)
 
 
 @pytest.mark.parametrize("teacher_forcing", [True, False])

@@ -4,6 +4,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
+from conftest import SINGLE
 from scipy.stats import truncnorm
 
 from sklearn_san import _normal
@@ -46,7 +47,8 @@ def test_float32_is_close_to_float64():
     double = _normal.truncated_normal_log_prob(*tensors(y, loc, log_scale, 0.0, 1.0))
     args = tensors(y, loc, log_scale, 0.0, 1.0, dtype=torch.float32)
     single = _normal.truncated_normal_log_prob(*args)
-    np.testing.assert_allclose(single, double, rtol=2e-4, atol=2e-4)
+    # Rounded arguments alone change standardised distances z by `eps` (1 + |log scale|) of them
+    np.testing.assert_allclose(single, double, rtol=SINGLE, atol=SINGLE)
 
 
 @pytest.mark.parametrize(("low", "high"), [(-np.inf, np.inf), (0.3, np.inf), (-np.inf, 0.2)])
@@ -108,7 +110,8 @@ def survival(t):
     return mpmath.erfc(t / mpmath.sqrt(2))
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.float64, 1e-12)])
+# A probability has `eps` at best, and the density is 0.05 or more where it is not in the tail
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 6e-6), (torch.float64, 1e-12)])
 @pytest.mark.parametrize("distance", [0.0, 0.9, 1.1, 4.0, 30.0, 1e3, 1e6])
 @pytest.mark.parametrize("side", [-1, 1])
 def test_quantiles_far_from_the_mode_keep_their_digits(distance, side, dtype, tolerance):

@@ -1,4 +1,4 @@
-"""Properties over random problems, and more than a thousand bad inputs.
+"""Properties over random problems, and every argument with values that make no sense.
 
 The first half draws small problems of any shape, dtype and family, and checks what must hold for
 all of them. The second half goes through tables of values that make no sense, for every parameter
@@ -10,6 +10,7 @@ taken all the same are listed with the reason.
 import contextlib
 import copy
 import datetime
+import inspect
 import io
 import linecache
 import os
@@ -29,7 +30,7 @@ import pandas as pd
 import pytest
 import scipy.sparse
 import torch
-from conftest import small
+from conftest import SINGLE, small
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
@@ -43,7 +44,7 @@ from sklearn.preprocessing import (
 from sklearn_san import SANConditionalDensityEstimator
 from sklearn_san._cli import main
 from sklearn_san.density import resample
-from sklearn_san.likelihoods import Inflated, MixtureOfGaussians, Ordinal
+from sklearn_san.likelihoods import Categorical, Inflated, MixtureOfGaussians, Ordinal
 
 try:
     import polars
@@ -198,7 +199,10 @@ def shapes_and_dtypes(problem):
     assert density.log_prob(y).shape == (n,)
     points = np.repeat(y[:, None], 4, axis=1)
     np.testing.assert_allclose(
-        density.log_prob(points), np.repeat(density.log_prob(y)[:, None], 4, axis=1), rtol=1e-5
+        density.log_prob(points),
+        np.repeat(density.log_prob(y)[:, None], 4, axis=1),
+        rtol=SINGLE,
+        atol=SINGLE,
     )
     assert density.marginal(0, n_points=6).density.shape[0] == n
     assert isinstance(est.score(problem.X, problem.shaped(problem.y)), float)
@@ -226,16 +230,18 @@ def draws_stay_inside_limits_and_repeat(problem):
     draws = est.sample(problem.X, 9, random_state=problem.seed)
     flat = draws.reshape(-1, problem.n_outputs)
     assert np.isfinite(flat).all()
-    assert ((flat >= low) & (flat <= high)).all()
+    # Limits are far from the data, so that a draw at one of them has been moved there
+    discrete = np.array([name == "ordinal" for name in problem.parameters["likelihood"]])
+    assert (((flat > low) & (flat < high)) | (discrete & (flat == low))).all()
     for j, name in enumerate(problem.parameters["likelihood"]):
         if name == "ordinal":
             np.testing.assert_array_equal(flat[:, j], np.rint(flat[:, j]))
     again = est.sample(problem.X, 9, random_state=np.random.RandomState(problem.seed))
     np.testing.assert_array_equal(again, draws)
     first = est.sample(problem.X[:5], 9, random_state=problem.seed)
-    np.testing.assert_allclose(first, draws[:5], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(first, draws[:5], rtol=SINGLE, atol=SINGLE)
     even = est.sample(problem.X[:3], 8, random_state=0, method="sobol").reshape(-1, len(low))
-    assert ((even >= low) & (even <= high)).all()
+    assert (((even > low) & (even < high)) | (discrete & (even == low))).all()
     assert (est.sample(problem.X, 9, random_state=problem.seed + 1) != draws).any()
 
 
@@ -252,7 +258,7 @@ def rows_permute(problem):
         lambda density, y: density.quantile([0.1, 0.6]),
     ):
         np.testing.assert_allclose(
-            result(after, y[rows]), result(before, y)[rows], rtol=1e-4, atol=1e-4
+            result(after, y[rows]), result(before, y)[rows], rtol=SINGLE, atol=SINGLE
         )
 
 
@@ -283,23 +289,24 @@ def scale_and_offset_of_y_carry_over(problem):
     est = problem.fit(y_scaler=scaler, dtype="float64")
     random = problem.random()
     factors = 2.0 ** random.integers(-20, 20, size=problem.n_outputs)
-    # A power of 2 changes no digit; an offset does, and training with it
-    for offset, tolerance in ((0.0, 1e-9), (random.normal(size=problem.n_outputs), 2e-2)):
+    # A power of 2 changes no digit; an offset does, which training amplifies
+    for offset, tolerance in ((0.0, 1e-12), (random.normal(size=problem.n_outputs), 1e-6)):
         if scaler == "maxabs" and np.any(offset):
             continue  # which does not centre
         moved = problem.y * factors + offset
         other = problem.estimator(
             y_scaler=scaler,
+            dtype="float64",
             limits=problem.limits * factors[:, None] + np.reshape(offset, (-1, 1)),
         ).fit(problem.X, problem.shaped(moved))
         np.testing.assert_allclose(
             other.log_prob(problem.X, problem.shaped(moved)) + np.log(factors).sum(),
             est.log_prob(problem.X, problem.shaped(problem.y)),
-            atol=tolerance + 1e-4,
+            atol=tolerance,
             rtol=tolerance,
         )
         means, others = (one.predict(problem.X[:3]).reshape(3, -1) for one in (est, other))
-        np.testing.assert_allclose((others - offset) / factors, means, atol=tolerance)
+        np.testing.assert_allclose((others - offset) / factors, means, rtol=0.0, atol=tolerance)
 
 
 @holds_for(smooth)
@@ -417,7 +424,10 @@ def missing_targets_come_last(problem):
     log_prob = est.log_prob(problem.X, problem.shaped(holes))
     assert np.isfinite(log_prob).all()
     np.testing.assert_allclose(
-        log_prob[known == n], est.log_prob(problem.X, problem.shaped(y))[known == n]
+        log_prob[known == n],
+        est.log_prob(problem.X, problem.shaped(y))[known == n],
+        rtol=SINGLE,
+        atol=SINGLE,
     )
     masked = np.ma.masked_invalid(problem.shaped(holes))
     np.testing.assert_array_equal(est.log_prob(problem.X, masked), log_prob)
@@ -465,7 +475,7 @@ def known_outputs_split_the_density(problem):
     known = density.given({int(first): y[:, first]})
     assert known.is_exact
     np.testing.assert_allclose(
-        known.log_prob(y) + known.log_evidence(), density.log_prob(y), rtol=1e-4, atol=1e-4
+        known.log_prob(y) + known.log_evidence(), density.log_prob(y), rtol=SINGLE, atol=SINGLE
     )
     draws = known.sample(3, random_state=0)
     np.testing.assert_array_equal(draws[..., first], np.repeat(y[:, [first]], 3, axis=1))
@@ -520,7 +530,7 @@ def labels_come_back(problem):
     joint = [est.log_prob(X, y.assign(colour=colour)) for colour in colours]
     known = est.predict_density(X).given({name: y[name].to_numpy() for name in names})
     np.testing.assert_allclose(
-        np.logaddexp.reduce(joint), known.log_evidence(), rtol=1e-4, atol=1e-4
+        np.logaddexp.reduce(joint), known.log_evidence(), rtol=SINGLE, atol=SINGLE
     )
 
 
@@ -530,7 +540,7 @@ def errors_of_zero_are_none(problem):
     X, y = problem.X, problem.shaped(problem.y)
     plain = est.log_prob(X, y)
     zero = est.log_prob(X, y, X_err=np.zeros(X.shape))
-    np.testing.assert_allclose(zero, plain, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(zero, plain, rtol=SINGLE, atol=SINGLE)
     noisy = est.predict_density(X[:4], X_err=np.full(X[:4].shape, np.ptp(X) + 1e-3))
     low, high = problem.limits.T
     draws = noisy.sample(4, random_state=0).reshape(-1, problem.n_outputs)
@@ -553,12 +563,13 @@ def partial_fits_go_on_from_copies(problem):
 def batches_hold_all_rows(problem):
     X, y = problem.X, problem.shaped(problem.y)
     cut = 1 + problem.seed % (len(X) - 1)
-    est = problem.estimator(x_scaler="standard").fit([(X[:cut], y[:cut]), (X[cut:], y[cut:])])
-    again = problem.estimator(x_scaler="standard").fit(lambda: iter([(X, y)]))
+    start = problem.estimator(x_scaler="standard", dtype="float64")
+    est = clone(start).fit([(X[:cut], y[:cut]), (X[cut:], y[cut:])])
+    again = start.fit(lambda: iter([(X, y)]))
     assert est.n_features_in_ == X.shape[1]
     assert est.n_outputs_ == problem.n_outputs
     assert np.isfinite(est.log_prob(X, y)).all()
-    np.testing.assert_allclose(est.log_prob(X, y), again.log_prob(X, y), atol=0.05, rtol=0.02)
+    np.testing.assert_allclose(est.log_prob(X, y), again.log_prob(X, y), rtol=1e-6, atol=1e-6)
 
 
 def check(name, n_examples):
@@ -706,8 +717,6 @@ ACCEPTED = {
     "warm_start": _BOOLEAN,
     "checkpoint_dir": "None, text",  # names a folder
 }
-#: What messages say in place of a parameter's name: those of scikit-learn and numpy.
-OTHER_NAMES = {"random_state": "seed"}
 
 
 def odd(*accepted):
@@ -716,21 +725,49 @@ def odd(*accepted):
     return [(name, value) for name, value in ODD.items() if name not in known]
 
 
+#: Odd values of every kind, for arguments that are checked by the same function elsewhere.
+FEW = {shown: ODD[shown] for shown in ("None", "text", "True", "0", "-1", "0.5", "nan", "[]")}
+
+
+def odd_values(calls):
+    """Cases of calls that are given as (argument, accepted odd values, call).
+
+    All odd values go into the first call of each argument, a few of them into the others.
+    """
+    met = set()
+    for i, (name, accepted, call) in enumerate(calls):
+        for shown, value in odd(accepted):
+            if name not in met or shown in FEW:
+                yield name, f"{name}={shown} {i}", partial(call, value)
+        met.add(name)
+
+
+def told(name, value):
+    """Pattern of a message that has the argument's name, what is accepted, and the value."""
+    shown = [repr(value)[:10]]
+    if isinstance(value, (bytes, list, dict)) or np.shape(value) == (1,):
+        shown += [repr(one) for one in list(value)[:1]]
+        shown += [f"has {len(value)} entries", "has the column 2"]
+    if name == "limits":
+        shown += [f"got shape {np.shape(np.asarray(value))}"]
+    words = "must|unknown|cannot|names|needs|has|do not fit"
+    return rf"(?s)(?=.*\b{name}\b)(?=.*\b({words})\b).*({'|'.join(map(re.escape, shown))})"
+
+
 @group
 def parameters():
     for name in SANConditionalDensityEstimator().get_params():
         for shown, value in odd(ACCEPTED.get(name, "")):
-            yield (
-                f"{name}={shown}",
-                partial(refit, **{name: value}),
-                f"(?i){OTHER_NAMES.get(name, name)}",
-            )
+            pattern = told(name, value)
+            if name == "random_state":  # scikit-learn's own
+                pattern = "cannot be used to seed|ValueError: Seed must be between"
+            yield f"{name}={shown}", partial(refit, **{name: value}), pattern
 
 
 #: Parameters that are wrong together or in detail, and what the message must match.
 DETAILS = [
-    ({"K": np.int64(0)}, "K must be at least 1"),
-    ({"K": np.array(2)}, "K must be an integer"),
+    ({"K": np.int64(0)}, "ValueError: K must be at least 1, got 0"),
+    ({"K": np.array(2)}, "TypeError: K must be an integer of at least 1, got array"),
     ({"module_shape": (8, 0)}, r"module_shape .* got \(8, 0\)"),
     ({"module_shape": (8, True)}, r"module_shape .* got \(8, True\)"),
     ({"module_shape": (8, NAN)}, r"module_shape .* got \(8, nan\)"),
@@ -738,61 +775,89 @@ DETAILS = [
     ({"module_shape": {8: 8}}, "module_shape must be"),
     ({"first_module_shape": ((8,),)}, "first_module_shape must be"),
     ({"encoder_shape": [-8]}, r"encoder_shape .* got \[-8\]"),
-    ({"activation": "SiLU"}, "activation must be one of"),
+    ({"activation": "SiLU"}, "ValueError: activation must be one of .*'silu'.* got 'SiLU'"),
     ({"activation": torch.nn.ReLU}, "activation must be one of"),
-    ({"likelihood": "MOG"}, "likelihood='MOG' is unknown"),
+    ({"likelihood": "MOG"}, "ValueError: likelihood='MOG' is unknown; choose one of 'auto'"),
     ({"likelihood": MixtureOfGaussians}, "likelihood must be"),
     ({"likelihood": ["mog"]}, "likelihood has 1 entries, but y has 2 outputs"),
-    ({"likelihood": ["auto", None]}, "likelihood must hold short names or instances, got None"),
-    ({"likelihood": {"y7": "mog"}}, "likelihood names 'y7'"),
+    ({"likelihood": 5}, "TypeError: likelihood must be 'auto', 'gaussian', .* got 5"),
+    (
+        {"likelihood": ["auto", None]},
+        "TypeError: likelihood must hold short names or instances, got None",
+    ),
+    ({"likelihood": {"y7": "mog"}}, "likelihood names 'y7', which is not a column of y"),
     ({"likelihood": {0: "mog"}}, "likelihood names 0"),
     ({"likelihood": {"y0": 3}}, "likelihood must hold .* got 3"),
-    ({"likelihood": MixtureOfGaussians(K=-1)}, "K of the likelihood of output 0"),
+    (
+        {"likelihood": MixtureOfGaussians(K=-1)},
+        r"K of the likelihood of output 0 \(y0\) must be at least 1, got -1",
+    ),
     ({"likelihood": MixtureOfGaussians(K=1.5)}, "K of the likelihood of output 0"),
-    ({"likelihood": MixtureOfGaussians(min_scale=0.0)}, "min_scale of the likelihood"),
+    (
+        {"likelihood": MixtureOfGaussians(min_scale=0.0)},
+        "ValueError: min_scale of .* output 0 .* a positive number in the units of y, got 0.0",
+    ),
     ({"likelihood": MixtureOfGaussians(min_scale=NAN)}, "min_scale of the likelihood"),
     ({"likelihood": MixtureOfGaussians(min_scale="thin")}, "min_scale of the likelihood"),
-    ({"likelihood": Ordinal(spacing=0.0)}, "spacing of the likelihood"),
+    ({"likelihood": Ordinal(spacing=0.0)}, "spacing of .* must be a positive number, got 0.0"),
     ({"likelihood": Ordinal(spacing=-1.0)}, "spacing of the likelihood"),
-    ({"likelihood": "ordinal"}, "y|values"),
+    ({"likelihood": "ordinal"}, r"y has the value .* in output 0 \(y0\), which is not 0 plus"),
     ({"likelihood": Inflated("mog", at=0.0)}, "base of the likelihood"),
-    ({"likelihood": Inflated(MixtureOfGaussians(), at="top")}, "at of the likelihood"),
-    ({"likelihood": "mob"}, "needs two finite limits"),
+    ({"likelihood": Inflated(MixtureOfGaussians(), at="top")}, "'low', 'high' or a number, got"),
+    ({"likelihood": Inflated(MixtureOfGaussians(), at="low")}, "needs limits and a bounded base"),
+    ({"likelihood": Inflated(Categorical())}, "TypeError: base of .* must be a continuous family"),
+    ({"likelihood": "mob"}, r"'mob' needs two finite limits for output 1 \(y1\), got"),
+    ({"likelihood": "softmax"}, r"'softmax' needs two finite limits for output 1 \(y1\), got"),
     ({"likelihood": "mob", "limits": [[-9, INF], [-9, 9]]}, "needs two finite limits"),
-    ({"likelihood": "spline", "limits": [[-9, 9]] * 2}, "cannot respect the limits"),
+    (
+        {"likelihood": "mog", "limits": [[-9, 9]] * 2},
+        r"ValueError: .*'mog' cannot respect the limits \[-9, 9\] of output 0 \(y0\); use 'trunc",
+    ),
     ({"likelihood_params": {"K": 0}}, "K of the likelihood"),
     ({"likelihood_params": {"K": "two"}}, "K of the likelihood"),
     ({"likelihood_params": {"min_scale": -1}}, "min_scale of the likelihood"),
     ({"likelihood_params": {"min_scale": "thin"}}, "min_scale of the likelihood"),
     ({"likelihood_params": {3: 3}}, "likelihood_params"),
-    ({"likelihood_params": {"J": 1}}, "likelihood_params={'J': 1} do not fit"),
+    (
+        {"likelihood_params": {"J": 1}, "likelihood": "mog"},
+        "TypeError: .*{'J': 1} do not fit likelihood 'mog', which accepts K, min_scale",
+    ),
     (
         {"likelihood": MixtureOfGaussians(), "likelihood_params": {"K": 2}},
         "cannot be combined with the instance",
     ),
-    ({"limits": [[0, 1]]}, r"limits must have shape \(2, 2\)"),
+    ({"limits": [[0, 1]]}, r"limits must have shape \(2, 2\).* got shape \(1, 2\)"),
     ({"limits": [0, 1]}, r"limits must have shape \(2, 2\)"),
     ({"limits": [[0, 1, 2]] * 2}, r"limits must have shape \(2, 2\)"),
-    ({"limits": [[0], [0, 1]]}, "limits must be numbers"),
+    ({"limits": [[0], [0, 1]]}, r"limits must be numbers .* got \[\[0\], \[0, 1\]\]"),
     ({"limits": [[0, "one"], [0, 1]]}, "limits must be numbers"),
     ({"limits": [[0, None], [0, 1]]}, r"limits\[0\] = \(0, nan\): use -inf and inf"),
     ({"limits": [[0, 1j], [0, 1]]}, "limits must be numbers"),
-    ({"limits": [[9, -9], [0, 1]]}, r"limits\[0\] = \(9, -9\): the lower limit"),
+    ({"limits": [[9, -9], [0, 1]]}, r"limits\[0\] = \(9, -9\): the lower limit must be below"),
     ({"limits": [[-9, 9], [1, 1]]}, r"limits\[1\] = \(1, 1\): the lower limit"),
     ({"limits": [[INF, INF]] * 2}, r"limits\[0\] = \(inf, inf\): the lower limit"),
     ({"limits": [[-INF, -INF]] * 2}, r"limits\[0\] = \(-inf, -inf\): the lower limit"),
-    ({"limits": [[0, INF], [-9, 9]]}, "values outside limits for output 0"),
+    (
+        {"limits": [[-9, -8], [-9, 9]]},
+        r"y has 24 values outside limits for output 0 \(y0\), which allow \[-9, -8\]; widen",
+    ),
     ({"limits": {"y0": (-9, 9)}}, "limits must be numbers"),
     ({"order": [0]}, "must name each of the 2 outputs"),
-    ({"order": [0, 0]}, "must name each of the 2 outputs"),
+    ({"order": [0, 0]}, r"order=\[0, 0\] must name each of the 2 outputs .* exactly once"),
     ({"order": [0, -2]}, "must name each of the 2 outputs"),
     ({"order": [0, 2]}, "order has the column 2, but y has 2"),
     ({"order": [1.0, 0.0]}, "order must hold column numbers"),
     ({"order": [True, False]}, "order must hold column numbers"),
-    ({"order": ["y0", "y7"]}, "order names 'y7'"),
-    ({"order": "y0y1"}, "order must be a sequence"),
+    ({"order": ["y0", "y7"]}, "order names 'y7', which is not a column of y; they are y0, y1"),
+    (
+        {"order": "y0y1"},
+        "TypeError: order must be a sequence of column numbers or names, got 'y0y1'",
+    ),
     ({"order": {"y0": 1}}, "order must be a sequence"),
-    ({"x_scaler": "Standard"}, "x_scaler='Standard' is unknown"),
+    (
+        {"x_scaler": "Standard"},
+        "ValueError: x_scaler='Standard' is unknown; choose one of 'standard'",
+    ),
     ({"x_scaler": StandardScaler}, "x_scaler must be None"),
     ({"y_scaler": QuantileTransformer()}, "y_scaler must be None"),
     ({"y_scaler": MinMaxScaler(clip=True)}, "y_scaler=.* clips"),
@@ -801,7 +866,7 @@ DETAILS = [
     ({"y_scaler": PowerTransformer(method="log")}, "method"),
     ({"y_scaler": PowerTransformer(method="box-cox")}, "box-cox"),
     ({"x_scaler": PowerTransformer(method="box-cox")}, "(?i)box-cox"),
-    ({"missing_rate": 1.0}, "missing_rate must be"),
+    ({"missing_rate": 1.0}, "ValueError: missing_rate must be .* got 1.0"),
     ({"missing_rate": "0.5"}, "missing_rate must be"),
     ({"nondetection": "INF"}, "nondetection must be one of"),
     ({"categorical_features": [2]}, "categorical_features has the column 2"),
@@ -809,13 +874,16 @@ DETAILS = [
     ({"categorical_features": ["kind"]}, "categorical_features names 'kind'"),
     ({"categorical_features": [True, False]}, "categorical_features must be"),
     ({"categorical_features": "kind"}, "categorical_features must be"),
-    ({"train_rsample": True}, "train_rsample=True needs teacher_forcing=False"),
+    ({"train_rsample": True}, "ValueError: train_rsample=True needs teacher_forcing=False"),
     ({"use_errors": True}, "use_errors=True needs the errors of X"),
-    ({"early_stopping": True, "validation_fraction": 0.99}, "validation_fraction=0.99"),
-    ({"dtype": "float16"}, "dtype must be one of"),
+    (
+        {"early_stopping": True, "validation_fraction": 0.99},
+        "ValueError: validation_fraction=0.99 of 24 rows leaves fewer than 2 to train on",
+    ),
+    ({"dtype": "float16"}, "ValueError: dtype must be one of 'float32', 'float64'; got 'float16'"),
     ({"dtype": np.float32}, "dtype must be one of"),
     ({"dtype": torch.float64}, "dtype must be one of"),
-    ({"device": "gpu"}, "device='gpu' cannot be used"),
+    ({"device": "gpu"}, "ValueError: device='gpu' cannot be used here .* use 'auto' or 'cpu'"),
     ({"device": "cuda:99"}, "device='cuda:99' cannot be used"),
     ({"device": "meta"}, "device='meta' cannot be used"),
     ({"random_state": np.random.default_rng(0)}, "seed"),
@@ -843,7 +911,7 @@ def put(array, value):
 
 #: Features that no estimator can take, and what the message must match.
 BAD_FEATURES = {
-    "None": (None, "X|array|features"),
+    "None": (None, "Expected 2D array"),
     "text": ("text", "array|could not convert"),
     "bytes": (b"text", "array|could not convert"),
     "a number": (3.0, "array|features|scalar"),
@@ -870,6 +938,7 @@ BAD_FEATURES = {
     "sparse": (scipy.sparse.csr_array(X), "(?i)sparse"),
     "records": (np.zeros(N, dtype=[("a", float), ("b", float)]), "Expected 2D|1D array|cast|float"),
     "nothing but nan": (np.full(X.shape, NAN), "X has no value|NaN"),
+    "a feature of nan": (X * [1.0, NAN], "X has no value at all in feature 'x1'|NaN"),
     "nothing but None": (np.full(X.shape, None), "X has no value|NaN"),
     "infinity": (put(X, INF), "infinity"),
     "minus infinity": (put(X, -INF), "infinity"),
@@ -907,7 +976,7 @@ def features_of_fit():
         yield f"partial_fit {what}", partial(tiny().partial_fit, value, Y), names
     for what, (value, names) in BAD_FEATURES.items():
         categories = partial(refit, "fit", value, Y, categorical_features=[1])
-        yield f"fit with categories {what}", categories, "|".join((names, "categor", "X "))
+        yield f"fit with categories {what}", categories, f"{names}|categor|X has"
     for what, (value, names) in BAD_FEATURES_LATER.items():
         yield f"partial_fit again {what}", partial(refit, "partial_fit", value, Y), names
 
@@ -931,7 +1000,7 @@ def features_later():
         (FRAME.assign(size="wide"), "something else than numbers in feature 'size'"),
         (FRAME.assign(size=pd.Timestamp("2020")), "dates or durations in feature 'size'"),
         (FRAME[:0], "0 sample"),
-        (FRAME["size"], "2|features|array"),
+        (FRAME["size"], "Expected a 2-dimensional container"),
     ]:
         yield f"frame {list(frame)[:4]}", partial(with_labels().predict, frame), names
 
@@ -961,11 +1030,14 @@ BAD_TARGETS = {
     "infinity": (put(Y, INF), "y contains infinity"),
     "minus infinity": (put(Y, -INF), "y contains infinity"),
     "nan in the first output": (put(Y, NAN), r"1 missing values \(NaN\) in output 0"),
-    "frame of dates": (pd.DataFrame({"a": pd.date_range("2020", periods=N), "b": 1.0}), "dates"),
+    "frame of dates": (
+        pd.DataFrame({"a": pd.date_range("2020", periods=N), "b": 1.0}),
+        r"y has dates or durations in output 0 \((a|y0)\); convert",
+    ),
 }
 BAD_TARGETS_OF_FIT = {
     "three dimensions": (Y[..., None], "dim"),
-    "no columns": (Y[:, :0], "(?i)y|0 feature"),
+    "no columns": (Y[:, :0], r"0 feature\(s\)"),
     "a constant": (Y * [1.0, 0.0], r"y is constant \(0\) in output 1 \(y1\)"),
     "an empty column": (Y * [1.0, NAN], "y has no value at all in output 1"),
     "a gap": (np.c_[Y, Y[:, :1]] + [0, NAN, 0], "output 1"),
@@ -974,7 +1046,10 @@ BAD_TARGETS_OF_FIT = {
     "a name twice": (pd.DataFrame(Y, columns=["a", "a"]), "y has 2 columns 'a'"),
 }
 BAD_TARGETS_LATER = {
-    "one column": (Y[:, :1], "y has 1 outputs"),
+    "one column": (
+        Y[:, :1],
+        r"y has 1 outputs, but .* fitted with 2 \(y0, y1\)|y has 1 outputs, but the fit .* had 2",
+    ),
     "one-dimensional": (Y[:, 0], "y has 1 outputs"),
     "three columns": (Y[:, [0, 1, 1]], "y has 3 outputs"),
     "a point too many": (np.zeros((N, 3, 4)), "y has 4 outputs"),
@@ -1007,10 +1082,10 @@ def targets():
 
 
 BAD_WEIGHTS = {
-    "text": ("text", "."),
+    "text": ("text", "could not convert"),
     "a number": (2.0, "sample_weight|array"),
     "a text array": (np.full(N, "much"), "could not convert"),
-    "few": (np.ones(7), r"sample_weight must have shape \(24,\)"),
+    "few": (np.ones(7), r"sample_weight must have shape \(24,\), one weight per row; got \(7,\)"),
     "many": (np.ones(48), r"sample_weight must have shape \(24,\)"),
     "two columns": (np.ones((N, 2)), r"sample_weight must have shape \(24,\)"),
     "one column": (np.ones((N, 1)), r"sample_weight must have shape \(24,\)"),
@@ -1021,14 +1096,14 @@ BAD_WEIGHTS = {
     "nan": (np.r_[NAN, np.ones(N - 1)], "sample_weight contains NaN"),
     "infinite": (np.r_[INF, np.ones(N - 1)], "sample_weight contains infinity"),
     "complex": (np.ones(N) + 0j, "Complex data not supported"),
-    "a dict": ({"a": 1.0}, "."),
-    "an object": (object(), "."),
+    "a dict": ({"a": 1.0}, "number, not 'dict'"),
+    "an object": (object(), "number, not 'object'"),
     "None in it": (np.array([None] + [1.0] * (N - 1)), "NaN"),
     "dates": (np.full(N, np.datetime64("2020")), "sample_weight has dates"),
     "huge": (np.full(N, 1e308), "sample_weight"),
 }
 BAD_ERRORS = {
-    "text": ("text", "."),
+    "text": ("text", "could not convert"),
     "a number": (0.1, "array"),
     "one-dimensional": (X_ERR[:, 0], "Expected 2D array"),
     "few rows": (X_ERR[:7], "X_err must have the shape of X"),
@@ -1039,8 +1114,8 @@ BAD_ERRORS = {
     "infinite": (put(X_ERR, INF), "X_err contains infinity"),
     "complex": (X_ERR + 0j, "Complex data not supported"),
     "text cells": (np.full(X.shape, "red"), "could not convert"),
-    "an object": (object(), "."),
-    "a dict": ({"a": 1.0}, "."),
+    "an object": (object(), "number, not 'object'"),
+    "a dict": ({"a": 1.0}, "number, not 'dict'"),
     "empty": ([], "Expected 2D array"),
     "dates": (np.full(X.shape, np.datetime64("2020")), "X_err has dates"),
 }
@@ -1077,28 +1152,25 @@ def weights_and_errors():
 @group
 def numbers_of_draws():
     density = plain().predict_density(X)
-    known = density.given({0: 0.0})
-    later = density.given({1: 0.0})
-    calls = {
-        "n_samples": partial(plain().sample, X),
-        "n_samples ": lambda n: plain().predict(X, output_type="samples", n_samples=n),
-        "n_samples  ": lambda n: plain().sample(X, n, given={0: 0.0}),
-        "n_samples   ": lambda n: plain().sample(X, n, as_frame=True),
-        "n_draws": density.sample,
-        "n_draws ": lambda n: density.sample(n, method="sobol"),
-        "n_draws  ": density.to_frame,
-        "n_draws   ": density.entropy,
-        "n_draws    ": lambda n: density.kl(density, n),
-        "n_draws     ": lambda n: density.marginal(0, n_draws=n),
-        "n_draws      ": known.sample,
-        "n_points": lambda n: density.marginal(0, n_points=n),
-        "n_candidates": lambda n: later.sample(2, n_candidates=n),
-        "n_draws       ": lambda n: resample(np.ones((2, 3)), np.ones((2, 3)), n),
-    }
-    for name, call in calls.items():
-        accepted = "None, 1" if name == "n_candidates" else "1"
-        for shown, value in odd(accepted if name != "n_points" else ""):
-            yield f"{name}={shown}", partial(call, value), name.strip()
+    known, later = density.given({0: 0.0}), density.given({1: 0.0})
+    calls = [
+        ("n_samples", "1", partial(plain().sample, X)),
+        ("n_samples", "1", lambda n: plain().predict(X, output_type="samples", n_samples=n)),
+        ("n_samples", "1", lambda n: plain().sample(X, n, given={0: 0.0})),
+        ("n_samples", "1", lambda n: plain().sample(X, n, as_frame=True)),
+        ("n_draws", "1", density.sample),
+        ("n_draws", "1", lambda n: density.sample(n, method="sobol")),
+        ("n_draws", "1", density.to_frame),
+        ("n_draws", "1", density.entropy),
+        ("n_draws", "1", lambda n: density.kl(density, n)),
+        ("n_draws", "1", lambda n: density.marginal(0, n_draws=n)),
+        ("n_draws", "1", known.sample),
+        ("n_draws", "1", lambda n: resample(np.ones((2, 3)), np.ones((2, 3)), n)),
+        ("n_points", "", lambda n: density.marginal(0, n_points=n)),
+        ("n_candidates", "None, 1", lambda n: later.sample(2, n_candidates=n)),
+    ]
+    for name, what, call in odd_values(calls):
+        yield what, call, f"{name} must be (an integer of )?at (least|most)"
 
 
 @group
@@ -1114,26 +1186,32 @@ def random_states():
         lambda seed: density.given({0: 0.0}).sample(random_state=seed),
         lambda seed: resample(weights, weights, 2, random_state=seed),
     ]
-    for i, call in enumerate(calls):
-        for shown, value in odd(ACCEPTED["random_state"]):
-            yield f"random_state={shown} {i}", partial(call, value), "(?i)seed"
+    for _, what, call in odd_values(
+        [("random_state", ACCEPTED["random_state"], call) for call in calls]
+    ):
+        yield what, call, "cannot be used to seed|ValueError: Seed must be between"
 
 
 @group
 def levels():
     density = plain().predict_density(X)
     known = density.given({0: 0.0})
-    calls = {
-        "quantiles": lambda q: plain().predict(X, output_type="quantiles", quantiles=q),
-        "quantiles ": density.quantile,
-        "quantiles  ": known.quantile,
-        "level": density.interval,
-    }
-    for name, call in calls.items():
-        accepted = "0.5" if name == "level" else "0.5, 1/2"
-        bad = [*odd(accepted), ("[0.5, 1]", [0.5, 1.0]), ("[0.5, nan]", [0.5, NAN])]
-        for shown, value in [*bad, ("two axes", [[0.5]]), ("text", ["half"])]:
-            yield f"{name}={shown}", partial(call, value), name.strip()
+    lists = {"with 1": [0.5, 1.0], "with nan": [0.5, NAN], "of lists": [[0.5]], "of text": ["half"]}
+    calls = [
+        (
+            "quantiles",
+            "0.5, 1/2",
+            lambda q: plain().predict(X, output_type="quantiles", quantiles=q),
+        ),
+        ("quantiles", "0.5, 1/2", density.quantile),
+        ("quantiles", "0.5, 1/2", known.quantile),
+        ("level", "0.5", density.interval),
+    ]
+    for name, what, call in odd_values(calls):
+        yield what, call, f"{name} must be"
+    for name, _, call in calls:
+        for shown, value in lists.items():
+            yield f"{name}={shown}", partial(call, value), f"{name} must be"
 
 
 @group
@@ -1165,9 +1243,8 @@ def choices():
          "Decimal, tensor, True, False, 1e300, 10**30", lambda v: density.marginal(0, grid=v)),
         ("index", "None", lambda v: density.to_frame(index=v)),
     ]  # fmt: skip
-    for name, accepted, call in calls:
-        for shown, value in odd(accepted):
-            yield f"{name}={shown}", partial(call, value), name
+    for name, what, call in odd_values(calls):
+        yield what, call, rf"\b{name}\b.*\b(must|names|has)\b"
 
 
 #: Errors that tell users what they did.
@@ -1181,6 +1258,7 @@ CONVERSIONS = re.compile(
 
 def complaint(call, names):
     """What is wrong with the way in which a call fails; None if nothing is."""
+    assert not re.search(names, UNRELATED), f"{names!r} says nothing"
     try:
         result = call()
     except Exception as error:
@@ -1190,16 +1268,19 @@ def complaint(call, names):
         line = linecache.getline(frames[ours].filename, frames[ours].lineno).strip()
         on_purpose = "sklearn" in files[ours] or line.startswith("raise")
         deep = any({"torch", "numba", "safetensors"} & set(parts) for parts in files[ours:])
-        told = f"{type(error).__name__}: {error} ({frames[ours].name}: {line})"
+        said = f"{type(error).__name__}: {error} ({frames[ours].name}: {line})"
         if not isinstance(error, EXPECTED) or deep:
-            return f"raises {told}"
+            return f"raises {said}"
         if not on_purpose and not CONVERSIONS.search(str(error)):
-            return f"stumbles over {told}"
-        if not re.search(names, str(error)):
-            return f"does not say {names!r}: {told}"
+            return f"stumbles over {said}"
+        if not re.search(names, f"{type(error).__name__}: {error}"):
+            return f"does not say {names!r}: {said}"
         return None
     return f"is accepted: {type(result).__name__}"
 
+
+#: A pattern that finds this would find anything.
+UNRELATED = "The row of X and y is K; pack my box with five dozen liquor jugs, u = 0123456789."
 
 #: Where errors are to come from.
 OURS = {"sklearn_san", "sklearn", Path(__file__).name}
@@ -1230,29 +1311,30 @@ def arguments_in_detail():
     ]:
         yield f"sample {list(options)}", partial(plain().sample, X, **options), names
     for known, names in [
-        ({0: 0.0, 1: 0.0}, "given names every output"),
+        ({0: 0.0, 1: 0.0}, "given names every output.* nothing is left to infer"),
         ({2: 0.0}, "given has the column 2, but y has 2 columns"),
         ({-3: 0.0}, "given has the column -3"),
-        ({"y7": 0.0}, "given names 'y7'"),
+        ({"y7": 0.0}, "given names 'y7', which is not a column of y; they are y0, y1"),
         ({0.0: 0.0}, "given must hold column numbers or names"),
         ({True: 0.0}, "given must hold column numbers or names"),
         ({None: 0.0}, "given must hold column numbers or names"),
-        ({0: 10.0}, "value 10 outside the limits"),
+        ({0: 10.0}, r"value 10 outside the limits \[-9, 9\] of output 0 \(y0\)"),
         ({0: -10}, "value -10 outside the limits"),
         ({0: NAN}, "value nan outside the limits"),
         ({1: NAN}, "value nan"),
-        ({1: INF}, "inf"),
+        ({1: INF}, "infinity"),
         ({0: None}, r"given\[0\]"),
         ({1: None}, r"given\[1\]"),
         ({0: "red"}, "could not convert"),
         ({0: 1j}, "Complex data not supported|complex"),
-        ({0: np.zeros(7)}, r"given\[0\] must be one value or one for each of the 24 rows"),
+        ({0: np.zeros(7)}, r"given\[0\] must be one .* each of the 24 rows, got shape \(7,\)"),
         ({0: np.zeros((N, 1))}, r"given\[0\] must be one value or one for each"),
         ({0: []}, r"given\[0\] must be one value or one for each"),
-        ({0: {}}, "float|given"),
+        ({0: {}}, "number, not 'dict'"),
         ({0: 0.0, "y0": 1.0}, "given names output 0 .* twice"),
         ({0: np.datetime64("2020")}, "dates"),
-        ([0, 0.0], "given must be a dict"),
+        ([0, 0.0], "TypeError: given must be a dict of known outputs"),
+        ({}, "TypeError: given must be a dict of known outputs"),
     ]:
         yield f"given {known}", partial(density.given, known), names
     yield "given label", partial(labels.given, {"colour": "green"}), "label .*green"
@@ -1276,13 +1358,13 @@ def arguments_in_detail():
     for outputs, grid, names in [
         (0, [1.0, 0.0], "rising"),
         (0, [0.0, 0.0], "rising"),
-        (0, [], "grid|minimum"),
+        (0, [], "grid must hold rising numbers"),
         (0, [[0.0, 1.0]], "rising"),
         (0, [0.0, NAN], "grid contains NaN"),
         (0, [0.0, INF], "grid contains infinity"),
         (0, ["low", "high"], "could not convert"),
         (0, [0.0, 1j], "complex"),
-        ([0, 1], [0.0, 1.0], "grid"),
+        ([0, 1], [0.0, 1.0], "grid must hold rising numbers"),
         ([0, 1], [[0.0, 1.0]], "grid must have one array for each of 2 outputs"),
         ([0, 1], [[0.0, 1.0]] * 3, "grid must have one array for each of 2 outputs"),
         ([0, 1], [[0.0, 1.0], [1.0, 0.0]], "rising"),
@@ -1291,10 +1373,10 @@ def arguments_in_detail():
     ]:
         yield f"grid {grid} of {outputs}", partial(density.marginal, outputs, grid=grid), names
     for u, names in [
-        (None, "u|float"),
-        ("half", "u|convert"),
-        (0.5, "u"),
-        ([], "u|minimum"),
+        (None, "Input u contains NaN"),
+        ("half", "could not convert"),
+        (0.5, "at least 1 dimension"),
+        ([], r"0 sample\(s\)"),
         (np.full(N, 0.5), r"u must have shape \(24, 2\), got \(24,\)"),
         (np.full((7, 2), 0.5), r"u must have shape \(24, 2\), got \(7, 2\)"),
         (np.full((N, 3), 0.5), r"u must have shape"),
@@ -1313,29 +1395,29 @@ def arguments_in_detail():
         (N, "row 24 does not exist"),
         (-N - 1, "row -25 does not exist"),
         (10**30, "rows are chosen by a number"),
-        ([0, N], "row"),
-        ([-N - 1], "row"),
-        (np.ones(7, dtype=bool), "row"),
-        (np.ones(48, dtype=bool), "row"),
-        (True, "row"),
-        (0.0, "row"),
-        ([0.5], "row"),
-        ("first", "row"),
-        (["first"], "row"),
-        (None, "row"),
-        ((0, 1), "row"),
-        ((slice(None), 0), "row"),
-        ([[0, 1]], "row"),
-        (np.ones((N, 2), dtype=bool), "row"),
-        ({}, "row"),
-        (object(), "row"),
-        (slice("a", "b"), "."),
+        ([0, N], "row 24 does not exist"),
+        ([-N - 1], "row -25 does not exist"),
+        (np.ones(7, dtype=bool), r"booleans that choose rows .* got \(7,\)"),
+        (np.ones(48, dtype=bool), r"booleans that choose rows .* got \(48,\)"),
+        (True, r"booleans that choose rows .* got \(\)"),
+        (0.0, "rows are chosen by a number, a slice, or an array"),
+        ([0.5], "rows are chosen by a number, a slice, or an array"),
+        ("first", "rows are chosen by a number, a slice, or an array"),
+        (["first"], "rows are chosen by a number, a slice, or an array"),
+        (None, "rows are chosen by a number, a slice, or an array"),
+        ((0, 1), "rows are chosen by a number, a slice, or an array"),
+        ((slice(None), 0), "rows are chosen by a number, a slice, or an array"),
+        ([[0, 1]], "rows are chosen by a number, a slice, or an array"),
+        (np.ones((N, 2), dtype=bool), "rows are chosen by a number, a slice, or an array"),
+        ({}, "rows are chosen by a number, a slice, or an array"),
+        (object(), "rows are chosen by a number, a slice, or an array"),
+        (slice("a", "b"), "slice indices must be integers"),
     ]:
         yield f"density[{rows}]", partial(density.__getitem__, rows), names
     for returned, names in [
         (1.0, "ratio must return one number for each"),
-        (None, "ratio"),
-        ("much", "ratio"),
+        (None, "ratio must return numbers, got object"),
+        ("much", "ratio must return numbers, got <U4"),
         (np.ones(3), "ratio must return one number for each"),
         (np.ones((N, 2)), "ratio must return one number for each"),
     ]:
@@ -1347,7 +1429,7 @@ def arguments_in_detail():
         (NAN, "ratio must be finite and not negative, got nan"),
         (INF, "ratio must be finite and not negative, got inf"),
         (0.0, "ratio is 0 for all"),
-        (1j, "ratio"),
+        (1j, "ratio must return numbers, got complex128"),
     ]:
         reweighted = density.marginalise(lambda y, value=value: np.full(len(y), value))
         yield f"ratio is {value}", reweighted.mean, names
@@ -1360,18 +1442,18 @@ def arguments_in_detail():
         (np.ones((2, 3)), np.full((2, 3), NAN), "weights of row 0 must be finite"),
         (np.ones((2, 3)), np.full((2, 3), INF), "weights of row 0 must be finite"),
         (np.ones((2, 3)), "much", "weights|could not convert"),
-        (np.ones((2, 3)), None, "weights"),
+        (np.ones((2, 3)), None, "weights must have one entry for each"),
         (None, np.ones((2, 3)), "weights must have one entry for each"),
     ]:
         yield f"resample {names}", partial(resample, draws, weights, 2), names
     for other, names in [
         (plain().predict_density(X[:7]), "other has 7 rows, but this density has 24"),
         (labels, "label|y has|convert"),
-        (X, "other"),
+        (X, "other must be a density .* got ndarray"),
     ]:
         yield f"kl {names}", partial(density.kl, other), names
     for index in (range(7), [], "rows"):
-        yield f"index {index}", partial(density.to_frame, index=index), "index"
+        yield f"index {index}", partial(density.to_frame, index=index), "index must have one"
     for output_type in ("std", "median", "quantiles"):
         call = partial(with_labels().predict, FRAME, output_type=output_type)
         yield f"{output_type} of labels", call, "has no meaning for the labels"
@@ -1407,35 +1489,35 @@ def batches():
         ("a generator", (pair for pair in [good]), "generator"),
         ("an iterator", iter([good]), "generator"),
         ("a map", map(tuple, [good]), "generator"),
-        ("text", "text", "y"),
-        ("a number", 3.0, "y"),
-        ("a list of arrays", [X, Y], "y"),
-        ("triples", [(X, Y, np.ones(N))], "y"),
-        ("singles", [(X,)], "y"),
+        ("text", "text", "requires y to be passed"),
+        ("a number", 3.0, "requires y to be passed"),
+        ("a list of arrays", [X, Y], "requires y to be passed"),
+        ("triples", [(X, Y, np.ones(N))], "requires y to be passed"),
+        ("singles", [(X,)], "requires y to be passed"),
         ("a dict", {"X": X}, "batch 0 must be a pair"),
         ("a set", {1, 2}, "batch 0 must be a pair"),
-        ("a function that returns None", lambda: None, "batch"),
-        ("a function that returns a number", lambda: 3.0, "batch"),
-        ("a function that returns X", lambda: X, "batch"),
-        ("a function that yields X", batches_of(X), "batch"),
-        ("a function that yields triples", batches_of((X, Y, Y)), "batch"),
-        ("a function that yields None", batches_of(None), "batch"),
-        ("a function that yields text", batches_of("ab"), "batch"),
-        ("without y", batches_of((X, None)), "batch"),
-        ("without X", batches_of((None, Y)), "batch"),
-        ("different lengths", batches_of((X, Y[:7])), "batch"),
-        ("one-dimensional X", batches_of((X[:, 0], Y)), "batch"),
-        ("three-dimensional X", batches_of((X[..., None], Y)), "batch"),
-        ("three-dimensional y", batches_of((X, Y[..., None])), "batch"),
-        ("other X later", batches_of(good, (X[:, :1], Y)), "batch"),
-        ("other y later", batches_of(good, (X, Y[:, :1])), "batch"),
-        ("other y later", batches_of(good, (X, Y[:, 0])), "batch"),
-        ("text in X", batches_of((X.astype(str), Y)), "batch"),
-        ("words in X", batches_of((np.full(X.shape, "red"), Y)), "batch"),
-        ("words in y", batches_of((X, np.full(Y.shape, "red"))), "batch"),
-        ("objects in X", batches_of((np.full(X.shape, object()), Y)), "batch"),
-        ("complex X", batches_of((X + 0j, Y)), "batch"),
-        ("complex y", batches_of((X, Y + 0j)), "batch"),
+        ("a function that returns None", lambda: None, "batches must be .* got None"),
+        ("a function that returns a number", lambda: 3.0, "batches must be .* got 3.0"),
+        ("a function that returns X", lambda: X, "batch 0 must be .* got ndarray"),
+        ("a function that yields X", batches_of(X), "batch 0 must be .* got ndarray"),
+        ("a function that yields triples", batches_of((X, Y, Y)), "batch 0 must be .* got tuple"),
+        ("a function that yields None", batches_of(None), "batch 0 must be .* got NoneType"),
+        ("a function that yields text", batches_of("ab"), "batch 0 must be .* got str"),
+        ("without y", batches_of((X, None)), "batch 0 cannot be used: .* at least 1 dimension"),
+        ("without X", batches_of((None, Y)), "batch 0 .*Expected 2D array"),
+        ("different lengths", batches_of((X, Y[:7])), "batch 0 .*inconsistent"),
+        ("one-dimensional X", batches_of((X[:, 0], Y)), "batch 0 .*Expected 2D array"),
+        ("three-dimensional X", batches_of((X[..., None], Y)), "batch 0 cannot be used: .*dim 3"),
+        ("three-dimensional y", batches_of((X, Y[..., None])), "batch 0 cannot be used: .*dim 3"),
+        ("other X later", batches_of(good, (X[:, :1], Y)), r"batch 1 has .*\(24, 1\) and"),
+        ("other y later", batches_of(good, (X, Y[:, :1])), r"batch 1 has .* and \(24, 1\), but"),
+        ("flat y later", batches_of(good, (X, Y[:, 0])), r"batch 1 has .* and \(24,\), but"),
+        ("text in X", batches_of((X.astype(str), Y)), "batch 0 .*bytes/strings"),
+        ("words in X", batches_of((np.full(X.shape, "red"), Y)), "batch 0 .*bytes/strings"),
+        ("words in y", batches_of((X, np.full(Y.shape, "red"))), "batch 0 .*bytes/strings"),
+        ("objects in X", batches_of((np.full(X.shape, object()), Y)), "batch 0 .*not 'object'"),
+        ("complex X", batches_of((X + 0j, Y)), "batch 0 cannot be used: Complex"),
+        ("complex y", batches_of((X, Y + 0j)), "batch 0 cannot be used: Complex"),
         ("infinity in X", batches_of((put(X, INF), Y)), "infinity"),
         ("infinity in y", batches_of((X, put(Y, INF))), "infinity"),
         ("nan in the first output", batches_of((X, put(Y, NAN))), "NaN"),
@@ -1443,40 +1525,24 @@ def batches():
         ("outside limits", batches_of((X, Y + 20.0)), "outside limits"),
     ]:  # fmt: skip
         yield what, partial(refit, "fit", value, None), names
-        yield f"partial_fit {what}", partial(refit, "partial_fit", value, None), "."
+    several = partial(refit, "partial_fit", [good], None)
+    yield "partial_fit of batches", several, "use partial_fit for one batch after the other"
+    once = partial(refit, "partial_fit", iter([good]), None)
+    yield "partial_fit of an iterator", once, "a generator can be read only once"
     yield "weights", partial(refit, "fit", [good], None, np.ones(N)), "neither sample_weight nor"
     yield "errors", partial(refit, "fit", [good], None, None, X_ERR), "neither sample_weight nor"
     warm = partial(refit, "fit", [good], None, warm_start=True)
     yield "warm start", warm, "starts anew"
 
 
-#: Starts of files of other kinds.
-FOREIGN = {
-    "empty": b"",
-    "text": b"a,b\n1,2\n",
-    "json": b'{"a": 1}',
-    "pickle": pickle.dumps({"a": 1}),
-    "zip": b"PK\x05\x06" + bytes(18),
-    "png": b"\x89PNG\r\n\x1a\n" + bytes(64),
-    "gzip": b"\x1f\x8b" + bytes(64),
-    "numpy": b"\x93NUMPY\x01\x00v\x00" + bytes(128),
-    "zeros": bytes(4096),
-    "ones": b"\xff" * 4096,
-    "safetensors": (2).to_bytes(8, "little") + b"{}",
-    "a long header": (2**62).to_bytes(8, "little") + b"{}",
-    "no metadata": (20).to_bytes(8, "little") + b'{"__metadata__": {}} ',
-}
-
-
 @group
 def files():
-    """Bad paths, and files that are no models."""
+    """Bad paths; what a model's file may hold is tested in `test_saving`."""
     folder = Path.cwd()
     load = SANConditionalDensityEstimator.load
     good = folder / "good.safetensors"
     if not good.exists():
         plain().save(good)
-    data = good.read_bytes()
     for shown, value in odd("text, no text, bytes"):
         if not isinstance(value, (bool, int)):  # numbers of open files
             yield f"load {shown}", partial(load, value), "path|str"
@@ -1485,26 +1551,12 @@ def files():
         yield f"load {str(path)[:20]!r}", partial(load, path), "There is no file|is a folder"
     for path in ("", folder, folder / "no" / "where", "\0", folder / ("x" * 300), good / "part"):
         yield f"save {str(path)[:20]!r}", partial(plain().save, path), "folder|null|too long"
-    damaged = {name: content for name, content in FOREIGN.items()}
-    for start in np.linspace(0, len(data) - 1, 60).astype(int):
-        changed = bytearray(data)
-        changed[start] ^= 1 + start % 255
-        damaged[f"byte {start}"] = bytes(changed)
-    for stop in np.linspace(0, len(data) - 1, 40).astype(int):
-        damaged[f"the first {stop} bytes"] = data[:stop]
-    damaged["one byte more"] = data + b"\0"
-    for name, content in damaged.items():
-        yield f"load {name}", partial(load_bytes, folder / "bad", content), "bad' is|bad' cannot"
     checkpoint = folder / "checkpoint"
     checkpoint.mkdir(exist_ok=True)
-    for name in ("text", "zeros", "safetensors"):
-        yield f"checkpoint {name}", partial(resume_from, checkpoint, FOREIGN[name]), "is"
+    for content in (b"a,b\n1,2\n", bytes(4096), (2).to_bytes(8, "little") + b"{}"):
+        resume = partial(resume_from, checkpoint, content)
+        yield f"checkpoint {content[:9]!r}", resume, "is no file that sklearn_san wrote"
     yield "checkpoint_dir is a file", partial(refit, checkpoint_dir=str(good)), "checkpoint_dir"
-
-
-def load_bytes(path, content):
-    path.write_bytes(content)
-    return SANConditionalDensityEstimator.load(path)
 
 
 def resume_from(folder, content):
@@ -1551,10 +1603,6 @@ BAD_COMMANDS = {
     "fit empty.csv --model new --features a --targets y": "no column 'a'",
     "fit header.csv --model new --features a --targets y": "no rows",
     "fit text.csv --model new --features a --targets y": "'a'.*'red'|red.*a",
-    "fit binary.csv --model new --features a --targets y": "UTF-8|no column",
-    "fit bad.parquet --model new --features a --targets y": "bad.parquet",
-    "fit bad.fits --model new --features a --targets y": "bad.fits",
-    "fit bad.csv.gz --model new --features a --targets y": "bad.csv.gz",
     "fit TABLE --model new --features a c --targets y": "no column 'c'",
     "fit TABLE --model new --features a a --targets y": "named twice",
     "fit TABLE --model new --features a y --targets y": "named twice",
@@ -1592,7 +1640,7 @@ BAD_COMMANDS = {
     "fit TABLE --model new --features a --targets y --test-fraction -1": "between 0 and 1",
     "fit TABLE --model new --features a --targets y --test-fraction nan": "between 0 and 1",
     "fit TABLE --model new --features a --targets y --test-fraction half": "between 0 and 1",
-    "fit TABLE --model new --features a --targets y --test-fraction 0.99": "fewer than 2",
+    "fit TABLE --model new --features a --targets y --test-fraction 0.99": "leaves fewer than 2",
     "fit TABLE --model new --features a --targets y --seed -1": "whole number|expected one",
     "fit TABLE --model new --features a --targets y --seed 1.5": "whole number",
     "fit TABLE --model new --features a --targets y --seed x": "whole number",
@@ -1606,11 +1654,6 @@ BAD_COMMANDS = {
     "fit TABLE --model new --features a --targets y --epochs 3": "unrecognized arguments",
     "fit TABLE --model new --features a --targets y --config missing": "no file 'missing'",
     "fit TABLE --model new --features a --targets y --config TABLE": "is not TOML",
-    "fit TABLE --model new --features a --targets y --config bad1.toml": "unknown option 'epochs'",
-    "fit TABLE --model new --features a --targets y --config bad2.toml": "'features' in",
-    "fit TABLE --model new --features a --targets y --config bad3.toml": "'seed' in",
-    "fit TABLE --model new --features a --targets y --config bad4.toml": "'limits' in",
-    "fit TABLE --model new --features a --targets y --config bad5.toml": "no parameter 'epoch'",
     "sample": "required",
     "sample TABLE --out new.csv": "required: --model",
     "sample TABLE --model MODEL": "required: --out",
@@ -1649,7 +1692,7 @@ BAD_COMMANDS = {
     "predict TABLE --model MODEL --out new.csv --statistics q-5": "must be mean, std",
     "predict TABLE --model MODEL --out new.csv --statistics qx": "must be mean, std",
     "predict TABLE --model MODEL --out new.csv --keep y_mean": "no column 'y_mean'",
-    "predict infinite.csv --model MODEL --out new.csv": "1 infinite values",
+    "predict infinite.csv --model MODEL --out new.csv": "Feature 'a' .* has 1 infinite values",
     "predict holes.csv --model MODEL --out new.csv": "NaN in feature 'a'",
     "score TABLE": "required: --model",
     "score TABLE --model MODEL --targets": "expected at least one",
@@ -1668,33 +1711,6 @@ BAD_COMMANDS = {
     "info .": "is a folder",
     "info MODEL MODEL": "unrecognized arguments",
 }
-#: Values of --set, of which each parameter refuses those that it cannot take.
-ODD_SETTINGS = ["text", "-1", "0.5", "none", "true", "(1,2)", "{}", "1j"]
-#: Those that it can take.
-ACCEPTED_SETTINGS = {
-    "module_shape": "(1,2)",
-    "first_module_shape": "none, (1,2)",
-    "encoder_shape": "none, (1,2)",
-    "layer_norm": "true",
-    "likelihood": "{}",
-    "likelihood_params": "none, {}",
-    "order": "none",
-    "linear_base": "true",
-    "x_scaler": "none",
-    "y_scaler": "none",
-    "missing_rate": "0.5",
-    "nondetection": "none",
-    "categorical_features": "none",
-    "teacher_forcing": "true",
-    "n_jobs": "-1, none",
-    "learning_rate": "0.5",
-    "weight_decay": "0.5",
-    "early_stopping": "true",
-    "validation_fraction": "0.5",
-    "n_iter_no_change": "none",
-    "warm_start": "true",
-    "checkpoint_dir": "text, none",
-}
 
 
 def write_files():
@@ -1708,15 +1724,6 @@ def write_files():
         "empty.csv": b"",
         "header.csv": b"a,y\n",
         "text.csv": b"a,y\nred,1\nblue,2\n",
-        "binary.csv": b"\xff\xfe\x00\x01a,y\n1,2\n",
-        "bad.parquet": b"PAR1",
-        "bad.fits": b"SIMPLE",
-        "bad.csv.gz": b"a,y\n1,2\n",
-        "bad1.toml": b"epochs = 3\n",
-        "bad2.toml": b'features = "a"\n',
-        "bad3.toml": b"seed = -1\n",
-        "bad4.toml": b"[limits]\ny = 3\n",
-        "bad5.toml": b"[parameters]\nepoch = 3\n",
     }.items():
         Path(name).write_bytes(content)
 
@@ -1732,10 +1739,8 @@ def commands():
     for name in SANConditionalDensityEstimator().get_params():
         if name in ("limits", "random_state", "verbose"):
             continue
-        for value in ODD_SETTINGS:
-            if value not in ACCEPTED_SETTINGS.get(name, "").split(", "):
-                setting = f"{name}={value}"
-                yield setting, partial(command, *start.split(), setting), name
+        # No parameter takes this number; `parameters` has all other values
+        yield name, partial(command, *start.split(), f"{name}=1j"), rf"\b{name}\b.*1j"
 
 
 # Odd inputs that make sense
@@ -1801,7 +1806,23 @@ def test_bad_inputs(name, tmp_path, monkeypatch):
     assert plain().score(X, Y) == score
 
 
-def test_there_are_at_least_a_thousand_bad_inputs(tmp_path, monkeypatch):
+#: Arguments that whole groups are about, and those that take anything.
+IN_GROUPS = {"X", "y", "sample_weight", "X_err", "known", "levels", "u", "path", "deep", "params"}
+
+
+def test_every_argument_has_bad_inputs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    n_cases = {name: sum(1 for _ in cases()) for name, cases in GROUPS.items()}
-    assert sum(n_cases.values()) >= 1000, n_cases
+    covered = set(SANConditionalDensityEstimator().get_params()) | IN_GROUPS
+    for name in ("numbers_of_draws", "random_states", "levels", "choices"):
+        covered |= {what.partition("=")[0] for what, _, _ in GROUPS[name]()}
+    density = plain().predict_density(X)
+    for one in (plain(), density, density.given({0: 0.0}), density.marginalise(len)):
+        methods = [
+            function
+            for name, function in inspect.getmembers(one, inspect.ismethod)
+            if name[0] != "_" and function.__module__.startswith("sklearn_san")
+        ]
+        assert len(methods) >= 5
+        for function in methods:
+            missing = set(inspect.signature(function).parameters) - covered
+            assert not missing, (function, missing)

@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[1]
 def test_snippets_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "README.md").read_text()
+    assert text.count("epochs=10") == 2
+    text = text.replace("epochs=10", "epochs=1")
     snippets = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     assert snippets
     namespace = {}
@@ -31,9 +33,8 @@ def test_snippets_run(tmp_path, monkeypatch, capsys):
 
 def test_guide_runs():
     guide = ROOT / "docs" / "guide.rst"
-    result = doctest.testfile(
-        str(guide), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE
-    )
+    flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    result = doctest.testfile(str(guide), module_relative=False, optionflags=flags)
     assert result.attempted > 10
     assert result.failed == 0
 
@@ -48,5 +49,7 @@ def test_pictures_and_links_exist():
 def test_short_examples_run(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     path = ROOT / "examples" / name
-    exec(compile(path.read_text(), str(path), "exec"), {"__name__": "__main__"})
+    code = re.sub(r'(epochs(": |=))\d+', r"\g<1>3", path.read_text())
+    assert code != path.read_text()
+    exec(compile(code, str(path), "exec"), {"__name__": "__main__"})
     assert capsys.readouterr().out

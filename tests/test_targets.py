@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import small
+from conftest import SINGLE, small
 from sklearn.model_selection import GridSearchCV
 
 from sklearn_san._targets import TargetCodec, has_labels, split_columns
 from sklearn_san.exceptions import TiesWarning
-from sklearn_san.likelihoods import Categorical, Inflated, MixtureOfGaussians, Ordinal
+from sklearn_san.likelihoods import Inflated, MixtureOfGaussians
 
 
 def mixed_table(n=1500):
@@ -161,10 +161,10 @@ def test_inflated_output_through_the_estimator():
     exact = np.where(zero, np.log(p_zero), np.log1p(-p_zero) + stats.gamma.logpdf(y, 4, 0, 2))
     assert est.score(X, y) == pytest.approx(exact.mean(), abs=0.1)
     rescaled = small(likelihood=Inflated(MixtureOfGaussians(), at=0.0), epochs=30)
-    rescaled.fit(X, 10.0 * y)
+    rescaled.fit(X, 8.0 * y)  # a power of 2 changes no digit
     # Only the values that have a density feel the change of units
-    expected = est.score(X, y) - (~zero).mean() * np.log(10.0)
-    assert rescaled.score(X, 10.0 * y) == pytest.approx(expected, abs=0.02)
+    expected = est.score(X, y) - (~zero).mean() * np.log(8.0)
+    assert rescaled.score(X, 8.0 * y) == pytest.approx(expected, rel=SINGLE)
 
 
 def test_many_ties_are_warned_of_once():
@@ -175,31 +175,6 @@ def test_many_ties_are_warned_of_once():
         small(epochs=1).fit(X, quality)
     for likelihood in ("ordinal", "categorical", MixtureOfGaussians(min_scale=0.1)):
         small(epochs=1, likelihood=likelihood).fit(X, quality)
-
-
-@pytest.mark.parametrize(
-    ("family", "error", "message"),
-    [
-        (Ordinal(spacing=0.0), ValueError, "spacing of .* must be a positive number, got 0.0"),
-        (Ordinal(K=0), ValueError, "K of .* must be at least 1, got 0"),
-        (Inflated(MixtureOfGaussians(), at="low"), ValueError, "needs limits and a bounded base"),
-        (Inflated(MixtureOfGaussians(), at="top"), ValueError, "'low', 'high' or a number, got"),
-        (Inflated(Categorical()), TypeError, "base of .* must be a continuous family"),
-        ("softmax", ValueError, r"'softmax' needs two finite limits for output 0 \(y0\), got"),
-        ({"z": "mog"}, ValueError, "likelihood names 'z', which is not a column of y"),
-    ],
-    ids=str,
-)
-def test_bad_families(family, error, message):
-    X = np.arange(40.0)[:, None]
-    with pytest.raises(error, match=message):
-        small(likelihood=family).fit(X, np.arange(40.0))
-
-
-def test_dates_are_refused():
-    dates = pd.DataFrame({"when": pd.date_range("2020-01-01", periods=30)})
-    with pytest.raises(ValueError, match=r"dates or durations in output 0 \(when\); convert"):
-        small().fit(np.arange(30.0)[:, None], dates)
 
 
 def test_columns_and_labels():

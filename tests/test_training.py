@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import small
+from conftest import SINGLE, small
 from torch import nn
 
 from sklearn_san._training import (
@@ -185,9 +185,9 @@ def test_processes_give_what_one_gives():
     together, history = run(Gaussian(2), SPLIT, SPLIT)
     apart = Gaussian(2)
     other = train_in_processes(apart, SPLIT, SPLIT, recipe(), [0, 1], 2)
-    torch.testing.assert_close(apart.mean, together.mean)
-    np.testing.assert_allclose(other.train, history.train, rtol=1e-6)
-    np.testing.assert_allclose(other.validation, history.validation, rtol=1e-6)
+    torch.testing.assert_close(apart.mean, together.mean, rtol=SINGLE, atol=SINGLE)
+    np.testing.assert_allclose(other.train, history.train, rtol=SINGLE)
+    np.testing.assert_allclose(other.validation, history.validation, rtol=SINGLE)
     assert other.best_epochs == history.best_epochs
 
 
@@ -243,8 +243,10 @@ def test_an_interrupted_fit_leaves_a_fitted_estimator(bimodal, monkeypatch):
     with pytest.warns(TrainingInterruptedWarning, match="weights so far are kept") as caught:
         est.fit(X, y)
     assert caught[0].filename == __file__
-    assert 0 < est.n_iter_ < 50
-    assert np.isfinite(est.log_prob(X, y)).all()
+    # 540 rows in batches of 32: the 100th step is in the sixth epoch
+    assert est.n_iter_ == len(est.loss_curve_) == 5
+    plain = small(epochs=50, learning_rate=1e-9).fit(X, y)
+    assert est.score(X, y) > plain.score(X, y) + 0.1
 
 
 def test_an_exploding_learning_rate_is_survived(bimodal):
@@ -252,7 +254,8 @@ def test_an_exploding_learning_rate_is_survived(bimodal):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         est = small(learning_rate=1e6, epochs=30).fit(X, y)
-    assert np.isfinite(est.log_prob(X, y)).all()
+    start = small(learning_rate=1e-9, epochs=1).fit(X, y)
+    assert est.score(X, y) > start.score(X, y) - 0.1
     assert np.isfinite(est.sample(X, 3, random_state=0)).all()
 
 
