@@ -22,6 +22,7 @@ from sklearn_san._training import (
     train,
     train_in_processes,
 )
+from sklearn_san.compiled.engine import CompiledObjective
 from sklearn_san.exceptions import ConvergenceWarning, TrainingInterruptedWarning
 
 
@@ -228,8 +229,6 @@ def test_automatic_sizes():
 
 def test_an_interrupted_fit_leaves_a_fitted_estimator(bimodal, monkeypatch):
     X, y, _ = bimodal
-    from sklearn_san import _training
-
     step, calls = CompiledObjective.step, []
 
     def interrupted_step(*args):
