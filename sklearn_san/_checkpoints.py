@@ -13,13 +13,74 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from ._saving import dump_tree, read_checked, write_atomically
+from ._container import dump_tree, read_checked, rebuilding
+from ._files import write_atomically
+from ._kinds import NONE, NUMBER, POSITIVE, TEXT, Kind, Rule, State, listed, whole
 
 #: Seconds between two checkpoints, at least.
 INTERVAL = 1.0
 #: Parameters that do not change the result.
 WITHOUT_EFFECT = frozenset({"verbose", "checkpoint_dir", "n_jobs"})
+
+
+def _is_alike(tensors: Any, state: State) -> bool:
+    """Whether tensors have the names, shapes and dtypes of those of the training."""
+    expected = state["like"]["tensors"]
+    return tensors.keys() == expected.keys() and all(
+        (tensors[name].shape, tensors[name].dtype) == (one.shape, one.dtype)
+        for name, one in expected.items()
+    )
+
+
+def _are_generators(states: Any, state: State) -> bool:
+    """Whether these are states of torch's generators, as many as the training has.
+
+    Besides the size, which torch compares, the place among the 624 words must be one to which
+    their number of numbers left leads, or the next ones would be read from beyond them.
+    """
+    if len(states) != len(state["like"]["generators"]):
+        return False
+    for one in states:
+        torch.Generator().set_state(one)
+        n_left, place = one[8:12].view(torch.int32).item(), one[16:24].view(torch.int64).item()
+        if n_left != 1 and n_left + place != 625:
+            return False
+    return True
+
+
+_FILE = Rule(
+    {
+        "fingerprint": TEXT,
+        "seed": NONE | whole(-(2**63), 2**64 - 1),
+        "state": Kind("a dict", lambda v, _: type(v) is dict),
+    }
+)
+_STATE = Rule(
+    {
+        "tensors": Kind("those of this training in names, shapes and dtypes", _is_alike),
+        "generators": Kind("states of as many generators as this training has", _are_generators),
+        "counts": listed(whole(0), 4),
+        "peak": POSITIVE,
+        "train": listed(NUMBER),
+        "validation": listed(NUMBER),
+    }
+)
+
+
+def check_state(state: State, like: State, source: str) -> None:
+    """Raise `CorruptModelError` unless `state` can take the place of `like`.
+
+    Parameters
+    ----------
+    state, like : dict
+        States of a training, as it was kept and as it is now.
+    source : str
+        Where the former comes from.
+    """
+    with rebuilding(source):
+        _STATE.check({**state, "like": like}, "state")
 
 
 class DiskCheckpoint:
@@ -42,11 +103,13 @@ class DiskCheckpoint:
         self.path = Path(folder) / "training.safetensors"
         self.fingerprint = fingerprint
         self.seed: int | None = None
-        self._state: dict[str, Any] | None = None
+        self._state: State | None = None
         self._written = -INTERVAL
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
             kept = read_checked(self.path, content="checkpoint")
+            with rebuilding(repr(os.fspath(self.path))):
+                _FILE.check(kept, "")
             if kept["fingerprint"] != fingerprint:
                 raise ValueError(
                     f"checkpoint_dir={os.fspath(folder)!r} holds the checkpoint of a training with "
@@ -54,11 +117,13 @@ class DiskCheckpoint:
                 )
             self.seed, self._state = kept["seed"], kept["state"]
 
-    def load(self) -> dict[str, Any] | None:
-        """State that was kept, if any."""
+    def load(self, like: State) -> State | None:
+        """State that was kept, if any; `like` is that of the training as it is now."""
+        if self._state is not None:
+            check_state(self._state, like, repr(os.fspath(self.path)))
         return self._state
 
-    def save(self, state: dict[str, Any], *, final: bool) -> None:
+    def save(self, state: State, *, final: bool) -> None:
         """Replace the file, unless that was done a moment ago."""
         now = time.monotonic()
         if final or now - self._written >= INTERVAL:
@@ -70,18 +135,19 @@ class DiskCheckpoint:
 class MemoryCheckpoint:
     """Weights' moments and generators from one call of `partial_fit` to the next."""
 
-    def __init__(self, state: dict[str, Any] | None):
+    def __init__(self, state: State | None):
         self.state = state
 
-    def load(self) -> dict[str, Any] | None:
+    def load(self, like: State) -> State | None:
         """State of the call before, as a training that has not begun."""
         if self.state is None:
             return None
+        check_state(self.state, like, "The state of partial_fit")
         n_steps = self.state["counts"][2]
         fresh = {"counts": [0, 0, n_steps, 0], "train": [], "validation": []}
-        return self.state | fresh
+        return {**self.state, **fresh}
 
-    def save(self, state: dict[str, Any], *, final: bool) -> None:
+    def save(self, state: State, *, final: bool) -> None:
         """Keep the state."""
         self.state = state
 

@@ -24,7 +24,7 @@ from functools import partial
 import numpy as np
 
 from . import _table_formats as formats
-from ._saving import replacing
+from ._files import replacing
 from ._table_formats import Columns, Request, Table
 
 

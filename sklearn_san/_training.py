@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise, zip_longest
 from typing import Any, Protocol
@@ -150,10 +150,10 @@ Refresh = Callable[[int], tuple[Tensor, ...]]
 class Checkpoint(Protocol):
     """Keeps the state of a training that may be killed."""
 
-    def load(self) -> dict[str, Any] | None:
-        """State that was kept, if any."""
+    def load(self, like: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """State that was kept, if any, checked to be one of a training like this."""
 
-    def save(self, state: dict[str, Any], *, final: bool) -> None:
+    def save(self, state: Mapping[str, Any], *, final: bool) -> None:
         """Keep this state instead of an earlier one."""
 
 
@@ -508,7 +508,7 @@ class _Run:
 
     def resume(self) -> None:
         """Go on from the state in the checkpoint, if there is one."""
-        state = None if self.checkpoint is None else self.checkpoint.load()
+        state = None if self.checkpoint is None else self.checkpoint.load(self._state())
         if state is None:
             return
         for name, value in self._tensors().items():

@@ -20,7 +20,7 @@ from sklearn_san import SANConditionalDensityEstimator, __version__, _cli_comman
 from sklearn_san._callbacks import FitMonitor
 from sklearn_san._cli import main
 from sklearn_san._cli_options import parameter
-from sklearn_san._saving import replacing
+from sklearn_san._files import replacing
 from sklearn_san._tables import read_table, write_table
 from sklearn_san.datasets import GALAXY_BANDS, GALAXY_PARAMETERS, make_galaxies
 from sklearn_san.exceptions import TrainingInterruptedWarning

@@ -12,11 +12,11 @@ from torch import nn
 
 from sklearn_san._training import (
     MAX_RECOVERIES,
+    Objective,
     Recipe,
     Rows,
-    Objective,
-    _OneCycle,
     Weights,
+    _OneCycle,
     auto_batch_size,
     auto_epochs,
     train,

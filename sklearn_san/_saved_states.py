@@ -1,0 +1,549 @@
+"""What the saved state of each class must be, and how an instance is made of it.
+
+A file may have been made up, and compiled kernels index without checks, so nothing of it is used
+before it is known to be what the package itself could have written. A *state* is the attributes of
+an instance by name. What it must be is declared in one `Rule` for each class: a `Kind` for each
+attribute, with the sizes of arrays given by other attributes, and `Relation` for what attributes
+must be to each other. Attributes without a kind are dropped, since nothing would have checked them.
+
+===============  =======================================================================
+`RULES`          of all classes whose state is taken as it is
+`rebuild`        an instance from the name of its class and its state
+`Rule.check`     the check alone, for what is no instance
+`CLASSES`        all classes of which a file may hold instances
+===============  =======================================================================
+
+A network is made anew by its constructor from what it declares (widths, families, limits, base) on
+torch's device without memory; then the names, shapes and dtypes of all its tensors are known, and
+those of the file take their places if they are equal. The modules inside are mere records.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.preprocessing import (
+    MaxAbsScaler,
+    MinMaxScaler,
+    PowerTransformer,
+    RobustScaler,
+    StandardScaler,
+)
+from torch import Tensor, nn
+
+from ._columns import FeatureTable, is_missing
+from ._inputs import InputEncoder
+from ._kinds import (
+    ANY,
+    FALSE,
+    FINITE,
+    FINITES,
+    FLAG,
+    FLAGS,
+    LEFT_OUT,
+    LIMITS,
+    NONE,
+    NOTHING,
+    POSITIVE,
+    POSITIVES,
+    RISING,
+    SHARE,
+    TEXT,
+    TRIANGLE,
+    Kind,
+    Relation,
+    Rule,
+    State,
+    UnfitState,
+    Values,
+    array,
+    given,
+    holds_true,
+    instance,
+    joined,
+    listed,
+    one_of,
+    unfit,
+    whole,
+)
+from ._likelihood import Likelihood
+from ._network import ACTIVATIONS, SAN, Block, LayerNorm, Linear, LinearBase
+from ._scaling import SCALERS, OutputScaler, _ColumnScaler
+from ._targets import TargetCodec
+from .likelihoods import LIKELIHOODS, Inflated
+
+_WORDS = Values("words of a generator's state", (np.uint32,))
+
+
+def _are_categories(v: Any, _: State) -> bool:
+    return type(v) is list and 0 < len(v) == len(set(v)) and not any(map(is_missing, v))
+
+
+def _are_labels(v: Any, _: State) -> bool:
+    """Whether codes can be searched for in v, and v indexed by them."""
+    return (
+        isinstance(v, np.ndarray)
+        and v.ndim == 1
+        and v.size > 0
+        and not any(map(is_missing, v.tolist()))
+        and np.array_equal(np.unique(v), v)
+    )
+
+
+_CATEGORIES = Kind("a list of different categories", _are_categories)
+_LABELS = Kind("different labels in rising order", _are_labels)
+
+RANDOM_STATE = Rule(
+    {
+        "bit_generator": one_of("MT19937"),
+        "state": Kind(
+            "the state of a Mersenne twister",
+            lambda v, _: array(_WORDS, 624).holds(v["key"], v) and whole(0, 624).holds(v["pos"], v),
+        ),
+        "has_gauss": whole(0, 1),
+        "gauss": FINITE,
+    }
+)
+
+# Tables of the user
+
+
+def _is_consistent_encoder(e: InputEncoder) -> bool:
+    n_categories = sum(n for n in e.n_categories if n is not None)
+    n_errors = len(e.numbers) if e.use_errors else 0
+    n_states = int(e.missing.sum()) + int(e.infinite.sum())
+    return e.n_inputs == len(e.numbers) + n_categories + n_states + n_errors
+
+
+_N = "n_features_in_"
+
+
+def _is_fitted_to(scaler: Any, n_columns: int) -> bool:
+    """Whether a scaler takes so many columns; tries it, as its versions differ."""
+    if getattr(scaler, _N, None) != n_columns:
+        return False
+    ones = np.ones((1, n_columns))
+    return all(
+        np.shape(f(ones)) == (1, n_columns) for f in (scaler.transform, scaler.inverse_transform)
+    )
+
+
+def _scaler(**kinds: Kind) -> Rule:
+    """Rule of a scaler of scikit-learn; what it learned is there only when it is fitted."""
+
+    def learned(kind: Kind) -> Kind:
+        return Kind(kind.words, lambda v, s: _N not in s or kind.holds(v, s))
+
+    return Rule(
+        {_N: LEFT_OUT | whole(1)}
+        | {name: learned(kind) if name.endswith("_") else kind for name, kind in kinds.items()},
+        is_open=True,
+    )
+
+
+def _has_slope_of_affine(scaler: _ColumnScaler) -> bool:
+    again = _ColumnScaler(None).adopt(scaler.affine)
+    return np.shape(again.slope) == scaler.slope.shape and np.allclose(
+        again.slope, scaler.slope, rtol=1e-12, atol=0.0
+    )
+
+
+#: Of the classes whose attributes are taken as they are.
+RULES: dict[type, Rule] = {
+    FeatureTable: Rule(
+        {"spec": ANY, "names": listed(TEXT), "categories": listed(NONE | _CATEGORIES, "names")}
+    ),
+    InputEncoder: Rule(
+        {
+            "scaler": instance(*SCALERS.values()),
+            "n_categories": listed(NONE | whole(1)),
+            "numbers": Kind("column numbers", lambda v, s: array(RISING, len(v)).holds(v, s)),
+            "missing_rate": SHARE,
+            "nondetection": FLAG,
+            "use_errors": FLAG,
+            "names": listed(TEXT, "n_categories"),
+            "missing": array(FLAGS, "n_categories"),
+            "infinite": array(FLAGS, "n_categories"),
+            "least_error": given("use_errors", POSITIVE),
+            "error_scaler": given("use_errors", instance(StandardScaler)),
+            "n_inputs": whole(1),
+        },
+        [
+            Relation(
+                "numbers",
+                "the features without categories",
+                lambda e: (
+                    [j for j, n in enumerate(e.n_categories) if n is None] == e.numbers.tolist()
+                ),
+            ),
+            Relation(
+                "scaler",
+                "fitted to the numbers",
+                lambda e: not len(e.numbers) or _is_fitted_to(e.scaler, len(e.numbers)),
+            ),
+            Relation(
+                "error_scaler",
+                "fitted to the errors of the numbers",
+                lambda e: not e.use_errors or _is_fitted_to(e.error_scaler, len(e.numbers)),
+            ),
+            Relation(
+                "infinite",
+                "nondetection for numbers, else False",
+                lambda e: (
+                    e.infinite.tolist()
+                    == [n is None and bool(e.nondetection) for n in e.n_categories]
+                ),
+            ),
+            Relation("n_inputs", "the width of all blocks of columns", _is_consistent_encoder),
+        ],
+    ),
+    StandardScaler: _scaler(
+        mean_=given("with_mean", array(FINITES, _N)), scale_=given("with_std", array(POSITIVES, _N))
+    ),
+    MinMaxScaler: _scaler(clip=FALSE, min_=array(FINITES, _N), scale_=array(POSITIVES, _N)),
+    MaxAbsScaler: _scaler(clip=LEFT_OUT | FALSE, scale_=array(POSITIVES, _N)),
+    RobustScaler: _scaler(
+        center_=given("with_centering", array(FINITES, _N)),
+        scale_=given("with_scaling", array(POSITIVES, _N)),
+    ),
+    PowerTransformer: _scaler(
+        method=one_of("yeo-johnson", "box-cox"),
+        standardize=FLAG,
+        lambdas_=array(FINITES, _N),
+    ),
+    _ColumnScaler: Rule(
+        {
+            "affine": instance(*(set(SCALERS.values()) - {PowerTransformer})),
+            "power": NONE | instance(PowerTransformer),
+            "slope": array(POSITIVES, "slope"),
+        },
+        [
+            Relation("affine", "fitted", lambda c: _is_fitted_to(c.affine, len(c.slope))),
+            Relation(
+                "power",
+                "fitted, without standardisation",
+                lambda c: (
+                    c.power is None
+                    or (not c.power.standardize and _is_fitted_to(c.power, len(c.slope)))
+                ),
+            ),
+            Relation("slope", "that of the linear scaler", _has_slope_of_affine),
+        ],
+    ),
+    OutputScaler: Rule(
+        {
+            "spec": NONE | one_of(*SCALERS) | instance(*SCALERS.values()),
+            "scaling": NONE | listed(one_of("free", "affine", "none"), "slope"),
+            "parts": listed(
+                Kind(
+                    "pairs of column numbers and scaler",
+                    lambda v, s: (
+                        type(v) is tuple
+                        and array(RISING, len(v[0])).holds(v[0], s)
+                        and isinstance(v[1], _ColumnScaler)
+                        and len(v[1].slope) == len(v[0])
+                    ),
+                )
+            ),
+            "linear": FLAG,
+            "slope": array(POSITIVES, "slope"),
+        },
+        [
+            Relation(
+                "parts",
+                "scalers of all columns, each once",
+                lambda o: (
+                    sorted(j for columns, _ in o.parts for j in columns)
+                    == list(range(len(o.slope)))
+                ),
+            ),
+            Relation(
+                "linear",
+                "whether no part has a power transform",
+                lambda o: o.linear == all(scaler.power is None for _, scaler in o.parts),
+            ),
+            Relation(
+                "slope",
+                "that of its parts",
+                lambda o: all(
+                    np.array_equal(o.slope[columns], scaler.slope) for columns, scaler in o.parts
+                ),
+            ),
+        ],
+    ),
+    TargetCodec: Rule(
+        {
+            "names": listed(TEXT),
+            "is_label": listed(FLAG, "names"),
+            "whole": listed(FLAG, "names"),
+            "classes": listed(NONE | _LABELS, "names"),
+        },
+        [
+            Relation(
+                "classes",
+                "there for columns of labels and no others",
+                lambda c: [one is not None for one in c.classes] == c.is_label,
+            )
+        ],
+    ),
+}
+
+
+# Families: their attributes are the arguments of their constructors
+
+_PARAMETERS = {
+    "K": NONE | whole(1),
+    "min_scale": NONE | POSITIVE,
+    "n_classes": NONE | whole(1),
+    "spacing": POSITIVE,
+    "offset": FINITE,
+    "atoms": whole(1),
+    "bins": whole(1),
+    "interpolate": FLAG,
+    "base": instance(Likelihood),
+    "at": one_of("low", "high") | FINITE,
+}
+
+
+def _family_rule(cls: type) -> Rule:
+    return Rule(
+        {
+            name: _PARAMETERS[name] if p.default is p.empty else LEFT_OUT | _PARAMETERS[name]
+            for name, p in inspect.signature(cls).parameters.items()
+        }
+    )
+
+
+_FAMILIES: dict[type, Rule] = {cls: _family_rule(cls) for cls in (*LIKELIHOODS.values(), Inflated)}
+
+# Networks
+
+
+class Record(NamedTuple):
+    """A module inside a network: the name of its class, and its state."""
+
+    name: str
+    state: State
+
+
+def record(*classes: type) -> Kind:
+    """The record of a module."""
+    names = [cls.__name__ for cls in classes]
+    return Kind(" or ".join(names), lambda v, _: isinstance(v, Record) and v.name in names)
+
+
+def _is_resolved(family: Likelihood) -> bool:
+    """Whether a family has all its parameters, with numbers that single precision has, too."""
+    numbers = [v for v in family.get_params().values() if isinstance(v, (float, np.floating))]
+    return family.n_params > 0 and all(abs(v) <= np.finfo(np.float32).max for v in numbers)
+
+
+_RESOLVED = Kind("Likelihood", lambda v, _: isinstance(v, Likelihood) and _is_resolved(v))
+_NETWORK = Rule(
+    {
+        "families": Kind(
+            "one or more families of likelihood with all parameters",
+            lambda v, s: len(v) > 0 and listed(_RESOLVED).holds(v, s),
+        ),
+        "n_features": whole(1),
+        "n_members": whole(1),
+        "limits": array(LIMITS, "families", 2),
+        "activation": record(*ACTIVATIONS.values()),
+        "encoder": record(nn.ModuleList),
+        "base": record(LinearBase),
+        "blocks": record(nn.ModuleList),
+    }
+)
+_BASE = Rule(
+    {
+        "used": listed(whole(0)),
+        "weight_x": array(FINITES, "families", "n_features"),
+        "weight_y": array(TRIANGLE, "families", "families"),
+        "intercept": array(FINITES, "families"),
+        "scale": array(POSITIVES, "families"),
+    }
+)
+_BLOCK = Rule(
+    {
+        "shape": Kind(
+            "one or more widths",
+            lambda v, s: type(v) is tuple and len(v) > 0 and all(whole(1).holds(n, s) for n in v),
+        ),
+        "layer_norm": FLAG,
+        "n_sequence": whole(0),
+    }
+)
+
+
+def _network(state: State, path: str) -> SAN:
+    """Network with the tensors of a state, each of which is what it would have been."""
+    _NETWORK.check(state, path)
+    tensors = dict(_tensors(state))
+    blocks = [_block(state, d, tensors, path) for d in range(len(state["families"]))]
+    _check_base(state, f"{path}.base")
+    widths = _encoder_widths(state["encoder"], f"{path}.encoder")
+    network = _empty_network(state, blocks, widths)
+    expected, dtype = network.state_dict(), state["limits"].dtype
+    for name in sorted(expected.keys() | tensors.keys()):
+        found = tensors.get(name, NOTHING)
+        _check_tensor(found, expected.get(name), dtype, joined(path, name))
+    for d, block in enumerate(blocks):
+        for name in _BLOCK.kinds:
+            made = getattr(network.blocks[d], name)
+            if block[name] != made:
+                raise unfit(f"{path}.blocks.{d}.{name}", repr(made), block[name])
+    network.load_state_dict(tensors, assign=True)
+    return network.requires_grad_(False).eval()
+
+
+def _tensors(state: State, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """All tensors of a module and of those inside, by the names that torch gives them."""
+    for name, value in state.items():
+        if isinstance(value, Tensor):
+            yield prefix + name, value.detach()
+        elif isinstance(value, Record):
+            yield from _tensors(value.state, f"{prefix}{name}.")
+
+
+def _block(state: State, d: int, tensors: dict[str, Tensor], path: str) -> State:
+    """State of a block whose heads are as wide as its family needs."""
+    family, name = state["families"][d], f"blocks.{d}"
+    block = state["blocks"].state.get(str(d), NOTHING)
+    if not record(Block).holds(block, state):
+        raise unfit(joined(path, name), "a Block", block)
+    _BLOCK.check(block.state, joined(path, name))
+    width = block.state["n_sequence"] + family.n_params
+    heads = tensors.get(f"{name}.heads.bias", NOTHING)
+    kind = array(FINITES, "n_members", width)
+    if not holds_true(kind.holds, heads, state):
+        words = f"{width} numbers of each member for {family!r} of output {d}"
+        raise unfit(f"{path}.{name}.heads.bias", words, heads)
+    return block.state
+
+
+def _check_base(state: State, path: str) -> None:
+    """Raise unless the least-squares base is one for the outputs that it says."""
+    base, n_outputs = state["base"].state, len(state["families"])
+    _BASE.check({**state, **base}, path)
+    used = np.isin(np.arange(n_outputs), base["used"])
+    if base["used"] != np.flatnonzero(used).tolist():
+        words = f"rising numbers of some of {n_outputs} outputs"
+        raise unfit(f"{path}.used", words, base["used"])
+    for name in ("weight_x", "weight_y", "intercept", "scale"):
+        if (base[name].numpy()[~used] != (name == "scale")).any():
+            words = f"{int(name == 'scale')} for outputs that are not used"
+            raise unfit(f"{path}.{name}", words, base[name])
+
+
+def _encoder_widths(encoder: Record, path: str) -> list[int]:
+    """Width of each layer of the encoder."""
+    layers = [layer for layer in encoder.state.values() if isinstance(layer, Record)]
+    weights = [layer.state.get("weight", NOTHING) for layer in layers]
+    for i, weight in enumerate(weights):
+        if not (isinstance(weight, Tensor) and weight.ndim == 3):
+            raise unfit(f"{path}.{i}.weight", "a matrix for each member", weight)
+    return [weight.shape[-1] for weight in weights]
+
+
+def _empty_network(state: State, blocks: list[State], widths: list[int]) -> SAN:
+    """Network as declared, without memory for its tensors."""
+    families, base = state["families"], state["base"].state
+    arrays = {name: base[name].numpy() for name in ("weight_x", "weight_y", "intercept", "scale")}
+    names = {cls.__name__: name for name, cls in ACTIVATIONS.items()}
+    with torch.device("meta"):
+        return SAN(
+            state["n_features"],
+            families,
+            [np.zeros(family.n_params) for family in families],
+            state["limits"].numpy(),
+            LinearBase(**arrays, used=np.isin(np.arange(len(families)), base["used"])),
+            n_members=state["n_members"],
+            first_module_shape=blocks[0]["shape"],
+            module_shape=blocks[-1]["shape"],
+            encoder_shape=widths,
+            sequence_features=blocks[0]["n_sequence"],
+            activation=names[state["activation"].name],
+            layer_norm=blocks[0]["layer_norm"],
+            generator=torch.Generator(),
+        )
+
+
+def _check_tensor(found: Any, expected: Tensor | None, dtype: torch.dtype, path: str) -> None:
+    """Raise unless a tensor is one that a network of the given dtype has at this place."""
+    if expected is None:
+        raise unfit(path, "left out", found)
+    shape = tuple(expected.shape)
+    fits = isinstance(found, Tensor) and found.shape == shape and found.dtype == dtype
+    # Limits may be infinite, and are checked already
+    if not fits or not (path.endswith(".limits") or bool(found.isfinite().all())):
+        raise unfit(path, f"finite {str(dtype).removeprefix('torch.')} of shape {shape}", found)
+
+
+# All classes
+
+#: The classes of which a file may hold instances; their own attributes are the whole of each.
+CLASSES: dict[str, type] = {
+    cls.__name__: cls
+    for cls in (
+        SAN,
+        LinearBase,
+        Block,
+        Linear,
+        LayerNorm,
+        nn.Identity,
+        nn.ModuleList,
+        *ACTIVATIONS.values(),
+        *RULES,
+        *_FAMILIES,
+    )
+}
+
+
+def rebuild(name: str, state: State, path: str) -> Any:
+    """Instance of the class `name`; a `Record` for a module inside a network.
+
+    Parameters
+    ----------
+    name : str
+    state : dict
+        Its attributes, which are rebuilt themselves.
+    path : str
+        Where it stands, for errors.
+
+    Raises
+    ------
+    UnfitState
+        If the package could not have made an instance with this state.
+    """
+    if name not in CLASSES:
+        raise UnfitState(f"{path or 'it'} names the class {name!r}, which is not part of any model")
+    cls: Any = CLASSES[name]
+    if cls is SAN:
+        return _network(state, path)
+    if issubclass(cls, nn.Module):
+        return Record(name, state)
+    if issubclass(cls, Likelihood):
+        _FAMILIES[cls].check(state, path)
+        family = cls(**state)
+        family.check(path)
+        return family
+    rule = RULES[cls]
+    rule.check(state, path)
+    if rule.is_open:
+        check_no_member(cls, state, path)
+    # Parameters that an older scikit-learn did not know have their defaults
+    rebuilt = cls() if rule.is_open else cls.__new__(cls)
+    vars(rebuilt).update((k, v) for k, v in state.items() if rule.is_open or k in rule.kinds)
+    rule.check_relations(rebuilt, path)
+    return rebuilt
+
+
+def check_no_member(cls: type, state: State, path: str) -> None:
+    """Raise for an attribute that would hide a method or the like of its class."""
+    for name, value in state.items():
+        if type(name) is not str or hasattr(cls, name):
+            raise unfit(joined(path, name), f"left out, being a member of {cls.__name__}", value)

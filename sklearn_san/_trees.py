@@ -1,0 +1,248 @@
+"""Trees of data as JSON with the arrays set aside, and back.
+
+A *tree* is what is made of the values that `_container.dump_tree` lists. In JSON, None, booleans,
+whole numbers, finite floats, text and lists stand for themselves; any other value is an object with
+one key, its kind, such as ``{"tuple": [1, 2]}``. Instances can only be of the classes in
+`_saved_states.CLASSES`; a value that stands in several places is written once if it is one.
+
+What is read may have been made up. `Decoder` therefore makes nothing but data, checks what numpy
+and torch would take on trust, and leaves every instance to `_saved_states.rebuild`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ._kinds import UnfitState, joined, unfit
+from ._network import SAN
+from ._saved_states import CLASSES, RANDOM_STATE, rebuild
+
+#: Arrays that every version of safetensors knows; others are stored as bytes.
+_NATIVE = {np.dtype(code) for code in ("?", "i1", "i2", "i4", "i8", "u1", "f2", "f4", "f8")}
+_BYTES = "iufcSUmM"
+_TORCH_DTYPES = {str(value): value for value in vars(torch).values() if type(value) is torch.dtype}
+
+
+class Encoder:
+    """Turns a tree into what JSON can hold, and sets its arrays aside.
+
+    Attributes
+    ----------
+    tensors : dict of str to Tensor
+        Copies of all arrays, by their place in the tree.
+    """
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self._numbers: dict[int, int] = {}  # of instances that are done, by identity
+
+    def encode(self, value: Any, path: str) -> Any:
+        """JSON for `value`, which stands at `path`."""
+        kind = type(value)
+        if value is None or kind in (bool, int, str) or (kind is float and math.isfinite(value)):
+            return value
+        if kind is list:
+            return self._items(value, path)
+        if kind is float:
+            return {"float": repr(value)}
+        if kind is tuple:
+            return {"tuple": self._items(value, path)}
+        if kind is dict:
+            return {"dict": self._pairs(value, path)}
+        if isinstance(value, np.generic):
+            return {"scalar": self._array(np.asarray(value), path)}
+        if kind is np.ndarray:
+            return self._array(value, path)
+        if kind is Tensor:
+            return {"tensor": self._put(path, value)}
+        if kind is nn.Parameter:
+            return {"parameter": [self._put(path, value), value.requires_grad]}
+        if kind in (torch.dtype, torch.device):
+            return {"dtype" if kind is torch.dtype else "device": str(value)}
+        if kind is np.random.RandomState:
+            return {"random": self._random_state(value, path)}
+        return self._instance(value, path)
+
+    def _items(self, values: Any, path: str) -> list[Any]:
+        return [self.encode(value, f"{path}[{i}]") for i, value in enumerate(values)]
+
+    def _pairs(self, values: dict[Any, Any], path: str) -> list[Any]:
+        pairs = []
+        for key, value in values.items():
+            at = joined(path, key)
+            pairs.append([self.encode(key, at), self.encode(value, at)])
+        return pairs
+
+    def _array(self, array: np.ndarray, path: str) -> dict[str, Any]:
+        dtype, shape = array.dtype, list(array.shape)
+        if dtype.kind == "O":
+            return {"objects": [shape, self._items(array.ravel().tolist(), path)]}
+        if dtype == np.dtypes.StringDType():
+            return {"strings": [shape, array.ravel().tolist()]}
+        if dtype in _NATIVE:
+            kind, rows = ("transposed", array.T) if array.flags.fnc else ("array", array)
+            return {kind: self._put(path, torch.from_numpy(np.array(rows, order="C")))}
+        if dtype.kind not in _BYTES:
+            _refuse(array, path)
+        data = np.frombuffer(bytearray(array.tobytes()), np.uint8)
+        return {"bytes": [self._put(path, torch.from_numpy(data)), dtype.str, shape]}
+
+    def _random_state(self, value: np.random.RandomState, path: str) -> Any:
+        state = value.get_state(legacy=False)
+        if state["bit_generator"] != "MT19937":
+            _refuse(value, path)
+        return self.encode(state, path)
+
+    def _instance(self, value: Any, path: str) -> dict[str, Any]:
+        if id(value) in self._numbers:
+            return {"again": self._numbers[id(value)]}
+        name = type(value).__name__
+        if CLASSES.get(name) is not type(value):
+            _refuse(value, path)
+        state = _module_state(value) if isinstance(value, nn.Module) else vars(value)
+        encoded = {"instance": [name, self._pairs(state, path)]}
+        self._numbers[id(value)] = len(self._numbers)
+        return encoded
+
+    def _put(self, path: str, value: Tensor) -> str:
+        name = path or "value"
+        while name in self.tensors or name == "__metadata__":
+            name += "_"
+        # Copied, because arrays that share memory cannot be stored
+        self.tensors[name] = value.detach().to("cpu", copy=True).contiguous()
+        return name
+
+
+def _refuse(value: Any, path: str) -> NoReturn:
+    kind = type(value).__name__
+    if isinstance(value, np.ndarray):
+        kind += f" of {value.dtype}"
+    raise TypeError(
+        f"{path or 'The tree'} holds a value of type {kind}, which cannot be saved without pickle: "
+        "only numbers, text, arrays and the package's own classes can; use `joblib.dump` instead."
+    )
+
+
+def _module_state(module: nn.Module) -> dict[str, Any]:
+    """What pickle keeps: attributes, parameters, buffers and children, in this order; no hooks."""
+    attributes = module.__getstate__() if isinstance(module, SAN) else vars(module)
+    common = vars(nn.Module()).keys() - {"training"}
+    return {
+        **{name: value for name, value in attributes.items() if name not in common},
+        **dict(module.named_parameters(recurse=False)),
+        **dict(module.named_buffers(recurse=False)),
+        **dict(module.named_children()),
+    }
+
+
+class Decoder:
+    """Turns what `Encoder` made into the tree again.
+
+    Parameters
+    ----------
+    tensors : dict of str to Tensor
+    """
+
+    def __init__(self, tensors: dict[str, Tensor]):
+        self.tensors = tensors
+        self._instances: list[Any] = []
+        self._kinds: dict[str, Callable[[Any, str], Any]] = {
+            "float": lambda text, _: float(text),
+            "tuple": lambda items, path: tuple(self.decode(items, path)),
+            "dict": self._dict,
+            "scalar": self._scalar,
+            "array": lambda name, _: self._get(name).numpy(),
+            "transposed": lambda name, _: self._get(name).numpy().T,
+            "bytes": self._bytes,
+            "objects": self._objects,
+            "strings": self._strings,
+            "tensor": lambda name, _: self._get(name),
+            "parameter": lambda pair, _: nn.Parameter(self._get(pair[0]), pair[1]),
+            "dtype": lambda name, _: _TORCH_DTYPES[name],
+            "device": lambda name, _: torch.device(name),
+            "random": self._random_state,
+            "instance": self._instance,
+            "again": self._again,
+        }
+
+    def decode(self, node: Any, path: str = "") -> Any:
+        """Value that stands for the JSON `node` at `path`; an error tells the path."""
+        try:
+            if isinstance(node, list):
+                return [self.decode(item, f"{path}[{i}]") for i, item in enumerate(node)]
+            if not isinstance(node, dict):
+                return node
+            ((kind, content),) = node.items()
+            return self._kinds[kind](content, path)
+        except (UnfitState, MemoryError, RecursionError):
+            raise
+        except Exception as error:  # whatever data that were made up may lead to
+            reason = f"{type(error).__name__}: {error}"
+            raise UnfitState(f"{path or 'the tree'} is no data of ours ({reason})") from error
+
+    def _get(self, name: str) -> Tensor:
+        tensor = self.tensors[name]
+        if tensor.dtype == torch.bool and bool((tensor.view(torch.uint8) > 1).any()):
+            # numpy counts such booleans wrongly, and then writes as many as there are
+            raise ValueError(f"{name} holds booleans that are neither 0 nor 1")
+        # Copied into memory aligned as torch does, on which the last bit of sums may depend
+        return tensor.clone()
+
+    def _dict(self, pairs: list[Any], path: str) -> dict[Any, Any]:
+        found = {}
+        for node, value in pairs:
+            key = self.decode(node, path)
+            found[key] = self.decode(value, joined(path, key))
+        return found
+
+    def _scalar(self, node: Any, path: str) -> Any:
+        array = self.decode(node, path)
+        if array.ndim:
+            raise ValueError(f"shape {array.shape} instead of ()")
+        return array[()]
+
+    def _bytes(self, content: list[Any], _: str) -> np.ndarray:
+        name, code, shape = content
+        dtype = np.dtype(code)
+        if dtype.kind not in _BYTES:
+            raise ValueError(f"arrays of {dtype} are not stored as bytes")
+        array = np.frombuffer(self._get(name).numpy().tobytes(), dtype).reshape(shape).copy()
+        if dtype.kind == "U":
+            array.tolist()  # fails where numbers stand for no character
+        return array
+
+    def _objects(self, content: list[Any], path: str) -> np.ndarray:
+        shape, items = content
+        array = np.empty(len(items), dtype=object)
+        for i, item in enumerate(items):
+            array[i] = self.decode(item, f"{path}[{i}]")
+        return array.reshape(shape)
+
+    def _strings(self, content: list[Any], _: str) -> np.ndarray:
+        shape, items = content
+        return np.array(items, dtype=np.dtypes.StringDType()).reshape(shape)
+
+    def _random_state(self, node: Any, path: str) -> np.random.RandomState:
+        state = self.decode(node, path)
+        RANDOM_STATE.check(state, path)
+        random_state = np.random.RandomState(0)
+        random_state.set_state(state)
+        return random_state
+
+    def _instance(self, content: list[Any], path: str) -> Any:
+        name, pairs = content
+        instance = rebuild(name, self._dict(pairs, path), path)
+        self._instances.append(instance)
+        return instance
+
+    def _again(self, number: int, path: str) -> Any:
+        n_before = len(self._instances)
+        if type(number) is not int or not 0 <= number < n_before:
+            raise unfit(path, f"one of {n_before} instances that come before", number)
+        return self._instances[number]
