@@ -69,25 +69,6 @@ def save_estimator(estimator: Any, path: str | os.PathLike[str]) -> None:
 
 def load_estimator(cls: type[Estimator], path: str | os.PathLike[str]) -> Estimator:
     """Estimator of class `cls` from `path`; see `SANConditionalDensityEstimator.load`."""
-<<<<<<< HEAD
-    state = read_checked(path, content=_ESTIMATOR)
-    if not isinstance(state, dict) or not isinstance(state.get("network_"), SAN):
-        raise CorruptModelError(f"{os.fspath(path)!r} holds no network; save the model again.")
-    requests = state.pop(_REQUESTS, {})
-    # Parameters that an older file does not know keep their defaults.
-    estimator = cls()
-    vars(estimator).update(state)
-    try:
-        with sklearn.config_context(enable_metadata_routing=True):
-            for method in requests:
-                getattr(estimator, _REQUESTING[method])(**requests[method])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CorruptModelError(
-            f"{os.fspath(path)!r} has metadata requests {requests!r}, which this estimator does "
-            "not take; save the model again without them."
-        ) from error
-    load_kernels(state["network_"])
-=======
     state = read_checked(path, content=CONTENT)
     with rebuilding(repr(os.fspath(path))):
         if type(state) is not dict:
@@ -102,8 +83,7 @@ def load_estimator(cls: type[Estimator], path: str | os.PathLike[str]) -> Estima
         _MODEL.check_relations(estimator, "")
         _check_parameters(estimator)
     _set_requests(estimator, requests, os.fspath(path))
-    estimator.network_.load_kernels()
->>>>>>> h-saving
+    load_kernels(estimator.network_)
     return estimator
 
 
