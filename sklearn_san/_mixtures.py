@@ -199,8 +199,10 @@ class _MixtureOfGaussians(_Mixture):
             return super().log_prob(raw, y, support)
         if any(bound is not None and bound.requires_grad for bound in (low, high)):
             return super().log_prob(raw, y, support)
-        from .compiled.mixtures import mixture_log_prob  # imports numba: only when needed
+        from .compiled.mixtures import mixture_log_prob, unavailable  # numba only when needed
 
+        if unavailable() is not None:
+            return super().log_prob(raw, y, support)
         if self.bounded:
             low, high = require(support)
         return mixture_log_prob(raw, y, low, high, log_floor_of(self.min_scale))

@@ -104,8 +104,8 @@ def _parents() -> Iterator[str]:
 
 
 @cache
-def _fingerprint() -> str:
-    """Digest of all that the compiled code depends on."""
+def _fingerprint(sources: Path = Path(__file__).parent) -> str:
+    """Digest of all that the compiled code of the files in a folder depends on."""
     features = config.CPU_FEATURES or binding.get_host_cpu_features().flatten()
     digest = hashlib.sha256()
     for value in (
@@ -117,7 +117,7 @@ def _fingerprint() -> str:
         features,
     ):
         digest.update(f"{value}\n".encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(sources.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

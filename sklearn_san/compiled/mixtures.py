@@ -17,7 +17,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from .._constants import LOG_SQRT_2PI, MAX_RAW_SCALE
-from .jit import kernel
+from .jit import kernel, unavailable
 from .normal import HUGE, exponential_moments, mass_and_ends, truncated_quantile
 from .special import (
     CENTRAL,
@@ -28,6 +28,8 @@ from .special import (
     near_tail_quantile,
     upper_tail,
 )
+
+__all__ = ["draw", "log_prob", "mixture_log_prob", "moments", "unavailable"]
 
 #: Values per block: two vectors of eight float64.
 LANES = 16
