@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -61,6 +62,11 @@ class FitMonitor:
             self.fit_task = estimator._init_callback_context(max_subtasks=epochs)
             self.fit_task.call_on_fit_task_begin(estimator=estimator, **data)
             self._begin_epoch()
+
+    def tell(self, text: str) -> None:
+        """Say something beside the bar, if there is one."""
+        if not self.bar.disable:
+            self.bar.write(f"{self.bar.desc}: {text}", file=sys.stderr)
 
     def end_epoch(self, epoch: int, history: History) -> bool:
         """Report one epoch; True if a callback asks to stop."""

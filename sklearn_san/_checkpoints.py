@@ -143,27 +143,67 @@ class MemoryCheckpoint:
         if self.state is None:
             return None
         check_state(self.state, like, "The state of partial_fit")
+        moments = {name: self.state["tensors"][name] for name in ("mean", "square")}
         n_steps = self.state["counts"][2]
-        fresh = {"counts": [0, 0, n_steps, 0], "train": [], "validation": []}
-        return {**self.state, **fresh}
+        return {
+            **like,
+            "tensors": {**like["tensors"], **moments},
+            "generators": self.state["generators"],
+            "counts": [0, 0, n_steps, 0],
+        }
 
     def save(self, state: State, *, final: bool) -> None:
         """Keep the state."""
         self.state = state
 
 
-def fingerprint(params: dict[str, Any], arrays: list[np.ndarray | None]) -> str:
-    """Digest of what decides the result of a training."""
+def fingerprint(parts: Any) -> str:
+    """Digest of all that decides the result of a training.
+
+    Parameters
+    ----------
+    parts : object
+        Nested lists, tuples and dicts of numbers, text, arrays, tensors, random states and
+        objects with scikit-learn's `get_params`; of a dict of parameters those that change the
+        result count.
+
+    Raises
+    ------
+    TypeError
+        For anything else, of which one could not tell whether it is the same.
+    """
     digest = hashlib.sha256()
-    deciding = sorted((k, v) for k, v in params.items() if k not in WITHOUT_EFFECT)
-    digest.update(repr(deciding).encode())
-    for array in arrays:
-        if array is None:
-            digest.update(b"none")
-            continue
-        digest.update(repr((array.shape, array.dtype.str)).encode())
-        if array.dtype == object:
-            digest.update(repr(array.tolist()).encode())
-        else:
-            digest.update(np.ascontiguousarray(array).tobytes())
+    _feed(digest, parts)
     return digest.hexdigest()
+
+
+def _feed(digest: Any, value: Any) -> None:
+    """Add a value, and what it is, to a digest."""
+    digest.update(f"{type(value).__name__}(".encode())
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        digest.update(f"{value.shape}{value.dtype.str}".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    elif isinstance(value, (list, tuple, np.ndarray)):
+        for one in value:
+            _feed(digest, one)
+    elif isinstance(value, dict):
+        for key in sorted(value.keys() - WITHOUT_EFFECT, key=repr):
+            _feed(digest, key)
+            _feed(digest, value[key])
+    elif isinstance(value, np.random.RandomState):
+        _feed(digest, value.get_state())
+    elif hasattr(value, "get_params"):
+        digest.update(f"{type(value).__module__}.{type(value).__qualname__}".encode())
+        _feed(digest, value.get_params(deep=False))
+    elif value is None or isinstance(
+        value, (bool, int, float, complex, str, bytes, np.generic, torch.dtype, torch.device)
+    ):
+        digest.update(repr(value).encode())
+    else:
+        raise TypeError(
+            f"checkpoint_dir does not go with {value!r} among the parameters: one could not tell "
+            "later whether it is the same; use numbers, text, arrays or scikit-learn's objects."
+        )
+    digest.update(b")")

@@ -43,21 +43,28 @@ class FeatureTable:
 
     def fit(self, X: Any) -> FeatureTable:
         """Learn names and categories."""
-        columns = _columns(X)
-        frame = is_frame(X)
+        self.describe(X)
+        self.extend(read_columns(X))
+        return self
+
+    def describe(self, X: Any) -> None:
+        """Learn names, and which columns are categories; these are still to come."""
+        columns, frame = read_columns(X), is_frame(X)
         self.names = [str(name) for name in X.columns] if frame else []
         self.names = self.names or [f"x{j}" for j in range(len(columns))]
         chosen = self._chosen(columns, frame)
-        self.categories = [
-            _sorted_categories(column, self.names[j]) if j in chosen else None
-            for j, column in enumerate(columns)
-        ]
-        return self
+        self.categories = [[] if j in chosen else None for j in range(len(columns))]
+
+    def extend(self, columns: Sequence[np.ndarray]) -> None:
+        """Add the categories of more rows."""
+        for j, (column, known) in enumerate(zip(columns, self.categories, strict=True)):
+            if known is not None:
+                self.categories[j] = _sorted_categories(column, known, self.names[j])
 
     def transform(self, X: Any) -> np.ndarray:
         """Codes and numbers, (n_samples, n_features) in float64."""
         encoded = []
-        for j, (column, known) in enumerate(zip(_columns(X), self.categories, strict=True)):
+        for j, (column, known) in enumerate(zip(read_columns(X), self.categories, strict=True)):
             if known is None:
                 encoded.append(_numbers(column, self.names[j]))
                 continue
@@ -132,7 +139,7 @@ def needs_table(X: Any, spec: Any) -> bool:
     if spec is not None and not isinstance(spec, str):
         return True
     return is_frame(X) and any(
-        _is_category(column) or column.dtype.kind in "mM" for column in _columns(X)
+        _is_category(column) or column.dtype.kind in "mM" for column in read_columns(X)
     )
 
 
@@ -148,8 +155,10 @@ def frame_columns(X: Any) -> list[np.ndarray]:
     return [X.get_column(name).to_numpy() for name in X.columns]
 
 
-def _columns(X: Any) -> list[np.ndarray]:
-    """Columns of a frame or of a two-dimensional array."""
+def read_columns(X: Any) -> list[np.ndarray]:
+    """Columns of a frame or of a two-dimensional array; lists of columns are taken as they are."""
+    if isinstance(X, list) and all(isinstance(column, np.ndarray) for column in X):
+        return X
     if is_frame(X):
         return frame_columns(X)
     array = np.asarray(X)
@@ -177,9 +186,11 @@ def _key(value: Any) -> Any:
     return None if is_missing(value) else value
 
 
-def _sorted_categories(column: np.ndarray, name: str) -> list[Any]:
+def _sorted_categories(column: np.ndarray, known: list[Any], name: str) -> list[Any]:
+    """Categories of a column, and those known before."""
     try:
         values = {value for value in column.tolist() if not is_missing(value)}
+        values.update(known)
         return sorted(values, key=lambda value: (type(value).__name__, value))
     except TypeError as error:
         raise ValueError(

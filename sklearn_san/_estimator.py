@@ -3,46 +3,25 @@
 from __future__ import annotations
 
 import copy
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
+from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import (
-    check_array,
-    check_consistent_length,
-    check_is_fitted,
-    validate_data,
-)
+from sklearn.utils.validation import check_is_fitted
 
-from . import _fitting as fitting
 from . import _validation as validation
 from ._callbacks import CallbackSupportMixin, FitMonitor, with_callbacks
 from ._checkpoints import DiskCheckpoint, MemoryCheckpoint, fingerprint
-from ._columns import FeatureTable, is_frame, needs_table, refuse_dates, without_mask
-from ._discrete import Ordinal
 from ._engines import engine_report
+from ._fitting import Fitted, fit_ensemble
 from ._model import FittedModel, make_generator
+from ._rows import as_rows
 from ._saving import load_estimator, save_estimator
-from ._scaling import OutputScaler, make_scaler
-from ._sources import (
-    MAX_VALIDATION,
-    POOL,
-    RESERVOIR,
-    BatchStream,
-    Pools,
-    Stream,
-    Table,
-    as_stream,
-    draw_reservoir,
-)
-from ._targets import TargetCodec, check_missing_targets, has_labels, split_columns
+from ._schema import Reader, Schema, read_errors, read_features
 from ._training import History
 from .density import ConditionalDensity
-
-#: Memory maps of more bytes than this are not read at once.
-STREAM_BYTES = 256 * 2**20
 
 
 class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseEstimator):
@@ -318,7 +297,7 @@ default="standard"
         """
         validation.check_boolean("warm_start", self.warm_start)
         resume = bool(self.warm_start) and hasattr(self, "network_")
-        return self._all_or_nothing(X, y, sample_weight, X_err, resume=resume)
+        return self._fit(X, y, sample_weight, X_err, resume=resume)
 
     def partial_fit(
         self, X: Any, y: Any, sample_weight: Any = None, X_err: Any = None
@@ -345,18 +324,13 @@ default="standard"
         self : object
             The estimator. If anything fails, it is left as it was before.
         """
+        if y is None:
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y "
+                "is None; use partial_fit for one batch after the other."
+            )
         resume = hasattr(self, "network_")
-        return self._all_or_nothing(X, y, sample_weight, X_err, resume=resume, increment=True)
-
-    def _all_or_nothing(self, *data: Any, **options: Any) -> SANConditionalDensityEstimator:
-        before = dict(vars(self))
-        try:
-            return self._fit(*data, **options)
-        except BaseException:
-            # Callbacks keep state of their own on the estimator until the fit is torn down.
-            kept = {k: v for k, v in vars(self).items() if k.startswith(("_callback", "_skl"))}
-            self.__dict__ = before | kept
-            raise
+        return self._fit(X, y, sample_weight, X_err, resume=resume, increment=True)
 
     @property
     def engine_(self) -> str:
@@ -385,8 +359,9 @@ default="standard"
             `inverse_cdf`, `marginal`, `given`, `marginalise`, `entropy` and `kl`.
         """
         check_is_fitted(self, "network_")
-        X = self._check_features(X, reset=False)
-        X_err = self._check_errors(X_err, X)
+        schema = Schema.of(self)
+        columns, _ = read_features(self, X)
+        errors = read_errors(self, schema, X_err, columns)
         model = FittedModel(
             self.network_,
             self.input_encoder_,
@@ -398,7 +373,7 @@ default="standard"
             self._one_dimensional,
             validation.check_device(self.device),
         )
-        return ConditionalDensity(model, X, X_err)
+        return ConditionalDensity(model, schema.encode_features(columns), errors)
 
     def log_prob(self, X: Any, y: Any, *, given: Any = None, X_err: Any = None) -> np.ndarray:
         """Log density of y given X.
@@ -645,343 +620,85 @@ default="standard"
         resume: bool = False,
         increment: bool = False,
     ) -> SANConditionalDensityEstimator:
-        """Fit; with `resume` from the weights of an earlier fit, with `increment` for one pass."""
+        """Fit; with `resume` from the weights of an earlier fit, with `increment` for one pass.
+
+        All is done on a copy, which takes this estimator's place in one step at the end.
+        """
         validation.check_parameters(self.get_params(deep=False))
-        device = validation.check_device(self.device)
-        generator = make_generator(self.random_state)
-        stream = as_stream(X, y, generator.initial_seed() % 2**32, STREAM_BYTES)
-        if isinstance(stream, BatchStream):
-            stream = BatchStream(partial(validation.read_batches, stream.batches))
-        if stream is not None:
-            if sample_weight is not None or X_err is not None or increment or resume:
-                raise ValueError(
-                    "A fit from batches or large memory maps takes neither sample_weight nor "
-                    "X_err, and starts anew; use partial_fit for one batch after the other."
-                )
-            return self._fit_stream(stream, y, device, generator)
-        data = {"X": X, "y": y}  # as callbacks may pass them to `score`
-        X, y = self._check_data(X, y, resume)
-        X = X.astype(np.float64, copy=False)
-        X_err = self._check_errors(X_err, X)
-        X, y, weight, X_err = _drop_zero_weights(X, y, sample_weight, X_err)
-        self._check_targets(y)
-        checkpoint = self._checkpoint(generator, [X, y, weight, X_err], increment)
-        y = y[:, self.order_]
-        if resume:
-            self.network_ = copy.deepcopy(vars(self)["network_"])
-        else:
-            self.n_members_ = fitting.n_members(self, len(y))
-        n_validation = 0 if increment else fitting.n_validation(self, len(y))
-        training, holdout = fitting.split(len(y), n_validation, self.n_members_, generator)
-        if not resume:
-            used = np.unique(training)
-            self.input_encoder_, self.y_scaler_, self.network_ = fitting.build(
-                self,
-                self._problem(),
-                X[used],
-                y[used],
-                None if weight is None else weight[used],
-                None if X_err is None else X_err[used],
-                self.n_members_,
-                generator,
-            )
-        jacobian = fitting.mean_jacobian(
-            self.network_, self.input_encoder_, self.y_scaler_, X, y, X_err
-        )
-        table = Table(
-            self.input_encoder_,
-            X,
-            self.y_scaler_.transform(y),
-            X_err,
-            generator.initial_seed() % 2**32,
-            validation.DTYPES[self.dtype],
-            device,
-        )
-        columns = table.columns()
-        rows = fitting.rows_of(columns, training, jacobian, weight)
-        held_out = fitting.rows_of(columns, holdout, jacobian, weight, table.offset)
-        assert rows is not None  # there is at least one row to train on
-        plan = fitting.make_plan(self, len(rows), held_out is not None, increment=increment)
-        refresh = table.columns if table.changes else None
-        history = self._train(rows, held_out, plan, generator, data, refresh, checkpoint)
+        device, generator = validation.check_device(self.device), make_generator(self.random_state)
+        draft = copy.copy(self)
+        reader = Reader(draft, Schema.of(self) if resume else None)
+        rows = as_rows(X, y, sample_weight, X_err, reader, generator.initial_seed() % 2**32)
+        before = self._fitted() if resume else None
+        checkpoint = self._checkpoint(generator, rows, before, increment=increment)
+        draft.__dict__.update(reader.schema.attributes())
+        data = {"X": X, "y": y} if y is not None else {"X": rows.sample.X, "y": rows.sample.y}
+
+        def watch(n_epochs: int, so_far: Callable[[], Fitted]) -> FitMonitor:
+            def attributes() -> dict[str, Any]:
+                fitted = so_far()
+                network = copy.deepcopy(fitted.network).to("cpu").eval()
+                return _learned(draft) | fitted.attributes() | {"network_": network}
+
+            return FitMonitor(self, data, n_epochs, bool(self.verbose), attributes)
+
+        fitted = fit_ensemble(
+            draft, reader, rows, device, generator, watch,
+            before=before, checkpoint=checkpoint, increment=increment,
+        )  # fmt: skip
+        draft.__dict__.update(fitted.attributes())
+        draft.__dict__.pop("_increment_state", None)
         if increment:
-            self._increment_state = checkpoint.state
-            history.train[:0] = self.loss_curve_ if resume else []
-            history.best_epochs = [len(history.train)]
-        return self._report(history)
-
-    def _fit_stream(
-        self, stream: Stream, y: Any, device: torch.device, generator: torch.Generator
-    ) -> SANConditionalDensityEstimator:
-        """Fit to rows that are never in memory all at once."""
-        seed = generator.initial_seed() % 2**32
-        statistics = _StreamStatistics(self, getattr(y, "name", None))
-        X, sampled, numbers, n_rows = draw_reservoir(statistics.watch(stream), RESERVOIR, seed)
-        X, y = self._check_data(X, sampled, False)
-        statistics.finish(self, y)
-        checkpoint = self._checkpoint(generator, [X, y], False)
-        y = y[:, self.order_]
-        self.n_members_ = fitting.n_members(self, n_rows)
-        n_validation = min(fitting.n_validation(self, len(y)), MAX_VALIDATION)
-        chosen = np.sort(torch.randperm(len(y), generator=generator).numpy()[:n_validation])
-        others = np.setdiff1d(np.arange(len(y)), chosen)
-        self.input_encoder_, self.y_scaler_, self.network_ = fitting.build(
-            self,
-            self._problem(),
-            X[others],
-            y[others],
-            None,
-            None,
-            self.n_members_,
-            generator,
-            statistics.scalers(self),
-        )
-        dtype = validation.DTYPES[self.dtype]
-
-        def encode(X: np.ndarray, y: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-            x = torch.as_tensor(self.input_encoder_.transform(X), dtype=dtype, device=device)
-            return x, torch.as_tensor(self.y_scaler_.transform(y), dtype=dtype, device=device)
-
-        def prepare(X: np.ndarray, y: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-            X, y = self._check_data(X, y, True)
-            return encode(X, y[:, self.order_])
-
-        size = min(POOL, n_rows - n_validation)
-        some = chosen if n_validation else others[:1]
-        x, z = (column[:n_validation] for column in encode(X[some], y[some]))
-        held_out = x, z
-        pools = Pools(stream, size, numbers[chosen], prepare, held_out)
-        columns = pools.columns()
-        jacobian = fitting.mean_jacobian(
-            self.network_, self.input_encoder_, self.y_scaler_, X[others], y[others], None
-        ).mean()
-        shared = np.full(len(columns[0]), jacobian)
-        index = np.tile(np.arange(size), (self.n_members_, 1))
-        outer = np.tile(np.arange(size, size + n_validation), (self.n_members_, 1))
-        rows = fitting.rows_of(columns, index, shared, None)
-        validating = fitting.rows_of(columns, outer, shared, None)
-        assert rows is not None  # a pool has at least one row
-        n_pools = -(-(n_rows - n_validation) // size)
-        plan = fitting.make_plan(self, n_rows, validating is not None, n_pools)
-        data = {"X": X, "y": sampled}
-        history = self._train(rows, validating, plan, generator, data, pools.columns, checkpoint)
-        return self._report(history)
-
-    def _train(
-        self,
-        training: Any,
-        holdout: Any,
-        plan: fitting.Plan,
-        generator: torch.Generator,
-        data: dict[str, Any],
-        refresh: Any,
-        checkpoint: Any,
-    ) -> History:
-        """Train `network_` in place, watched by a bar and callbacks."""
-        self.batch_size_, self.epochs_ = plan.batch_size, plan.epochs
-        monitor = FitMonitor(
-            self, data, plan.recipe.epochs, bool(self.verbose), self._attributes_so_far
-        )
-        try:
-            return fitting.run_training(
-                self,
-                self.network_,
-                training,
-                holdout,
-                plan.recipe,
-                generator,
-                monitor.end_epoch,
-                refresh,
-                checkpoint,
-            )
-        finally:
-            monitor.close()
-
-    def _report(self, history: History) -> SANConditionalDensityEstimator:
-        self.n_iter_, self.best_epoch_ = len(history.train), history.best_epoch
-        self.loss_curve_, self.validation_curve_ = history.train, history.validation
+            draft._follow(before, checkpoint)
+        kept = {k: v for k, v in vars(self).items() if k.startswith(("_callback", "_skl"))}
+        self.__dict__ = vars(draft) | kept
+        if fitted.history.interrupted:  # whoever runs several fits is to stop as well
+            raise KeyboardInterrupt
         return self
 
+    def _follow(self, before: Fitted | None, checkpoint: Any) -> None:
+        """Append what one call of `partial_fit` did to what was before."""
+        self._increment_state = checkpoint.state
+        earlier = before.history.train if before else []
+        self.loss_curve_: list[float] = [*earlier, *self.loss_curve_]
+        self.n_iter_ = self.best_epoch_ = len(self.loss_curve_)
+
+    def _fitted(self) -> Fitted:
+        """What an earlier fit found."""
+        return Fitted(
+            self.network_,
+            self.input_encoder_,
+            self.y_scaler_,
+            self.network_.n_members,
+            self.epochs_,
+            self.batch_size_,
+            History(self.loss_curve_, self.validation_curve_),
+        )
+
     def _checkpoint(
-        self, generator: torch.Generator, arrays: list[np.ndarray | None], increment: bool
+        self, generator: Any, rows: Any, before: Fitted | None, *, increment: bool
     ) -> Any:
         """Where the state of the training is kept, if anywhere; seeds `generator` from it."""
         if increment:
             return MemoryCheckpoint(getattr(self, "_increment_state", None))
         if self.checkpoint_dir is None:
             return None
-        checkpoint = DiskCheckpoint(
-            self.checkpoint_dir, fingerprint(self.get_params(deep=False), arrays)
-        )
+        if effective_n_jobs(self.n_jobs) > 1:
+            raise ValueError(
+                f"checkpoint_dir needs n_jobs=None, got n_jobs={self.n_jobs}: processes keep no "
+                "checkpoints."
+            )
+        weights = None if before is None else list(before.network.parameters())
+        parts = [self.get_params(deep=False), *rows.sample, rows.n_rows, weights]
+        checkpoint = DiskCheckpoint(self.checkpoint_dir, fingerprint(parts))
         if checkpoint.seed is None:
             checkpoint.seed = generator.initial_seed()
         generator.manual_seed(checkpoint.seed)
         return checkpoint
 
-    def _attributes_so_far(self) -> dict[str, Any]:
-        """Attributes that make a copy usable while the fit goes on."""
-        return {"network_": copy.deepcopy(self.network_).to("cpu").eval()}
 
-    def _problem(self) -> fitting.Problem:
-        """What is to be fitted, in autoregressive order."""
-        known = self.feature_table_.categories if self.feature_table_ is not None else []
-        sizes = [None if one is None else len(one) for one in known]
-        names = getattr(self, "feature_names_in_", None)
-        return fitting.Problem(
-            self.families_,
-            [self.codec_.classes[j] for j in self.order_],
-            self.limits_[self.order_],
-            sizes or [None] * self.n_features_in_,
-            [f"x{j}" for j in range(self.n_features_in_)] if names is None else list(names),
-        )
-
-    def _check_data(self, X: Any, y: Any, resume: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Features and targets as numbers, float64; sets what is known of y unless `resume`."""
-        if y is None:
-            raise ValueError(
-                f"This {type(self).__name__} estimator requires y to be passed, but the target y "
-                "is None."
-            )
-        X = self._check_features(X, reset=not resume, min_rows=2)
-        y = without_mask(y)
-        columns, names, one_dimensional = split_columns(_checked_targets(y))
-        check_consistent_length(X, columns[0])
-        if resume:
-            validation.check_same_outputs(columns, self.output_names_)
-        else:
-            self._describe_targets(columns, names, one_dimensional)
-        y = self.codec_.encode(columns)
-        for d, family in zip(self.order_, self.families_, strict=True):
-            observed = y[~np.isnan(y[:, d]), d]
-            family.check_values(observed, f"output {d} ({self.output_names_[d]})")
-        return X, y
-
-    def _describe_targets(
-        self, columns: list[np.ndarray], names: list[str], one_dimensional: bool
-    ) -> None:
-        """Set names, limits, order, families and labels of y."""
-        validation.check_names(names)
-        limits = validation.check_limits(self.limits, names)
-        order = validation.check_order(self.order, names)
-        families = validation.check_likelihoods(
-            self.likelihood,
-            self.likelihood_params,
-            limits,
-            [has_labels(column) for column in columns],
-            names,
-        )
-        self.codec_ = TargetCodec(
-            names,
-            [family.scaling == "none" for family in families],
-            [isinstance(family, Ordinal) and family.spacing == 1.0 for family in families],
-        ).fit(columns)
-        self.families_ = [families[j] for j in order]
-        self.order_, self.limits_ = order, limits
-        self.output_names_, self.n_outputs_ = names, len(names)
-        self._one_dimensional = one_dimensional
-
-    def _check_targets(self, y: np.ndarray) -> None:
-        """Raise for targets that cannot be fitted; warn of ties."""
-        validation.check_targets(y, self.limits_, self.output_names_)
-        check_missing_targets(y, self.order_, self.output_names_)
-        families = [self.families_[d] for d in np.argsort(self.order_)]
-        validation.warn_of_ties(families, y, self.output_names_)
-
-    def _check_features(self, X: Any, *, reset: bool, min_rows: int = 1) -> np.ndarray:
-        """Features as numbers and codes, with nan where there is no value."""
-        X = without_mask(X)
-        refuse_dates(X)
-        if reset:
-            read = needs_table(X, self.categorical_features)
-            self.feature_table_ = FeatureTable(self.categorical_features) if read else None
-        if self.feature_table_ is not None:
-            if not is_frame(X):
-                X = check_array(X, dtype=None, ensure_all_finite=False)
-            validate_data(self, X, reset=reset, skip_check_array=True)
-            check_array(np.zeros(X.shape), ensure_min_samples=min_rows)
-            return (self.feature_table_.fit(X) if reset else self.feature_table_).transform(X)
-        return validate_data(
-            self,
-            X,
-            reset=reset,
-            dtype=np.float64 if reset else [np.float64, np.float32],
-            ensure_min_samples=min_rows,
-            ensure_all_finite=False if self.nondetection else "allow-nan",
-        )
-
-    def _check_errors(self, X_err: Any, X: np.ndarray) -> np.ndarray | None:
-        if X_err is None:
-            if self.use_errors:
-                raise ValueError("use_errors=True needs the errors of X; pass X_err.")
-            return None
-        known = self.feature_table_.categories if self.feature_table_ is not None else []
-        numbers = [j for j in range(X.shape[1]) if not known or known[j] is None]
-        names = self._problem().feature_names
-        return validation.check_errors(X_err, X, np.array(numbers), names)
-
-
-class _StreamStatistics:
-    """What a pass over a stream tells: scalers, and whether any target lies outside the limits."""
-
-    def __init__(self, estimator: SANConditionalDensityEstimator, names: Any):
-        self.x_scaler = make_scaler(estimator.x_scaler, "x_scaler")
-        self.y_scaler = make_scaler(estimator.y_scaler, "y_scaler")
-        self.low: np.ndarray | None = None
-        self.high: np.ndarray | None = None
-
-    def watch(self, stream: Stream) -> Any:
-        """Chunks of the stream, as they are, after a look at them."""
-        for X, y in stream.chunks():
-            rows = np.asarray(y, dtype=np.float64).reshape(len(y), -1)
-            features = np.asarray(X, dtype=np.float64)
-            finite = np.where(np.isfinite(features), features, np.nan)
-            for scaler, values in ((self.x_scaler, finite), (self.y_scaler, rows)):
-                if hasattr(scaler, "partial_fit"):
-                    scaler.partial_fit(values)
-            low, high = np.nanmin(rows, axis=0), np.nanmax(rows, axis=0)
-            self.low = low if self.low is None else np.minimum(self.low, low)
-            self.high = high if self.high is None else np.maximum(self.high, high)
-            yield X, rows if np.ndim(y) > 1 else rows[:, 0]
-
-    def finish(self, estimator: SANConditionalDensityEstimator, y: np.ndarray) -> None:
-        """Raise for targets that cannot be fitted."""
-        ends = np.array([self.low, self.high], dtype=np.float64)
-        validation.check_targets(ends, estimator.limits_, estimator.output_names_)
-        estimator._check_targets(y)
-
-    def scalers(self, estimator: SANConditionalDensityEstimator) -> Any:
-        """Fitted scalers of X and y; None if one of them cannot learn in pieces."""
-        free = all(family.scaling == "free" for family in estimator.families_)
-        if not free or not all(
-            hasattr(scaler, "partial_fit") for scaler in (self.x_scaler, self.y_scaler)
-        ):
-            return None
-        y_scaler = OutputScaler.from_fitted(self.y_scaler, estimator.order_)
-        return self.x_scaler, y_scaler
-
-
-def _checked_targets(y: Any) -> Any:
-    """Targets that scikit-learn's own checks have seen, if they are numbers throughout."""
-    if {column.dtype.kind for column in split_columns(y)[0]} <= set("iufc"):
-        return (
-            y
-            if hasattr(y, "columns") or hasattr(y, "name")
-            else check_array(
-                y, ensure_2d=False, dtype="numeric", ensure_all_finite="allow-nan", input_name="y"
-            )
-        )
-    return y
-
-
-def _drop_zero_weights(
-    X: np.ndarray, y: np.ndarray, sample_weight: Any, X_err: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Rows that count, and their weights with mean 1."""
-    if sample_weight is None:
-        return X, y, None, X_err
-    weight = validation.check_weight(sample_weight, len(y))
-    used = weight > 0
-    if used.sum() < 2:
-        raise ValueError(f"sample_weight is positive for {used.sum()} row; at least 2 are needed.")
-    X_err = None if X_err is None else X_err[used]
-    return X[used], y[used], weight[used] / weight[used].mean(), X_err
+def _learned(estimator: Any) -> dict[str, Any]:
+    """What an estimator knows of its features and targets."""
+    names = ("n_features_in_", "feature_names_in_")
+    known = {name: vars(estimator)[name] for name in names if name in vars(estimator)}
+    return known | Schema.of(estimator).attributes()

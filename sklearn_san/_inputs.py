@@ -76,13 +76,16 @@ class InputEncoder:
         sample_weight: np.ndarray | None = None,
         X_err: np.ndarray | None = None,
         *,
-        scaler: Any = None,
+        missing: np.ndarray | None = None,
+        extremes: np.ndarray | None = None,
     ) -> InputEncoder:
         """Learn from X of shape (n_samples, n_features).
 
-        A `scaler` that is fitted already, on more rows than these, is taken as it is.
+        Of all rows, of which X may be a sample, `missing` (n_features,) says which features lack
+        values, and `extremes` (2, n_features) are the smallest and largest values.
         """
-        self.missing = np.isnan(X).any(axis=0) | (self.missing_rate > 0)
+        lacking = np.isnan(X).any(axis=0)
+        self.missing = (lacking if missing is None else missing) | (self.missing_rate > 0)
         self.infinite = np.zeros(X.shape[1], dtype=bool)
         self.infinite[self.numbers] = self.nondetection
         values = np.where(np.isfinite(X), X, np.nan)
@@ -91,9 +94,7 @@ class InputEncoder:
         if empty.any():
             j = int(empty.argmax())
             raise ValueError(f"X has no value at all in feature {self.names[j]!r}; drop it.")
-        if scaler is not None:
-            self.scaler = scaler
-        elif len(self.numbers):
+        if len(self.numbers):
             fit_scaler(self.scaler, values[:, self.numbers], sample_weight)
         if self.use_errors:
             errors = self._errors(X_err, X)
@@ -101,6 +102,10 @@ class InputEncoder:
             self.least_error = float(positive.min()) if positive.size else 1.0
             self.error_scaler = StandardScaler().fit(self._log_errors(errors))
         self.n_inputs = self.transform(X[:1], None if X_err is None else X_err[:1]).shape[1]
+        if extremes is not None and len(self.numbers):
+            ends = extremes[:, self.numbers]
+            self._refuse_extremes(ends, np.abs(ends) > LARGEST)
+            self._refuse_extremes(ends, np.abs(self.scaler.transform(ends)) > FARTHEST)
         return self
 
     def transform(self, X: np.ndarray, X_err: np.ndarray | None = None) -> np.ndarray:

@@ -536,7 +536,8 @@ class FreeRunning(nn.Module):
 
     def log_prob(self, x: Tensor, y: Tensor) -> Tensor:
         """Sum over outputs of the log density of y_d given x and drawn values of y_<d."""
-        network = self.network
+        network, missing = self.network, y.isnan()
+        y = y.nan_to_num()
         shape = (*y.shape[1:], network.n_noise)
         noise = torch.stack([uniform(shape, one, y.dtype) for one in self.generators])
         noise = noise.to(y.device)  # (n_members, ..., n_outputs, n_noise)
@@ -550,7 +551,7 @@ class FreeRunning(nn.Module):
             return one.sample(noise).detach()
 
         network.ancestral(x, score_and_draw)
-        return torch.stack(log_prob, -1).sum(-1)
+        return torch.stack(log_prob, -1).masked_fill(missing, 0.0).sum(-1)
 
 
 def uniform(shape: tuple[int, ...], generator: Generator, dtype: torch.dtype) -> Tensor:

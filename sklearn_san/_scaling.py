@@ -89,19 +89,6 @@ class OutputScaler:
         self.spec = spec
         self.scaling = scaling
 
-    @classmethod
-    def from_fitted(cls, scaler: Any, order: np.ndarray) -> OutputScaler:
-        """Scaler of the outputs in `order` from a linear one that was fitted to them as given."""
-        ordered = clone(scaler)
-        for name, value in vars(scaler).items():
-            is_column = isinstance(value, np.ndarray) and value.shape == (len(order),)
-            setattr(ordered, name, value[order] if is_column else value)
-        column = _ColumnScaler(ordered).adopt(ordered)
-        output = cls(clone(scaler))
-        output.parts = [(np.arange(len(order)), column)]
-        output.linear, output.slope = True, column.slope
-        return output
-
     def fit(self, y: np.ndarray, sample_weight: np.ndarray | None = None) -> OutputScaler:
         """Learn from y of shape (n_samples, n_outputs); nan stands for a missing value."""
         n_outputs = y.shape[1]

@@ -68,11 +68,19 @@ class TargetCodec:
 
     def fit(self, columns: list[np.ndarray]) -> TargetCodec:
         """Learn the labels."""
+        self.classes = [None] * len(self.names)
+        self.extend(columns)
+        return self
+
+    def extend(self, columns: list[np.ndarray]) -> None:
+        """Add the labels of more rows."""
         for d, column in enumerate(columns):
             if self.is_label[d]:
                 self._check_complete(d, column)
-                self.classes[d] = np.unique(column)
-        return self
+                known = self.classes[d]
+                self.classes[d] = np.unique(
+                    column if known is None else np.concatenate([known, column])
+                )
 
     def encode(self, columns: list[np.ndarray]) -> np.ndarray:
         """Columns as one float64 matrix (n_samples, n_outputs)."""

@@ -40,19 +40,25 @@ class Rows:
     Parameters
     ----------
     columns : tuple of Tensor
-        Arguments of ``log_prob``, each with one entry per row of the table.
+        Arguments of ``log_prob``, each with one entry per row of the table, and behind them the
+        weights of the rows if they are `weighted`.
     index : Tensor of shape (n_members, n_rows)
         Row numbers of each member.
-    weight : Tensor, one entry per row of the table, or None
     offset : Tensor of shape (n_members,)
         Added to the mean loss of these rows when it is reported, so that curves are in the
         user's units.
+    weighted : bool
     """
 
     columns: tuple[Tensor, ...]
     index: Tensor
-    weight: Tensor | None
     offset: Tensor
+    weighted: bool = False
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """Columns without the weights."""
+        return self.columns[:-1] if self.weighted else self.columns
 
     def __len__(self) -> int:
         """Rows of each member."""
@@ -63,8 +69,8 @@ class Rows:
         return Rows(
             tuple(column.to(device) for column in self.columns),
             self.index.to(device),
-            None if self.weight is None else self.weight.to(device),
             self.offset.to(device),
+            self.weighted,
         )
 
     def of_members(self, members: slice) -> Rows:
@@ -84,10 +90,10 @@ class Rows:
 
     def shares(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Weight of each chosen row in the mean over the batch, and the batch's total weight."""
-        if self.weight is None:
-            weight = torch.ones(chosen.shape, dtype=self.columns[0].dtype, device=chosen.device)
+        if self.weighted:
+            weight = self.columns[-1][chosen]
         else:
-            weight = self.weight[chosen]
+            weight = torch.ones(chosen.shape, dtype=self.columns[0].dtype, device=chosen.device)
         total = weight.sum(1)  # (n_members,)
         return weight / total.unsqueeze(1), total
 
@@ -248,7 +254,9 @@ def train_in_processes(
         )
         for part in parts
     )
-    weights, histories = zip(*trained, strict=True)
+    weights, histories, caught = zip(*trained, strict=True)
+    for message, category in dict.fromkeys(one for part in caught for one in part):
+        warnings.warn(message, category, stacklevel=7)  # the caller of `fit`
     for p, pieces in zip(module.parameters(), zip(*weights, strict=True), strict=True):
         p.data = torch.cat(pieces)
     return _merge(histories)
@@ -262,11 +270,15 @@ def _train_part(
     seeds: Sequence[int],
     refresh: Refresh | None,
     make_objective: MakeObjective | None,
-) -> tuple[list[Tensor], History]:
-    history = train(
-        module, rows, validation, recipe, seeds, refresh=refresh, make_objective=make_objective
-    )
-    return [p.detach() for p in module.parameters()], history
+) -> tuple[list[Tensor], History, list[tuple[str, type[Warning]]]]:
+    """Weights and history of some members, and what their training warned of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        history = train(
+            module, rows, validation, recipe, seeds, refresh=refresh, make_objective=make_objective
+        )
+    told = [(str(one.message), one.category) for one in caught]
+    return [p.detach() for p in module.parameters()], history, told
 
 
 def _merge(histories: Sequence[History]) -> History:
@@ -373,14 +385,14 @@ class Objective:
         self.module.eval()
         loss = weight = torch.zeros(1, dtype=torch.float64, device=rows.offset.device)
         for chosen in rows.batches(batch_size):
-            share, total = rows.shares(chosen)
+            share, total = self.rows.shares(chosen)
             loss = loss + self.loss(chosen, share).double() * total
             weight = weight + total
         return loss / weight + rows.offset
 
     def loss(self, chosen: Tensor, share: Tensor) -> Tensor:
         """Sum of the rows' negative log densities by their shares, (n_members,)."""
-        columns = (column[chosen] for column in self.rows.columns)
+        columns = (column[chosen] for column in self.rows.inputs)
         return -(self.module.log_prob(*columns) * share).sum(1)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_array, check_consistent_length
+from sklearn.utils.validation import check_array
 
 from ._columns import check_categorical_features, is_missing, is_sequence, refuse_dates
 from ._likelihood import NUMBERS, Likelihood, check_n_components
@@ -231,29 +231,39 @@ def check_names(names: list[str]) -> None:
             raise ValueError(f"y has {names.count(name)} columns {name!r}; rename all but one.")
 
 
-def check_targets(y: np.ndarray, limits: np.ndarray, names: list[str]) -> None:
-    """Raise for training targets that are constant or outside the limits."""
-    for d, name in enumerate(names):
+def check_targets(
+    y_range: np.ndarray, n_outside: np.ndarray, limits: np.ndarray, names: list[str]
+) -> None:
+    """Raise for training targets that are constant or outside the limits.
+
+    Parameters
+    ----------
+    y_range : ndarray of shape (2, n_outputs)
+        Smallest and largest value of each output; nan where there is none.
+    n_outside : ndarray of shape (n_outputs,)
+        Values outside the limits.
+    limits : ndarray of shape (n_outputs, 2)
+    names : list of str
+    """
+    for d, (name, n, least, most) in enumerate(zip(names, n_outside, *y_range, strict=True)):
         low, high = limits[d]
-        n_outside = int(((y[:, d] < low) | (y[:, d] > high)).sum())
-        if n_outside:
+        if n:
             raise ValueError(
-                f"y has {n_outside} value{'s' if n_outside > 1 else ''} outside limits for output "
-                f"{d} ({name}), which allow [{low:g}, {high:g}]; widen the limits or drop those "
-                "rows."
+                f"y has {n} value{'s' if n > 1 else ''} outside limits for output {d} ({name}), "
+                f"which allow [{low:g}, {high:g}]; widen the limits or drop those rows."
             )
-        observed = y[~np.isnan(y[:, d]), d]
-        if not len(observed):
+        if np.isnan(least):
             raise ValueError(f"y has no value at all in output {d} ({name}); drop this output.")
-        if observed.min() == observed.max():
+        if least == most:
             raise ValueError(
-                f"y is constant ({observed[0]:g}) in output {d} ({name}) and so has no density; "
-                "drop this output."
+                f"y is constant ({least:g}) in output {d} ({name}) and so has no density; drop "
+                "this output."
             )
-        if np.abs(observed).max() > 1.0 / LEAST or np.ptp(observed) < LEAST:
+        largest = max(abs(least), abs(most))
+        if largest > 1.0 / LEAST or most - least < LEAST:
             raise ValueError(
-                f"y has values of {np.abs(observed).max():g} in output {d} ({name}); rescale it, "
-                "so that squares of its values and of its spread can be computed."
+                f"y has values of {largest:g} in output {d} ({name}); rescale it, so that squares "
+                "of its values and of its spread can be computed."
             )
 
 
@@ -266,15 +276,23 @@ def check_same_outputs(columns: list[np.ndarray], names: list[str]) -> None:
         )
 
 
-def check_errors(X_err: Any, X: np.ndarray, numbers: np.ndarray, names: list[str]) -> np.ndarray:
+def check_errors(
+    X_err: Any, shape: tuple[int, int], numbers: np.ndarray, names: list[str]
+) -> np.ndarray:
     """Measurement errors (n_samples, n_features), not negative; nan stands for none."""
     refuse_dates(X_err, "X_err")
-    array = check_array(X_err, dtype=np.float64, ensure_all_finite="allow-nan", input_name="X_err")
-    if array.shape != X.shape:
-        raise ValueError(f"X_err must have the shape of X, {X.shape}, got {array.shape}.")
+    array = check_array(
+        X_err,
+        dtype=np.float64,
+        ensure_all_finite="allow-nan",
+        ensure_min_samples=min(1, shape[0]),
+        input_name="X_err",
+    )
+    if array.shape != shape:
+        raise ValueError(f"X_err must have the shape of X, {shape}, got {array.shape}.")
     if (array < 0).any():
         raise ValueError(f"X_err must not be negative, got {array[array < 0][0]:g}.")
-    others = np.setdiff1d(np.arange(X.shape[1]), numbers)
+    others = np.setdiff1d(np.arange(shape[1]), numbers)
     if others.size and np.nan_to_num(array[:, others]).any():
         raise ValueError(
             f"X_err must be 0 or nan for the categories of feature {names[others[0]]!r}."
@@ -430,51 +448,21 @@ def warn_of_ties(families: list[Likelihood], y: np.ndarray, names: list[str]) ->
             return
 
 
-def read_batches(batches: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches ``(X, y)``, checked, of an iterable or of what a function returns."""
-    source = batches() if callable(batches) else batches
-    if not hasattr(source, "__iter__"):
-        raise TypeError(f"batches must be pairs (X, y) in an iterable, got {source!r}.")
-    widths = None
-    for number, batch in enumerate(source):
-        if not (isinstance(batch, (tuple, list)) and len(batch) == 2):
-            raise TypeError(f"batch {number} must be a pair (X, y), got {type(batch).__name__}.")
-        try:
-            X, y = (
-                check_array(
-                    values,
-                    ensure_2d=name == "X",
-                    ensure_all_finite=False,
-                    ensure_min_samples=0,
-                    input_name=name,
-                )
-                for name, values in zip("Xy", batch, strict=True)
-            )
-            check_consistent_length(X, y)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"batch {number} cannot be used: {error}") from None
-        own = X.shape[1:], y.shape[1:]
-        if widths not in (None, own):
-            raise ValueError(
-                f"batch {number} has X and y of shapes {X.shape} and {y.shape}, but those before "
-                f"have rows of {widths[0]} and {widths[1]}."
-            )
-        widths = own
-        if len(X):
-            yield X, y
-
-
-def check_weight(sample_weight: Any, n_rows: int) -> np.ndarray:
-    """Weights as (n_rows,) float64: finite, not negative, not all zero."""
+def check_weight(sample_weight: Any, n_rows: int, *, may_be_zero: bool = False) -> np.ndarray:
+    """Weights as (n_rows,) float64: finite, not negative, not all zero unless they may be."""
     refuse_dates(sample_weight, "sample_weight")
     weight = check_array(
-        sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+        sample_weight,
+        ensure_2d=False,
+        dtype=np.float64,
+        ensure_min_samples=min(1, n_rows),
+        input_name="sample_weight",
     )
     if weight.ndim != 1 or len(weight) != n_rows:
         raise ValueError(
             f"sample_weight must have shape ({n_rows},), one weight per row; got {weight.shape}."
         )
-    if weight.min() < 0:
+    if (weight < 0).any():
         raise ValueError(f"sample_weight must not be negative, got {weight.min():g}.")
     with np.errstate(over="ignore"):
         total = weight.sum()
@@ -482,7 +470,7 @@ def check_weight(sample_weight: Any, n_rows: int) -> np.ndarray:
         raise ValueError(
             f"sample_weight is too large to be summed, up to {weight.max():g}; divide it by that."
         )
-    if (weight > 0).sum() == 0:
+    if not may_be_zero and not (weight > 0).any():
         raise ValueError("sample_weight is zero for every row; at least one must count.")
     return weight
 

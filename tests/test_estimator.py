@@ -18,7 +18,8 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 import sklearn_san
 from sklearn_san import SANConditionalDensityEstimator
-from sklearn_san._fitting import split
+from sklearn_san._rows import WholeTable
+from sklearn_san._schema import Block
 from sklearn_san.datasets import make_bimodal, make_heteroscedastic_gaussian
 from sklearn_san.likelihoods import MixtureOfGaussians
 
@@ -104,7 +105,8 @@ def test_scalers_see_the_training_part_only(bimodal):
 
 @pytest.mark.parametrize("n_members", [1, 3, 7])
 def test_no_member_is_trained_on_the_rows_that_it_is_validated_on(n_members):
-    training, holdout = split(50, 10, n_members, torch.Generator().manual_seed(0))
+    rows = WholeTable(Block(np.zeros((50, 1)), np.zeros((50, 1)), None, None))
+    training, holdout = rows.split(10, n_members, torch.Generator().manual_seed(0))
     assert (training.shape, holdout.shape) == ((n_members, 40), (n_members, 10))
     for rows in np.concatenate([training, holdout], axis=1):
         assert sorted(rows) == list(range(50))

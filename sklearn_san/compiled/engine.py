@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import joblib
 import numpy as np
@@ -25,7 +25,7 @@ from torch import Tensor
 from .._engine import Engine
 from .._likelihood import Likelihood
 from .._mixtures import MixtureOfGaussians, TruncatedMixtureOfGaussians, log_floor_of
-from .._network import ACTIVATIONS, SAN
+from .._network import ACTIVATIONS, SAN, Block, Linear
 from .._training import Objective, Weights
 from .._training import Rows as TrainingRows
 from . import activations
@@ -60,11 +60,11 @@ def n_threads() -> int:
 
 def layout_of(network: SAN) -> Plan:
     """Plan of a network that the kernels can do."""
-    families, blocks = network.families, network.blocks
+    families, blocks = network.families, [cast(Block, block) for block in network.blocks]
     return make_plan(
         network.n_features,
         blocks[0].n_sequence,
-        [layer.weight.shape[-1] for layer in network.encoder],
+        [cast(Linear, layer).weight.shape[-1] for layer in network.encoder],
         [block.shape for block in blocks],
         [family.n_params for family in families],
         based=network.base.used,
@@ -85,7 +85,7 @@ def _log_floor(family: Likelihood) -> float:
 
 def _at_the_door(array: np.ndarray, dtype: Any) -> np.ndarray:
     """The one kind of array that kernels are compiled for: contiguous and writable."""
-    return np.require(array, dtype, "CW")
+    return np.require(array, dtype, ["C", "W"])
 
 
 def _inside(u: np.ndarray) -> np.ndarray:
@@ -154,16 +154,17 @@ class Scorer:
         )
         observed = ~z.isnan()
         location = x64 @ weight_x.T + z64 @ weight_y.T + intercept
-        arrays = (
-            x64,
-            z64,
-            (z64 - location) / scale,
-            (limits[:, 0] - location) / scale,
-            (limits[:, 1] - location) / scale,
-        )
+
+        def single(value: Tensor) -> np.ndarray:
+            return _at_the_door(value.numpy(), np.float32)
+
         self.rows = Rows(
-            *(_at_the_door(value.numpy(), np.float32) for value in arrays),
-            _at_the_door(observed.sum(-1).numpy(), np.int64),
+            x=single(x64),
+            y=single(z64),
+            r=single((z64 - location) / scale),
+            low=single((limits[:, 0] - location) / scale),
+            high=single((limits[:, 1] - location) / scale),
+            n_observed=_at_the_door(observed.sum(-1).numpy(), np.int64),
         )
         #: What the log densities of the residuals lack, (n_rows,)
         self.constant = -(scale.log() * observed).sum(-1).numpy()
@@ -223,16 +224,20 @@ class CompiledObjective(Objective):
 
     def use(self, columns: tuple[Tensor, ...]) -> None:
         super().use(columns)
-        self.scorer = Scorer(self.module, *columns)
+        self.scorer = Scorer(self.module, *self.rows.inputs)
 
     def close(self) -> None:
         self.threads.close()
 
     def differentiate(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         share, total = self.rows.shares(chosen)
-        weights = self.weights
-        arrays = (weights.values, weights.gradient, chosen, share)
-        loss = self.scorer.loss(*(a.detach().numpy() for a in arrays), self.threads)
+        loss = self.scorer.loss(
+            self.weights.values.detach().numpy(),
+            self.weights.gradient.numpy(),
+            chosen.numpy(),
+            share.numpy(),
+            self.threads,
+        )
         return torch.from_numpy(loss), total
 
     def step(self, rate: float) -> None:

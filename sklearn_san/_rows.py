@@ -1,0 +1,486 @@
+"""Where training rows come from: a table in memory, or a stream that is larger than memory.
+
+=====================  =====================================================================
+`WholeTable`           rows in memory
+`Pools`                rows of a stream, one pool in memory after the other
+`as_rows`              one of these from what the user gave, and the schema learned from it
+`ArrayStream`          arrays or memory maps that are larger than memory
+`BatchStream`          batches from an iterable that can be read again and again
+`Epochs`               tensors for each epoch, with what is drawn anew in it
+=====================  =====================================================================
+
+Both kinds of rows can do the same: weights, measurement errors, missing values, categories, missing
+last outputs. A stream is read once to learn the schema and the extremes of all rows and to keep a
+random sample, on which scalers and the starting point are fitted; if all rows fit into the sample,
+it is a table. Whatever changes from epoch to epoch is a function of a seed and the number of the
+epoch, so that a training that was interrupted goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_consistent_length
+from torch import Generator, Tensor
+
+from ._inputs import InputEncoder
+from ._scaling import OutputScaler
+from ._schema import Block, Raw, Reader, concatenate
+from ._training import Rows
+from ._validation import check_weight
+
+#: Rows of a stream that are in memory at once for training, and per chunk of a pass over it.
+POOL, CHUNK = 131_072, 65_536
+#: Consecutive rows that are read at once from an array.
+BLOCK = 1024
+#: Rows drawn from a stream to start from, of which at most so many are for validation.
+RESERVOIR, MAX_VALIDATION = 100_000, 10_000
+#: Memory maps of more bytes than this are not read at once.
+STREAM_BYTES = 256 * 2**20
+
+#: Checks rows and drops those that do not count.
+Read = Callable[..., Raw]
+
+
+class Split(NamedTuple):
+    """Rows of the sample to learn from and to validate on, (n_members, n) each."""
+
+    training: np.ndarray
+    holdout: np.ndarray
+
+
+class WholeTable:
+    """Rows in memory.
+
+    Parameters
+    ----------
+    sample : Block
+        All rows.
+    """
+
+    n_pools = 1
+    max_validation = np.inf
+
+    def __init__(self, sample: Block):
+        self.sample = sample
+
+    @property
+    def n_rows(self) -> int:
+        """Of all."""
+        return self.sample.n_rows
+
+    def split(self, n_validation: int, n_members: int, generator: Generator) -> Split:
+        """Members validate on different rows, so that together they learn from all."""
+        permutation = torch.randperm(self.n_rows, generator=generator).numpy()
+        rolled = np.stack([np.roll(permutation, -m * n_validation) for m in range(n_members)])
+        return Split(rolled[:, n_validation:], rolled[:, :n_validation])
+
+    def training_block(self, epoch: int) -> Block:
+        """Rows of an epoch, all members' together."""
+        return self.sample
+
+    def index(self, split: Split, *, repeated: bool) -> Split:
+        """Numbers of the rows in the table of an epoch, where they may stand twice."""
+        return split if not repeated else Split(split.training, split.holdout + self.n_rows)
+
+    def behind(self, split: Split) -> Any:
+        """Rows of the sample that stand behind those of an epoch, if any stand there."""
+        return slice(None)
+
+
+class Pools:
+    """Rows of a stream, of which a pool is in memory at a time.
+
+    Parameters
+    ----------
+    stream : ArrayStream or BatchStream
+    encode : callable
+        From raw rows to a `Block`.
+    sample : Block
+        Random rows.
+    numbers : ndarray of shape (n_sample,)
+        Their numbers in the stream, rising.
+    n_rows : int
+        Of the whole stream.
+    """
+
+    max_validation = MAX_VALIDATION
+
+    def __init__(
+        self,
+        stream: Any,
+        encode: Callable[[Raw], Block],
+        sample: Block,
+        numbers: np.ndarray,
+        n_rows: int,
+    ):
+        self.stream, self.encode, self.sample = stream, encode, sample
+        self.numbers, self.n_rows = numbers, n_rows
+        self.left_out = numbers[:0]
+
+    def split(self, n_validation: int, n_members: int, generator: Generator) -> Split:
+        """All members validate on the same rows, which no pool holds."""
+        n_sample = self.sample.n_rows
+        chosen = np.sort(torch.randperm(n_sample, generator=generator).numpy()[:n_validation])
+        self.left_out = self.numbers[chosen]
+        others = np.setdiff1d(np.arange(n_sample), chosen)
+        return Split(np.tile(others, (n_members, 1)), np.tile(chosen, (n_members, 1)))
+
+    @property
+    def size(self) -> int:
+        """Rows of a pool."""
+        return min(POOL, self.n_rows - len(self.left_out))
+
+    @property
+    def n_pools(self) -> int:
+        """Pools that hold as many rows as there are."""
+        return -(-(self.n_rows - len(self.left_out)) // self.size)
+
+    def training_block(self, epoch: int) -> Block:
+        """Pool of an epoch, counted from 1."""
+        return self.encode(self.stream.pool(epoch - 1, self.size, self.left_out))
+
+    def index(self, split: Split, *, repeated: bool) -> Split:
+        """Numbers of the rows in the table of an epoch."""
+        n_members, n_validation = split.holdout.shape
+        pool, behind = np.arange(self.size), np.arange(self.size, self.size + n_validation)
+        return Split(np.tile(pool, (n_members, 1)), np.tile(behind, (n_members, 1)))
+
+    def behind(self, split: Split) -> Any:
+        """Rows of the sample for validation."""
+        return split.holdout[0]
+
+
+class Epochs:
+    """Tensors of each epoch: the rows to train on, and behind them those for validation.
+
+    Parameters
+    ----------
+    rows : WholeTable or Pools
+    split : Split
+    encoder : InputEncoder
+    y_scaler : OutputScaler
+    x, z : ndarray of shape (n_sample, n_inputs) and (n_sample, n_outputs)
+        The sample as the network sees it, without noise.
+    seed : int
+        Of the noise and of the values that are hidden.
+    dtype : torch.dtype
+    device : torch.device
+    """
+
+    def __init__(
+        self,
+        rows: WholeTable | Pools,
+        split: Split,
+        encoder: InputEncoder,
+        y_scaler: OutputScaler,
+        x: np.ndarray,
+        z: np.ndarray,
+        seed: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ):
+        self.rows, self.encoder, self.y_scaler, self.seed = rows, encoder, y_scaler, seed
+        self.dtype, self.device = dtype, device
+        self.noisy = rows.sample.X_err is not None or encoder.missing_rate > 0
+        pooled = isinstance(rows, Pools)
+        #: Whether an epoch has other columns than the one before
+        self.change = self.noisy or pooled
+        self.index = rows.index(split, repeated=self.noisy)
+        weight = rows.sample.weight
+        parts = [x, z] if weight is None else [x, z, weight]
+        self._behind = self._tensors([part[rows.behind(split)] for part in parts])
+
+    def columns(self, epoch: int = 1) -> tuple[Tensor, ...]:
+        """Scaled features and targets and, if rows have weights, these; of an epoch from 1 on."""
+        if not self.change:
+            return self._behind
+        own = self._columns(self.rows.training_block(epoch), epoch)
+        return tuple(torch.cat(pair) for pair in zip(own, self._behind, strict=True))
+
+    def training_rows(self, jacobian: np.ndarray, split: Split) -> tuple[Rows, Rows | None]:
+        """Rows to train on, and those for validation if there are any.
+
+        Parameters
+        ----------
+        jacobian : ndarray of shape (n_sample,)
+            Log-Jacobian of each row of the sample, which brings its loss to the units of y.
+        split : Split
+        """
+        columns = self.columns()
+
+        def of(index: np.ndarray, sample_rows: np.ndarray) -> Rows:
+            weight = self.rows.sample.weight
+            share = None if weight is None else weight[sample_rows]
+            offset = -np.average(jacobian[sample_rows], axis=1, weights=share)
+            return Rows(
+                columns,
+                torch.from_numpy(index).to(self.device),
+                torch.from_numpy(offset).to(self.device),
+                weighted=weight is not None,
+            )
+
+        training = of(self.index.training, split.training)
+        return training, of(self.index.holdout, split.holdout) if split.holdout.size else None
+
+    def _columns(self, block: Block, epoch: int) -> tuple[Tensor, ...]:
+        X = block.X
+        if self.noisy:
+            random = np.random.default_rng((self.seed, epoch))
+            normal = random.normal(size=X.shape)
+            X = self.encoder.hide(self.encoder.jitter(X, block.X_err, normal), random)
+        arrays = [self.encoder.transform(X, block.X_err), self.y_scaler.transform(block.y)]
+        if block.weight is not None:
+            arrays.append(block.weight)
+        return self._tensors(arrays)
+
+    def _tensors(self, arrays: list[np.ndarray]) -> tuple[Tensor, ...]:
+        return tuple(torch.as_tensor(a, dtype=self.dtype, device=self.device) for a in arrays)
+
+
+def as_rows(
+    X: Any, y: Any, sample_weight: Any, X_err: Any, reader: Reader, seed: int
+) -> WholeTable | Pools:
+    """Rows of what the user gave to `fit`; `reader` learns what the table is."""
+    stream = as_stream(X, y, sample_weight, X_err, reader.read, seed)
+    if stream is None:
+        reader.min_rows = 2
+        raw = reader.read(X, y, sample_weight, X_err)
+        if raw.n_rows < 2:
+            raise ValueError(
+                f"sample_weight is positive for {raw.n_rows} row; at least 2 are needed."
+            )
+        sample = reader.learn(raw)
+        reader.check(sample)
+        return WholeTable(reader.with_mean_weight_one(sample))
+    kept, numbers = draw_reservoir(stream, RESERVOIR, seed, reader.learn)
+
+    def encode(raw: Raw) -> Block:
+        return reader.with_mean_weight_one(reader.schema.encode(raw))
+
+    sample = encode(kept)
+    reader.check(sample)
+    if len(numbers) == reader.n_rows:
+        return WholeTable(sample)
+    return Pools(stream, encode, sample, numbers, reader.n_rows)
+
+
+class Stream(Protocol):
+    """Rows that are read in pieces."""
+
+    def chunks(self) -> Iterator[tuple[np.ndarray, Raw]]:
+        """All rows in order, and their numbers, in pieces of any size."""
+
+    def pool(self, number: int, size: int, left_out: np.ndarray) -> Raw:
+        """Pool `number` of `size` rows; those with sorted numbers `left_out` do not occur."""
+
+
+class ArrayStream:
+    """Arrays such as memory maps, with rows along their first axis; never read at once.
+
+    Parameters
+    ----------
+    arrays : sequence of array or None
+        X, y, sample_weight and X_err, None for what there is not.
+    read : callable
+        Of rows of these.
+    seed : int
+        Pools are random blocks of consecutive rows.
+    """
+
+    def __init__(self, arrays: Any, read: Read, seed: int):
+        self.arrays, self.read, self.seed = arrays, read, seed
+        self.n_rows = len(arrays[0])
+        weight = arrays[2]
+        #: Rows of weight 0, which count for nothing
+        self.useless = np.empty(0, int) if weight is None else np.flatnonzero(weight == 0)
+
+    def _rows(self, rows: Any) -> Raw:
+        return self.read(*(_rows_of(array, rows) for array in self.arrays))
+
+    def chunks(self) -> Iterator[tuple[np.ndarray, Raw]]:
+        """All rows in order."""
+        for start in range(0, self.n_rows, CHUNK):
+            numbers = np.arange(start, min(start + CHUNK, self.n_rows))
+            numbers = numbers[~_is_in(numbers, self.useless)]
+            if len(numbers):
+                yield numbers, self._rows(numbers)
+
+    def pool(self, number: int, size: int, left_out: np.ndarray) -> Raw:
+        """Random blocks; over many pools all rows occur equally often."""
+        n_blocks = -(-self.n_rows // BLOCK)
+        parts, found, tries = [], 0, 0
+        while found < size:
+            random = np.random.default_rng((self.seed, number, tries))
+            tries += 1
+            shift = random.integers(self.n_rows)  # or the ends of blocks would be seen less often
+            for block in random.permutation(n_blocks):
+                rows = np.arange(block * BLOCK, min((block + 1) * BLOCK, self.n_rows))
+                rows = (rows + shift) % self.n_rows
+                parts.append(rows[~(_is_in(rows, left_out) | _is_in(rows, self.useless))])
+                found += len(parts[-1])
+                if found >= size:
+                    break
+        rows = np.concatenate(parts)[:size]
+        return self._rows(np.sort(rows, kind="stable"))  # shuffled by the training
+
+
+class BatchStream:
+    """Batches from an iterable that can be read more than once.
+
+    Parameters
+    ----------
+    batches : iterable, or callable without arguments that returns one
+        Of ``(X, y)``, ``(X, y, sample_weight)`` or ``(X, y, sample_weight, X_err)``, where None
+        stands for what there is not, or of dicts with these names.
+    read : callable
+        Of a batch.
+    """
+
+    def __init__(self, batches: Iterable | Callable[[], Iterable], read: Read):
+        self.batches, self.read = batches, read
+        self._next = -1
+        self._rows: Iterator[Raw] = iter(())
+        self._rest: list[Raw] = []
+
+    def chunks(self) -> Iterator[tuple[np.ndarray, Raw]]:
+        """All batches in order."""
+        start, parts = 0, None
+        for number, batch in enumerate(_iterated(self.batches)):
+            arguments = _parts_of_batch(number, batch)
+            try:
+                raw = self.read(**arguments)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"batch {number} cannot be used: {error}") from None
+            own = raw.weight is None, raw.X_err is None
+            if parts not in (None, own):
+                raise ValueError(
+                    f"batch {number} has other parts than those before it: give sample_weight and "
+                    "X_err with every batch, or with none."
+                )
+            parts = own
+            if raw.n_rows:
+                yield np.arange(start, start + raw.n_rows), raw
+                start += raw.n_rows
+
+    def pool(self, number: int, size: int, left_out: np.ndarray) -> Raw:
+        """Consecutive rows; after the last batch come the first ones again."""
+        if number != self._next:
+            self._rows, self._rest = self._endless(left_out), []
+            for _ in range(number):
+                self._take(size)
+        self._next = number + 1
+        return self._take(size)
+
+    def _take(self, size: int) -> Raw:
+        while sum(raw.n_rows for raw in self._rest) < size:
+            self._rest.append(next(self._rows))
+        rows = concatenate(self._rest)
+        self._rest = [rows.take(slice(size, None))]
+        return rows.take(slice(size))
+
+    def _endless(self, left_out: np.ndarray) -> Iterator[Raw]:
+        while True:
+            for numbers, raw in self.chunks():
+                yield raw.take(~_is_in(numbers, left_out))
+
+
+def _rows_of(array: Any, rows: np.ndarray) -> Any:
+    """Rows of an array or frame, in memory."""
+    if array is None:
+        return None
+    return array.iloc[rows] if hasattr(array, "iloc") else np.asarray(array[rows])
+
+
+def _iterated(batches: Any) -> Iterable:
+    source = batches() if callable(batches) else batches
+    if not hasattr(source, "__iter__"):
+        raise TypeError(f"batches must be pairs (X, y) in an iterable, got {source!r}.")
+    return source
+
+
+def _parts_of_batch(number: int, batch: Any) -> dict[str, Any]:
+    names = ("X", "y", "sample_weight", "X_err")
+    if isinstance(batch, (tuple, list)) and 2 <= len(batch) <= len(names):
+        return dict(zip(names, batch, strict=False))
+    if isinstance(batch, dict) and {"X", "y"} <= batch.keys() <= set(names):
+        return batch
+    raise TypeError(
+        f"batch {number} must be (X, y), (X, y, sample_weight), (X, y, sample_weight, X_err) or a "
+        f"dict with these names, got {type(batch).__name__}."
+    )
+
+
+def draw_reservoir(
+    stream: Stream, size: int, seed: int, learn: Callable[[Raw], Any]
+) -> tuple[Raw, np.ndarray]:
+    """Random rows in one pass [1]_, in order, and their numbers; `learn` sees all rows.
+
+    References
+    ----------
+    .. [1] Efraimidis and Spirakis (2006), Weighted random sampling with a reservoir.
+    """
+    random = np.random.default_rng(seed)
+    key, number = np.empty(0), np.empty(0, dtype=np.int64)
+    kept: Raw | None = None
+    n_rows = 0
+    for numbers, raw in stream.chunks():
+        learn(raw)
+        n_rows += raw.n_rows
+        key = np.concatenate([key, random.random(raw.n_rows)])
+        number = np.concatenate([number, numbers])
+        kept = raw if kept is None else concatenate([kept, raw])
+        if len(key) > size:
+            best = np.sort(np.argpartition(key, size)[:size])
+            key, number, kept = key[best], number[best], kept.take(best)
+    if kept is None or n_rows < 2:
+        raise ValueError(f"The batches hold {n_rows} rows; at least 2 are needed.")
+    return kept, number
+
+
+def as_stream(
+    X: Any, y: Any, sample_weight: Any, X_err: Any, read: Read, seed: int
+) -> ArrayStream | BatchStream | None:
+    """Stream for batches, or for large memory maps; None for what is read at once."""
+    if y is not None:
+        if not (isinstance(X, np.memmap) and X.ndim == 2 and X.nbytes > STREAM_BYTES):
+            return None
+        if sample_weight is not None:
+            sample_weight = check_weight(sample_weight, len(X))
+        check_consistent_length(X, y, X_err)
+        return ArrayStream((X, y, sample_weight, X_err), read, seed)
+    is_batches = callable(X) or (
+        not hasattr(X, "shape") and hasattr(X, "__iter__") and not isinstance(X, (str, bytes))
+    )
+    if not is_batches or (isinstance(X, (list, tuple)) and not _holds_batches(X)):
+        return None
+    if not callable(X) and iter(X) is X:
+        raise TypeError(
+            "fit reads the batches more than once, but a generator can be read only once; pass a "
+            "function that returns a fresh one."
+        )
+    if sample_weight is not None or X_err is not None:
+        raise ValueError(
+            "sample_weight and X_err of batches are part of each batch: give (X, y, sample_weight, "
+            "X_err), with None for what there is not."
+        )
+    return BatchStream(X, read)
+
+
+def _holds_batches(batches: Any) -> bool:
+    return all(
+        (isinstance(one, tuple) and 2 <= len(one) <= 4) or isinstance(one, dict)
+        for one in islice(batches, 3)
+    )
+
+
+def _is_in(rows: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Whether `rows` occur among sorted `numbers`."""
+    if not len(numbers):
+        return np.zeros(len(rows), dtype=bool)
+    place = np.minimum(np.searchsorted(numbers, rows), len(numbers) - 1)
+    return numbers[place] == rows

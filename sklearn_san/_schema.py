@@ -1,0 +1,388 @@
+"""What a table is: features and their categories, outputs with labels, families, limits and order.
+
+==================  ========================================================================
+`Schema`            one object for all of that; turns the user's columns into numbers
+`Raw`               rows as the user gave them, column by column
+`Block`             the same rows as numbers, y in autoregressive order
+`Reader`            reads rows, and learns the schema from those of `fit`
+==================  ========================================================================
+
+A schema is made in `fit` from the first rows, grows while others are read, and is asked at every
+later call. Its parts are public attributes of the estimator, and saved with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.utils.validation import check_array, check_consistent_length, validate_data
+
+from . import _validation as validation
+from ._columns import (
+    FeatureTable,
+    is_frame,
+    needs_table,
+    read_columns,
+    refuse_dates,
+    without_mask,
+)
+from ._discrete import Ordinal
+from ._likelihood import Likelihood
+from ._targets import TargetCodec, check_missing_targets, has_labels, split_columns
+
+Columns = np.ndarray | list[np.ndarray]
+
+
+class Raw(NamedTuple):
+    """Rows as the user gave them: numbers as a matrix, other tables as a list of columns."""
+
+    X: Columns  # (n_rows, n_features)
+    y: list[np.ndarray]  # (n_rows,) each, in the user's order
+    weight: np.ndarray | None  # (n_rows,), positive
+    X_err: np.ndarray | None  # (n_rows, n_features)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return len(self.y[0])
+
+    def take(self, rows: Any) -> Raw:
+        """Some of the rows."""
+        return Raw(*(_take(part, rows) for part in self))
+
+
+class Block(NamedTuple):
+    """Rows as float64 numbers and codes."""
+
+    X: np.ndarray  # (n_rows, n_features); nan where there is no value
+    y: np.ndarray  # (n_rows, n_outputs), in autoregressive order
+    weight: np.ndarray | None  # (n_rows,)
+    X_err: np.ndarray | None  # (n_rows, n_features)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return len(self.X)
+
+    def take(self, rows: Any) -> Block:
+        """Some of the rows."""
+        X, y, weight, X_err = (_take(part, rows) for part in self)
+        return Block(X, y, weight, X_err)
+
+
+def _take(part: Any, rows: Any) -> Any:
+    if isinstance(part, list):
+        return [column[rows] for column in part]
+    return None if part is None else part[rows]
+
+
+def concatenate(raws: Sequence[Raw]) -> Raw:
+    """All rows of several."""
+
+    def join(parts: Sequence[Any]) -> Any:
+        if parts[0] is None:
+            return None
+        if isinstance(parts[0], list):
+            return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+        return np.concatenate(parts)
+
+    return Raw(*(join(parts) for parts in zip(*raws, strict=True)))
+
+
+@dataclass
+class Schema:
+    """What a table is.
+
+    Parameters
+    ----------
+    table : FeatureTable or None
+        Categories of the features, if there are any.
+    feature_names : list of str
+        For messages.
+    names : list of str
+        Of the outputs, in the user's order, as are `limits` and `codec`.
+    one_dimensional : bool
+        Whether y was one-dimensional.
+    limits : ndarray of shape (n_outputs, 2)
+        In the units of y.
+    order : ndarray of shape (n_outputs,)
+        ``order[d]`` is the user's column that comes d-th in the network.
+    families : list of Likelihood
+        Unresolved, in autoregressive order.
+    codec : TargetCodec
+        Labels of the outputs.
+    """
+
+    table: FeatureTable | None
+    feature_names: list[str]
+    names: list[str]
+    one_dimensional: bool
+    limits: np.ndarray
+    order: np.ndarray
+    families: list[Likelihood]
+    codec: TargetCodec
+
+    @classmethod
+    def of(cls, estimator: Any) -> Schema:
+        """Schema of a fitted estimator."""
+        return cls(
+            estimator.feature_table_,
+            _feature_names(estimator),
+            estimator.output_names_,
+            estimator._one_dimensional,
+            estimator.limits_,
+            estimator.order_,
+            estimator.families_,
+            estimator.codec_,
+        )
+
+    def attributes(self) -> dict[str, Any]:
+        """The same as attributes of an estimator."""
+        return {
+            "feature_table_": self.table,
+            "output_names_": self.names,
+            "n_outputs_": len(self.names),
+            "_one_dimensional": self.one_dimensional,
+            "limits_": self.limits,
+            "order_": self.order,
+            "families_": self.families,
+            "codec_": self.codec,
+        }
+
+    @property
+    def n_categories(self) -> list[int | None]:
+        """Of each feature; None for numbers."""
+        if self.table is None:
+            return [None] * len(self.feature_names)
+        return [None if one is None else len(one) for one in self.table.categories]
+
+    @property
+    def classes(self) -> list[np.ndarray | None]:
+        """Labels of each output, in autoregressive order."""
+        return [self.codec.classes[j] for j in self.order]
+
+    def extend(self, raw: Raw) -> None:
+        """Learn categories and labels that were not there before."""
+        if self.table is not None:
+            self.table.extend(read_columns(raw.X))
+        self.codec.extend(raw.y)
+
+    def encode(self, raw: Raw) -> Block:
+        """Rows as numbers, checked against the families and for gaps."""
+        y = self.codec.encode(raw.y)
+        for d, family in zip(self.order, self.families, strict=True):
+            observed = y[~np.isnan(y[:, d]), d]
+            family.check_values(observed, f"output {d} ({self.names[d]})")
+        check_missing_targets(y, self.order, self.names)
+        return Block(self.encode_features(raw.X), y[:, self.order], raw.weight, raw.X_err)
+
+    def encode_features(self, X: Columns) -> np.ndarray:
+        """Features as numbers and codes, float64, with nan where there is no value."""
+        if self.table is not None:
+            return self.table.transform(X)
+        return np.asarray(X, dtype=np.float64)
+
+
+def read_features(
+    estimator: Any, X: Any, *, reset: bool = False, min_rows: int = 1
+) -> tuple[Columns, FeatureTable | None]:
+    """Features of the user's table and what is known of their categories; `reset` forgets it."""
+    X = without_mask(X)
+    refuse_dates(X)
+    if reset:
+        by_column = needs_table(X, estimator.categorical_features)
+        table = FeatureTable(estimator.categorical_features) if by_column else None
+    else:
+        table = estimator.feature_table_
+    if table is None:
+        dtypes = np.float64 if reset else [np.float64, np.float32]
+        X = validate_data(
+            estimator,
+            X,
+            reset=reset,
+            dtype=dtypes,
+            ensure_min_samples=min_rows,
+            ensure_all_finite=False if estimator.nondetection else "allow-nan",
+        )
+        return X, None
+    if not is_frame(X):
+        X = check_array(X, dtype=None, ensure_all_finite=False, ensure_min_samples=min_rows)
+    validate_data(estimator, X, reset=reset, skip_check_array=True)
+    check_array(np.zeros(X.shape), ensure_min_samples=min_rows)
+    if reset:
+        table.describe(X)
+    return read_columns(X), table
+
+
+def read_errors(estimator: Any, schema: Schema, X_err: Any, X: Columns) -> np.ndarray | None:
+    """Measurement errors of features, if there are any."""
+    if X_err is None:
+        if estimator.use_errors:
+            raise ValueError("use_errors=True needs the errors of X; pass X_err.")
+        return None
+    n_rows = len(X[0]) if isinstance(X, list) else len(X)
+    numbers = np.array([j for j, n in enumerate(schema.n_categories) if n is None])
+    shape = n_rows, len(schema.feature_names)
+    return validation.check_errors(X_err, shape, numbers, schema.feature_names)
+
+
+def _feature_names(estimator: Any) -> list[str]:
+    names = getattr(estimator, "feature_names_in_", None)
+    return [f"x{j}" for j in range(estimator.n_features_in_)] if names is None else list(names)
+
+
+class Reader:
+    """Reads rows of `fit`, and learns from them what the table is.
+
+    Parameters
+    ----------
+    estimator : estimator
+        With parameters; what it knows of features is set from the first rows.
+    schema : Schema, default=None
+        Known already, and not to be extended.
+    min_rows : int, default=0
+        Of each call.
+
+    Attributes
+    ----------
+    n_rows : int
+        Read so far, those of weight 0 left out.
+    missing, infinite : ndarray of bool of shape (n_features,)
+        Features that lacked a value, or had an infinite one, in any row.
+    x_range : ndarray of shape (2, n_features)
+        Smallest and largest finite value of each.
+    """
+
+    def __init__(self, estimator: Any, schema: Schema | None = None, *, min_rows: int = 0):
+        self.estimator, self.min_rows = estimator, min_rows
+        self._schema, self._known = schema, schema is not None
+        self.n_rows, self.weight_sum = 0, 0.0
+        self.n_outside = np.zeros(0, dtype=int)
+        self.missing = self.infinite = np.zeros(0, dtype=bool)
+        self.x_range = self.y_range = np.zeros((2, 0))
+
+    @property
+    def schema(self) -> Schema:
+        """What is known by now."""
+        if self._schema is None:
+            raise ValueError("No rows have been read yet.")
+        return self._schema
+
+    def read(self, X: Any, y: Any, sample_weight: Any = None, X_err: Any = None) -> Raw:
+        """Check rows against those before, and drop those of weight 0."""
+        if y is None:
+            raise ValueError(
+                f"This {type(self.estimator).__name__} estimator requires y to be passed, but the "
+                "target y is None."
+            )
+        first = self._schema is None
+        features, table = read_features(self.estimator, X, reset=first, min_rows=self.min_rows)
+        columns, names, one_dimensional = split_columns(_checked_targets(without_mask(y)))
+        check_consistent_length(features[0] if isinstance(features, list) else features, columns[0])
+        if first:
+            self._begin(table, columns, names, one_dimensional)
+        validation.check_same_outputs(columns, self.schema.names)
+        errors = read_errors(self.estimator, self.schema, X_err, features)
+        if sample_weight is None:
+            return Raw(features, columns, None, errors)
+        weight = validation.check_weight(
+            sample_weight, len(columns[0]), may_be_zero=self.min_rows == 0
+        )
+        return Raw(features, columns, weight, errors).take(weight > 0)
+
+    def learn(self, raw: Raw) -> Block:
+        """Extend the schema by rows and remember their extremes; the rows as they are known now."""
+        if not self._known:
+            self.schema.extend(raw)
+        block = self.schema.encode(raw)
+        finite = np.where(np.isfinite(block.X), block.X, np.nan)
+        limits = self.schema.limits[self.schema.order]
+        outside = ((block.y < limits[:, 0]) | (block.y > limits[:, 1])).sum(axis=0)
+        missing, infinite = np.isnan(block.X).any(axis=0), np.isinf(block.X).any(axis=0)
+        ranges = _range(finite), _range(block.y)
+        if self.n_rows:
+            outside, missing = outside + self.n_outside, missing | self.missing
+            infinite = infinite | self.infinite
+            ranges = _joint(ranges[0], self.x_range), _joint(ranges[1], self.y_range)
+        self.n_outside, self.missing, self.infinite = outside, missing, infinite
+        self.x_range, self.y_range = ranges
+        self.n_rows += block.n_rows
+        self.weight_sum += float(block.n_rows if raw.weight is None else raw.weight.sum())
+        return block
+
+    def check(self, sample: Block) -> None:
+        """Raise for targets that cannot be fitted; warn of ties in a sample of the rows."""
+        schema, back = self.schema, np.argsort(self.schema.order)
+        validation.check_targets(
+            self.y_range[:, back], self.n_outside[back], schema.limits, schema.names
+        )
+        families = [schema.families[d] for d in back]
+        validation.warn_of_ties(families, sample.y[:, back], schema.names)
+
+    def with_mean_weight_one(self, block: Block) -> Block:
+        """Rows whose weights are divided by the mean over all rows."""
+        if block.weight is None:
+            return block
+        return block._replace(weight=block.weight * (self.n_rows / self.weight_sum))
+
+    def _begin(
+        self,
+        table: FeatureTable | None,
+        columns: list[np.ndarray],
+        names: list[str],
+        one_dimensional: bool,
+    ) -> None:
+        """Resolve what the parameters say of the outputs."""
+        est = self.estimator
+        validation.check_names(names)
+        limits = validation.check_limits(est.limits, names)
+        order = validation.check_order(est.order, names)
+        labels = [has_labels(column) for column in columns]
+        families = validation.check_likelihoods(
+            est.likelihood, est.likelihood_params, limits, labels, names
+        )
+        codec = TargetCodec(
+            names,
+            [family.scaling == "none" for family in families],
+            [isinstance(family, Ordinal) and family.spacing == 1.0 for family in families],
+        )
+        self._schema = Schema(
+            table,
+            _feature_names(est),
+            names,
+            one_dimensional,
+            limits,
+            order,
+            [families[j] for j in order],
+            codec,
+        )
+
+
+def _range(values: np.ndarray) -> np.ndarray:
+    """Smallest and largest of each column, (2, n_columns); nan where there is none."""
+    if not len(values):
+        return np.full((2, values.shape[1]), np.nan)
+    return np.stack([np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)])
+
+
+def _joint(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Range that holds two others."""
+    return np.stack([np.fmin(one[0], other[0]), np.fmax(one[1], other[1])])
+
+
+def _checked_targets(y: Any) -> Any:
+    """Targets that scikit-learn's own checks have seen, if they are numbers throughout."""
+    numeric = {column.dtype.kind for column in split_columns(y)[0]} <= set("iufc")
+    if not numeric or hasattr(y, "columns") or hasattr(y, "name"):
+        return y
+    return check_array(
+        y,
+        ensure_2d=False,
+        dtype="numeric",
+        ensure_all_finite="allow-nan",
+        ensure_min_samples=0,
+        input_name="y",
+    )
