@@ -360,7 +360,7 @@ default="standard"
         """
         check_is_fitted(self, "network_")
         schema = Schema.of(self)
-        columns, _ = read_features(self, X)
+        columns, _ = read_features(self, X, schema)
         errors = read_errors(self, schema, X_err, columns)
         model = FittedModel(
             self.network_,

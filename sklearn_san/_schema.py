@@ -187,16 +187,17 @@ class Schema:
 
 
 def read_features(
-    estimator: Any, X: Any, *, reset: bool = False, min_rows: int = 1
+    estimator: Any, X: Any, schema: Schema | None, *, min_rows: int = 1
 ) -> tuple[Columns, FeatureTable | None]:
-    """Features of the user's table and what is known of their categories; `reset` forgets it."""
+    """Features of the user's table, and which are categories; without a schema they are new."""
+    reset = schema is None
     X = without_mask(X)
     refuse_dates(X)
-    if reset:
+    if schema is None:
         by_column = needs_table(X, estimator.categorical_features)
         table = FeatureTable(estimator.categorical_features) if by_column else None
     else:
-        table = estimator.feature_table_
+        table = schema.table
     if table is None:
         dtypes = np.float64 if reset else [np.float64, np.float32]
         X = validate_data(
@@ -279,7 +280,7 @@ class Reader:
                 "target y is None."
             )
         first = self._schema is None
-        features, table = read_features(self.estimator, X, reset=first, min_rows=self.min_rows)
+        features, table = read_features(self.estimator, X, self._schema, min_rows=self.min_rows)
         columns, names, one_dimensional = split_columns(_checked_targets(without_mask(y)))
         check_consistent_length(features[0] if isinstance(features, list) else features, columns[0])
         if first:

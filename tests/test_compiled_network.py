@@ -102,7 +102,9 @@ def with_missing(y):
 
 def objective_of(kind, network, x, y, index, weight):
     weights = Weights(network, Recipe(1, 1, 1.0, 0.1, None, max_grad_norm=0.5))
-    rows = Rows((x, y), index, weight, torch.zeros(network.n_members, dtype=torch.float64))
+    columns = (x, y) if weight is None else (x, y, weight)
+    offset = torch.zeros(network.n_members, dtype=torch.float64)
+    rows = Rows(columns, index, offset, weighted=weight is not None)
     return kind(network, weights, rows), weights
 
 

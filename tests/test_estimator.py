@@ -150,7 +150,7 @@ PARAMETERS = {
     "sequence_features": (1, lambda est: est.network_.blocks[0].n_sequence == 1),
     "encoder_shape": ((8,), lambda est: any("encoder" in name for name in weights(est))),
     "layer_norm": (False, lambda est: not any("norm" in name for name in weights(est))),
-    "activation": ("relu", lambda est: est.network_.sampler() is None),
+    "activation": ("relu", lambda est: type(est.network_.activation) is torch.nn.ReLU),
     "dtype": ("float64", lambda est: all(w.dtype == torch.float64 for w in weights(est).values())),
     "likelihood": (["gaussian", MixtureOfGaussians(K=2)], lambda est: est.families_[1].K == 2),
     "likelihood_params": ({"K": 2}, lambda est: est.network_.families[1].K == 2),

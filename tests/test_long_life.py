@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from conftest import small
 
-from sklearn_san import _checkpoints, _estimator, _sources
-from sklearn_san._sources import ArrayStream, BatchStream, draw_reservoir
+from sklearn_san import _checkpoints
 
 
 def data(n, seed=0):
@@ -143,85 +142,6 @@ def test_a_fit_that_is_killed_twenty_times_ends_as_if_it_had_not_been(tmp_path):
     assert run_until(tmp_path / "killed", None) == expected
 
 
-@pytest.fixture
-def tiny_pools(monkeypatch):
-    monkeypatch.setattr(_estimator, "POOL", 1000)
-    monkeypatch.setattr(_estimator, "RESERVOIR", 1500)
-    monkeypatch.setattr(_estimator, "MAX_VALIDATION", 200)
-    monkeypatch.setattr(_estimator, "STREAM_BYTES", 1000)
-    monkeypatch.setattr(_sources, "BLOCK", 64)
-    monkeypatch.setattr(_sources, "CHUNK", 700)
-
-
-def test_batches(tiny_pools):
-    X, y = data(5000)
-    batches = [(X[start : start + 800], y[start : start + 800]) for start in range(0, 5000, 800)]
-    est = small(epochs=6).fit(batches)
-    assert est.n_iter_ == 6 * 5  # pools of 1,000 of 4,850 rows
-    assert est.epochs_ == 6
-    np.testing.assert_allclose(est.input_encoder_.scaler.mean_, X.mean(0))
-    np.testing.assert_allclose(1 / est.y_scaler_.slope, y.std(0))
-    whole = small(epochs=6).fit(X, y)
-    X_test, y_test = data(1000, 1)
-    assert est.score(X_test, y_test) == pytest.approx(whole.score(X_test, y_test), abs=0.15)
-    # Losses are in the units of y
-    assert -est.validation_curve_[-1] == pytest.approx(est.score(X_test, y_test), abs=0.35)
-    from_function = small(epochs=6).fit(lambda: iter(batches))
-    np.testing.assert_array_equal(from_function.log_prob(X, y), est.log_prob(X, y))
-    with pytest.raises(TypeError, match="a generator can be read only once"):
-        small().fit(pair for pair in batches)
-
-
-def test_memory_maps(tiny_pools, tmp_path):
-    X, y = data(5000)
-    for name, values in (("X", X), ("y", y)):
-        np.save(tmp_path / f"{name}.npy", values.astype(np.float32))
-    maps = [np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("X", "y")]
-    options = {"epochs": 8, "order": [1, 0], "y_scaler": "minmax"}
-    est = small(**options).fit(*maps)
-    whole = small(**options).fit(X, y)
-    X_test, y_test = data(1000, 1)
-    assert est.score(X_test, y_test) == pytest.approx(whole.score(X_test, y_test), abs=0.15)
-    np.testing.assert_allclose(est.y_scaler_.slope, whole.y_scaler_.slope, rtol=0.1)
-    with pytest.raises(ValueError, match="takes neither sample_weight nor X_err"):
-        small().fit(*maps, sample_weight=np.ones(5000))
-    limited = small(limits=[[-1.0, 1.0], [-9.0, 9.0]])
-    with pytest.raises(ValueError, match=r"outside limits for output 0 \(y0\)"):
-        limited.fit(*maps)
-    one = small(epochs=1).fit(maps[0], maps[1][:, 0])
-    assert one.sample(X[:3], 2, random_state=0).shape == (3, 2)
-
-
-def test_pools_hold_each_row_equally_often_and_none_for_validation():
-    X = np.arange(2000.0)[:, None]
-    left_out = np.array([3, 500, 1999])
-    for stream in (ArrayStream(X, X, 0), BatchStream([(X[:700], X[:700]), (X[700:], X[700:])])):
-        seen = np.zeros(2000)
-        for number in range(40):
-            rows, same = stream.pool(number, 500, left_out)
-            np.testing.assert_array_equal(rows, same)
-            assert len(rows) == 500
-            seen[rows[:, 0].astype(int)] += 1
-        assert (seen[left_out] == 0).all()
-        others = np.delete(seen, left_out)
-        assert others.min() >= 1
-        again, _ = stream.pool(3, 500, left_out)
-        np.testing.assert_array_equal(again, stream.pool(3, 500, left_out)[0])
-
-
-def test_the_reservoir_is_a_fair_sample():
-    X = np.arange(10_000.0)[:, None]
-    chunks = [(X[start : start + 900], X[start : start + 900]) for start in range(0, 10_000, 900)]
-    kept, _, numbers, n_rows = draw_reservoir(chunks, 2000, 0)
-    assert n_rows == 10_000
-    np.testing.assert_array_equal(kept[:, 0], numbers)
-    assert len(np.unique(numbers)) == 2000
-    # Mean of 2,000 of 10,000 numbers: standard error 58
-    assert abs(numbers.mean() - 4999.5) < 5 * 58
-    with pytest.raises(ValueError, match="hold 0 rows"):
-        draw_reservoir([], 10, 0)
-
-
 def test_threads_share_a_fitted_estimator(fitted, bimodal):
     X, y, _ = bimodal
     expected = fitted.sample(X, 20, random_state=0), fitted.log_prob(X, y), fitted.predict(X)
@@ -261,7 +181,7 @@ def test_twenty_million_rows_train_in_a_gigabyte(tmp_path):
     script.write_text(
         "import resource, sys\n"
         "import numpy as np\n"
-        "from sklearn_san import SANConditionalDensityEstimator, _sources\n"
+        "from sklearn_san import SANConditionalDensityEstimator, _rows\n"
         "n = 20_000_000\n"
         "X = np.lib.format.open_memmap(sys.argv[1], 'w+', np.float32, (n, 8))\n"
         "y = np.lib.format.open_memmap(sys.argv[2], 'w+', np.float32, (n, 9))\n"
@@ -272,15 +192,18 @@ def test_twenty_million_rows_train_in_a_gigabyte(tmp_path):
         "    X.flush(), y.flush()\n"
         "del X, y, block\n"
         "X, y = (np.load(path, mmap_mode='r') for path in sys.argv[1:3])\n"
-        "count, pool = [], _sources.ArrayStream.pool\n"
+        "count, pool = [], _rows.ArrayStream.pool\n"
         "def stop(self, number, *rest):\n"
         "    count.append(number)\n"
         "    if len(count) == 3:\n"
         "        raise KeyboardInterrupt\n"
         "    return pool(self, number, *rest)\n"
-        "_sources.ArrayStream.pool = stop\n"
+        "_rows.ArrayStream.pool = stop\n"
         "est = SANConditionalDensityEstimator(random_state=0)\n"
-        "est.fit(X, y)\n"
+        "try:\n"
+        "    est.fit(X, y)\n"
+        "except KeyboardInterrupt:\n"
+        "    pass\n"
         "anonymous = [line for line in open('/proc/self/status') if line.startswith('RssAnon')]\n"
         "print(len(est.loss_curve_), anonymous[0].split()[1])\n"
     )

@@ -57,7 +57,8 @@ def rows_of(values, weight=None, offset=0.0, index=None):
     index = torch.arange(len(y)).unsqueeze(0) if index is None else torch.tensor(index)
     weight = None if weight is None else torch.tensor(weight)
     offsets = torch.full((len(index),), offset, dtype=torch.float64)
-    return Rows((torch.zeros_like(y), y), index, weight, offsets)
+    columns = (torch.zeros_like(y), y) if weight is None else (torch.zeros_like(y), y, weight)
+    return Rows(columns, index, offsets, weighted=weight is not None)
 
 
 def with_validation(rows, values, index=None):
