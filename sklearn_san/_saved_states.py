@@ -13,15 +13,17 @@ must be to each other. Attributes without a kind are dropped, since nothing woul
 `CLASSES`        all classes of which a file may hold instances
 ===============  =======================================================================
 
-A network is made anew by its constructor from what it declares (widths, families, limits, base) on
-torch's device without memory; then the names, shapes and dtypes of all its tensors are known, and
-those of the file take their places if they are equal. The modules inside are mere records.
+What a network declares (widths, families, members) says which tensors it has, and of which shapes.
+If those of the file are these, the network is made anew by its constructor, and they take their
+places. The modules inside are mere records until then, so that nothing is made of a size that the
+file does not have.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,7 +64,6 @@ from ._kinds import (
     Values,
     array,
     given,
-    holds_true,
     instance,
     joined,
     listed,
@@ -71,7 +72,7 @@ from ._kinds import (
     whole,
 )
 from ._likelihood import Likelihood
-from ._network import ACTIVATIONS, SAN, Block, LayerNorm, Linear, LinearBase
+from ._network import ACTIVATIONS, SAN, Block, LayerNorm, Linear, LinearBase, input_widths
 from ._scaling import SCALERS, OutputScaler, _ColumnScaler
 from ._targets import TargetCodec
 from .likelihoods import LIKELIHOODS, Inflated
@@ -367,6 +368,7 @@ _BASE = Rule(
         "scale": array(POSITIVES, "families"),
     }
 )
+_BASE_TENSORS = ("weight_x", "weight_y", "intercept", "scale")
 _BLOCK = Rule(
     {
         "shape": Kind(
@@ -382,20 +384,14 @@ _BLOCK = Rule(
 def _network(state: State, path: str) -> SAN:
     """Network with the tensors of a state, each of which is what it would have been."""
     _NETWORK.check(state, path)
-    tensors = dict(_tensors(state))
-    blocks = [_block(state, d, tensors, path) for d in range(len(state["families"]))]
+    blocks = _blocks(state, f"{path}.blocks")
     _check_base(state, f"{path}.base")
-    widths = _encoder_widths(state["encoder"], f"{path}.encoder")
-    network = _empty_network(state, blocks, widths)
-    expected, dtype = network.state_dict(), state["limits"].dtype
-    for name in sorted(expected.keys() | tensors.keys()):
-        found = tensors.get(name, NOTHING)
-        _check_tensor(found, expected.get(name), dtype, joined(path, name))
-    for d, block in enumerate(blocks):
-        for name in _BLOCK.kinds:
-            made = getattr(network.blocks[d], name)
-            if block[name] != made:
-                raise unfit(f"{path}.blocks.{d}.{name}", repr(made), block[name])
+    encoder = _encoder_widths(state["encoder"], f"{path}.encoder")
+    tensors, shapes = dict(_tensors(state)), dict(_shapes(state, blocks, encoder))
+    for name in sorted(shapes.keys() | tensors.keys()):
+        found, dtype = tensors.get(name, NOTHING), state["limits"].dtype
+        _check_tensor(found, shapes.get(name), dtype, joined(path, name))
+    network = _new_network(state, blocks, encoder)
     network.load_state_dict(tensors, assign=True)
     return network.requires_grad_(False).eval()
 
@@ -409,20 +405,25 @@ def _tensors(state: State, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
             yield from _tensors(value.state, f"{prefix}{name}.")
 
 
-def _block(state: State, d: int, tensors: dict[str, Tensor], path: str) -> State:
-    """State of a block whose heads are as wide as its family needs."""
-    family, name = state["families"][d], f"blocks.{d}"
-    block = state["blocks"].state.get(str(d), NOTHING)
-    if not record(Block).holds(block, state):
-        raise unfit(joined(path, name), "a Block", block)
-    _BLOCK.check(block.state, joined(path, name))
-    width = block.state["n_sequence"] + family.n_params
-    heads = tensors.get(f"{name}.heads.bias", NOTHING)
-    kind = array(FINITES, "n_members", width)
-    if not holds_true(kind.holds, heads, state):
-        words = f"{width} numbers of each member for {family!r} of output {d}"
-        raise unfit(f"{path}.{name}.heads.bias", words, heads)
-    return block.state
+def _blocks(state: State, path: str) -> list[State]:
+    """States of the blocks, which are alike but for the shape of the first."""
+    n_outputs, children = len(state["families"]), state["blocks"].state
+    for d in range(n_outputs):
+        block = children.get(str(d), NOTHING)
+        if not record(Block).holds(block, state):
+            raise unfit(f"{path}.{d}", "a Block", block)
+        _BLOCK.check(block.state, f"{path}.{d}")
+    blocks = [children[str(d)].state for d in range(n_outputs)]
+    for d, block in enumerate(blocks):
+        alike = {
+            "shape": blocks[min(d, 1)]["shape"],
+            "layer_norm": blocks[0]["layer_norm"],
+            "n_sequence": blocks[0]["n_sequence"] if d < n_outputs - 1 else 0,
+        }
+        for name, value in alike.items():
+            if block[name] != value:
+                raise unfit(f"{path}.{d}.{name}", repr(value), block[name])
+    return blocks
 
 
 def _check_base(state: State, path: str) -> None:
@@ -433,7 +434,7 @@ def _check_base(state: State, path: str) -> None:
     if base["used"] != np.flatnonzero(used).tolist():
         words = f"rising numbers of some of {n_outputs} outputs"
         raise unfit(f"{path}.used", words, base["used"])
-    for name in ("weight_x", "weight_y", "intercept", "scale"):
+    for name in _BASE_TENSORS:
         if (base[name].numpy()[~used] != (name == "scale")).any():
             words = f"{int(name == 'scale')} for outputs that are not used"
             raise unfit(f"{path}.{name}", words, base[name])
@@ -449,38 +450,65 @@ def _encoder_widths(encoder: Record, path: str) -> list[int]:
     return [weight.shape[-1] for weight in weights]
 
 
-def _empty_network(state: State, blocks: list[State], widths: list[int]) -> SAN:
-    """Network as declared, without memory for its tensors."""
-    families, base = state["families"], state["base"].state
-    arrays = {name: base[name].numpy() for name in ("weight_x", "weight_y", "intercept", "scale")}
-    names = {cls.__name__: name for name, cls in ACTIVATIONS.items()}
-    with torch.device("meta"):
-        return SAN(
-            state["n_features"],
-            families,
-            [np.zeros(family.n_params) for family in families],
-            state["limits"].numpy(),
-            LinearBase(**arrays, used=np.isin(np.arange(len(families)), base["used"])),
-            n_members=state["n_members"],
-            first_module_shape=blocks[0]["shape"],
-            module_shape=blocks[-1]["shape"],
-            encoder_shape=widths,
-            sequence_features=blocks[0]["n_sequence"],
-            activation=names[state["activation"].name],
-            layer_norm=blocks[0]["layer_norm"],
-            generator=torch.Generator(),
-        )
+Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
 
-def _check_tensor(found: Any, expected: Tensor | None, dtype: torch.dtype, path: str) -> None:
+def _shapes(state: State, blocks: list[State], encoder: list[int]) -> Shapes:
+    """Shape of every tensor of the network, by the names that torch gives them."""
+    families, n_members, n_features = (state[k] for k in ("families", "n_members", "n_features"))
+    n_context = n_features + (encoder[-1] if encoder else 0)
+    n_sequence, used = blocks[0]["n_sequence"], state["base"].state["used"]
+    yield "limits", (len(families), 2)
+    yield from ((f"base.{name}", tuple(state["base"].state[name].shape)) for name in _BASE_TENSORS)
+    yield from _layer_shapes("encoder", n_members, [n_features, *encoder])
+    n_inputs = input_widths(n_context, n_sequence, families, used)
+    for d, (family, block) in enumerate(zip(families, blocks, strict=True)):
+        widths = [n_inputs[d], *block["shape"]]
+        yield from _layer_shapes(f"blocks.{d}.hidden", n_members, widths)
+        for i, width in enumerate(block["shape"] if block["layer_norm"] else ()):
+            for name in ("weight", "bias"):
+                yield f"blocks.{d}.norms.{i}.{name}", (n_members, width)
+        n_out = block["n_sequence"] + family.n_params
+        yield f"blocks.{d}.heads.weight", (n_members, widths[-1], n_out)
+        yield f"blocks.{d}.heads.bias", (n_members, n_out)
+
+
+def _layer_shapes(prefix: str, n_members: int, widths: list[int]) -> Shapes:
+    for i, (n_in, n_out) in enumerate(pairwise(widths)):
+        yield f"{prefix}.{i}.weight", (n_members, n_in, n_out)
+        yield f"{prefix}.{i}.bias", (n_members, n_out)
+
+
+def _check_tensor(found: Any, shape: Any, dtype: torch.dtype, path: str) -> None:
     """Raise unless a tensor is one that a network of the given dtype has at this place."""
-    if expected is None:
+    if shape is None:
         raise unfit(path, "left out", found)
-    shape = tuple(expected.shape)
     fits = isinstance(found, Tensor) and found.shape == shape and found.dtype == dtype
     # Limits may be infinite, and are checked already
     if not fits or not (path.endswith(".limits") or bool(found.isfinite().all())):
         raise unfit(path, f"finite {str(dtype).removeprefix('torch.')} of shape {shape}", found)
+
+
+def _new_network(state: State, blocks: list[State], encoder: list[int]) -> SAN:
+    """Network as declared, with weights that do not matter."""
+    families, base = state["families"], state["base"].state
+    used = np.isin(np.arange(len(families)), base["used"])
+    names = {cls.__name__: name for name, cls in ACTIVATIONS.items()}
+    return SAN(
+        state["n_features"],
+        families,
+        [np.zeros(family.n_params) for family in families],
+        state["limits"].numpy(),
+        LinearBase(**{name: base[name].numpy() for name in _BASE_TENSORS}, used=used),
+        n_members=state["n_members"],
+        first_module_shape=blocks[0]["shape"],
+        module_shape=blocks[-1]["shape"],
+        encoder_shape=encoder,
+        sequence_features=blocks[0]["n_sequence"],
+        activation=names[state["activation"].name],
+        layer_norm=blocks[0]["layer_norm"],
+        generator=torch.Generator(),
+    )
 
 
 # All classes

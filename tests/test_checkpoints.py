@@ -59,9 +59,7 @@ def test_made_up_states_are_refused(name, change, words, kept, tmp_path):
     state = kept["state"] | {name: change(kept["state"][name])}
     data = dump_tree(kept | {"state": state}, content="checkpoint")
     write_atomically(tmp_path / "training.safetensors", data)
-    with pytest.raises(
-        CorruptModelError, match=rf"rebuilt: state.{name} must be {words}"
-    ):
+    with pytest.raises(CorruptModelError, match=rf"rebuilt: state.{name} must be {words}"):
         small(K=1, epochs=2, checkpoint_dir=tmp_path).fit(X, Y)
 
 
