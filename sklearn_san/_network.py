@@ -248,15 +248,13 @@ class SAN(nn.Module):
         )
         self.activation = ACTIVATIONS[activation]()
         n_context = n_features + (encoder_shape[-1] if encoder_shape else 0)
+        n_inputs = input_widths(n_context, sequence_features, families, base.used)
         self.blocks = nn.ModuleList()
         for d, raw in enumerate(initial_raw):
-            n_received = sequence_features if d else 0
-            n_earlier = sum(family.n_features for family in families[:d])
-            n_earlier += len(self._based_before(d))
             self.blocks.append(
                 Block(
                     n_members,
-                    n_context + n_received + n_earlier,
+                    n_inputs[d],
                     module_shape if d else first_module_shape,
                     sequence_features if d < self.n_outputs - 1 else 0,
                     raw,
@@ -563,6 +561,17 @@ def uniform(shape: tuple[int, ...], generator: Generator, dtype: torch.dtype) ->
     array += half_step
     np.minimum(array, 1.0 - torch.finfo(dtype).eps, out=array)
     return noise
+
+
+def input_widths(
+    n_context: int, sequence_features: int, families: list[Likelihood], used: list[int]
+) -> list[int]:
+    """Total width of the inputs of each block; `used` are the outputs with a base."""
+    n_earlier = np.cumsum([0, *(family.n_features for family in families)])  # targets
+    return [
+        n_context + (sequence_features if d else 0) + int(n_earlier[d]) + sum(j < d for j in used)
+        for d in range(len(families))
+    ]
 
 
 def _group(families: list[Likelihood]) -> list[tuple[Likelihood, list[int]]]:

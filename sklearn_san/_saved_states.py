@@ -13,19 +13,15 @@ must be to each other. Attributes without a kind are dropped, since nothing woul
 `CLASSES`        all classes of which a file may hold instances
 ===============  =======================================================================
 
-A network is made anew by its constructor from what it declares (widths, families, limits, base) on
-torch's device without memory; then the names, shapes and dtypes of all its tensors are known, and
-those of the file take their places if they are equal. The modules inside are mere records.
+Those of networks and of the modules inside are in `_saved_networks`.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 from sklearn.preprocessing import (
     MaxAbsScaler,
     MinMaxScaler,
@@ -33,7 +29,7 @@ from sklearn.preprocessing import (
     RobustScaler,
     StandardScaler,
 )
-from torch import Tensor, nn
+from torch import nn
 
 from ._columns import FeatureTable, is_missing
 from ._inputs import InputEncoder
@@ -45,15 +41,12 @@ from ._kinds import (
     FLAG,
     FLAGS,
     LEFT_OUT,
-    LIMITS,
     NONE,
-    NOTHING,
     POSITIVE,
     POSITIVES,
     RISING,
     SHARE,
     TEXT,
-    TRIANGLE,
     Kind,
     Relation,
     Rule,
@@ -62,7 +55,6 @@ from ._kinds import (
     Values,
     array,
     given,
-    holds_true,
     instance,
     joined,
     listed,
@@ -72,6 +64,7 @@ from ._kinds import (
 )
 from ._likelihood import Likelihood
 from ._network import ACTIVATIONS, SAN, Block, LayerNorm, Linear, LinearBase
+from ._saved_networks import Record, rebuild_network
 from ._scaling import SCALERS, OutputScaler, _ColumnScaler
 from ._targets import TargetCodec
 from .likelihoods import LIKELIHOODS, Inflated
@@ -320,169 +313,6 @@ def _family_rule(cls: type) -> Rule:
 
 _FAMILIES: dict[type, Rule] = {cls: _family_rule(cls) for cls in (*LIKELIHOODS.values(), Inflated)}
 
-# Networks
-
-
-class Record(NamedTuple):
-    """A module inside a network: the name of its class, and its state."""
-
-    name: str
-    state: State
-
-
-def record(*classes: type) -> Kind:
-    """The record of a module."""
-    names = [cls.__name__ for cls in classes]
-    return Kind(" or ".join(names), lambda v, _: isinstance(v, Record) and v.name in names)
-
-
-def _is_resolved(family: Likelihood) -> bool:
-    """Whether a family has all its parameters, with numbers that single precision has, too."""
-    numbers = [v for v in family.get_params().values() if isinstance(v, (float, np.floating))]
-    return family.n_params > 0 and all(abs(v) <= np.finfo(np.float32).max for v in numbers)
-
-
-_RESOLVED = Kind("Likelihood", lambda v, _: isinstance(v, Likelihood) and _is_resolved(v))
-_NETWORK = Rule(
-    {
-        "families": Kind(
-            "one or more families of likelihood with all parameters",
-            lambda v, s: len(v) > 0 and listed(_RESOLVED).holds(v, s),
-        ),
-        "n_features": whole(1),
-        "n_members": whole(1),
-        "limits": array(LIMITS, "families", 2),
-        "activation": record(*ACTIVATIONS.values()),
-        "encoder": record(nn.ModuleList),
-        "base": record(LinearBase),
-        "blocks": record(nn.ModuleList),
-    }
-)
-_BASE = Rule(
-    {
-        "used": listed(whole(0)),
-        "weight_x": array(FINITES, "families", "n_features"),
-        "weight_y": array(TRIANGLE, "families", "families"),
-        "intercept": array(FINITES, "families"),
-        "scale": array(POSITIVES, "families"),
-    }
-)
-_BLOCK = Rule(
-    {
-        "shape": Kind(
-            "one or more widths",
-            lambda v, s: type(v) is tuple and len(v) > 0 and all(whole(1).holds(n, s) for n in v),
-        ),
-        "layer_norm": FLAG,
-        "n_sequence": whole(0),
-    }
-)
-
-
-def _network(state: State, path: str) -> SAN:
-    """Network with the tensors of a state, each of which is what it would have been."""
-    _NETWORK.check(state, path)
-    tensors = dict(_tensors(state))
-    blocks = [_block(state, d, tensors, path) for d in range(len(state["families"]))]
-    _check_base(state, f"{path}.base")
-    widths = _encoder_widths(state["encoder"], f"{path}.encoder")
-    network = _empty_network(state, blocks, widths)
-    expected, dtype = network.state_dict(), state["limits"].dtype
-    for name in sorted(expected.keys() | tensors.keys()):
-        found = tensors.get(name, NOTHING)
-        _check_tensor(found, expected.get(name), dtype, joined(path, name))
-    for d, block in enumerate(blocks):
-        for name in _BLOCK.kinds:
-            made = getattr(network.blocks[d], name)
-            if block[name] != made:
-                raise unfit(f"{path}.blocks.{d}.{name}", repr(made), block[name])
-    network.load_state_dict(tensors, assign=True)
-    return network.requires_grad_(False).eval()
-
-
-def _tensors(state: State, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """All tensors of a module and of those inside, by the names that torch gives them."""
-    for name, value in state.items():
-        if isinstance(value, Tensor):
-            yield prefix + name, value.detach()
-        elif isinstance(value, Record):
-            yield from _tensors(value.state, f"{prefix}{name}.")
-
-
-def _block(state: State, d: int, tensors: dict[str, Tensor], path: str) -> State:
-    """State of a block whose heads are as wide as its family needs."""
-    family, name = state["families"][d], f"blocks.{d}"
-    block = state["blocks"].state.get(str(d), NOTHING)
-    if not record(Block).holds(block, state):
-        raise unfit(joined(path, name), "a Block", block)
-    _BLOCK.check(block.state, joined(path, name))
-    width = block.state["n_sequence"] + family.n_params
-    heads = tensors.get(f"{name}.heads.bias", NOTHING)
-    kind = array(FINITES, "n_members", width)
-    if not holds_true(kind.holds, heads, state):
-        words = f"{width} numbers of each member for {family!r} of output {d}"
-        raise unfit(f"{path}.{name}.heads.bias", words, heads)
-    return block.state
-
-
-def _check_base(state: State, path: str) -> None:
-    """Raise unless the least-squares base is one for the outputs that it says."""
-    base, n_outputs = state["base"].state, len(state["families"])
-    _BASE.check({**state, **base}, path)
-    used = np.isin(np.arange(n_outputs), base["used"])
-    if base["used"] != np.flatnonzero(used).tolist():
-        words = f"rising numbers of some of {n_outputs} outputs"
-        raise unfit(f"{path}.used", words, base["used"])
-    for name in ("weight_x", "weight_y", "intercept", "scale"):
-        if (base[name].numpy()[~used] != (name == "scale")).any():
-            words = f"{int(name == 'scale')} for outputs that are not used"
-            raise unfit(f"{path}.{name}", words, base[name])
-
-
-def _encoder_widths(encoder: Record, path: str) -> list[int]:
-    """Width of each layer of the encoder."""
-    layers = [layer for layer in encoder.state.values() if isinstance(layer, Record)]
-    weights = [layer.state.get("weight", NOTHING) for layer in layers]
-    for i, weight in enumerate(weights):
-        if not (isinstance(weight, Tensor) and weight.ndim == 3):
-            raise unfit(f"{path}.{i}.weight", "a matrix for each member", weight)
-    return [weight.shape[-1] for weight in weights]
-
-
-def _empty_network(state: State, blocks: list[State], widths: list[int]) -> SAN:
-    """Network as declared, without memory for its tensors."""
-    families, base = state["families"], state["base"].state
-    arrays = {name: base[name].numpy() for name in ("weight_x", "weight_y", "intercept", "scale")}
-    names = {cls.__name__: name for name, cls in ACTIVATIONS.items()}
-    with torch.device("meta"):
-        return SAN(
-            state["n_features"],
-            families,
-            [np.zeros(family.n_params) for family in families],
-            state["limits"].numpy(),
-            LinearBase(**arrays, used=np.isin(np.arange(len(families)), base["used"])),
-            n_members=state["n_members"],
-            first_module_shape=blocks[0]["shape"],
-            module_shape=blocks[-1]["shape"],
-            encoder_shape=widths,
-            sequence_features=blocks[0]["n_sequence"],
-            activation=names[state["activation"].name],
-            layer_norm=blocks[0]["layer_norm"],
-            generator=torch.Generator(),
-        )
-
-
-def _check_tensor(found: Any, expected: Tensor | None, dtype: torch.dtype, path: str) -> None:
-    """Raise unless a tensor is one that a network of the given dtype has at this place."""
-    if expected is None:
-        raise unfit(path, "left out", found)
-    shape = tuple(expected.shape)
-    fits = isinstance(found, Tensor) and found.shape == shape and found.dtype == dtype
-    # Limits may be infinite, and are checked already
-    if not fits or not (path.endswith(".limits") or bool(found.isfinite().all())):
-        raise unfit(path, f"finite {str(dtype).removeprefix('torch.')} of shape {shape}", found)
-
-
 # All classes
 
 #: The classes of which a file may hold instances; their own attributes are the whole of each.
@@ -523,7 +353,7 @@ def rebuild(name: str, state: State, path: str) -> Any:
         raise UnfitState(f"{path or 'it'} names the class {name!r}, which is not part of any model")
     cls: Any = CLASSES[name]
     if cls is SAN:
-        return _network(state, path)
+        return rebuild_network(state, path)
     if issubclass(cls, nn.Module):
         return Record(name, state)
     if issubclass(cls, Likelihood):

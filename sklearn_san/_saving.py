@@ -79,7 +79,7 @@ def load_estimator(cls: type[Estimator], path: str | os.PathLike[str]) -> Estima
         _MODEL.check(state, "")
         added = {k: v for k, v in state.items() if k not in _MODEL.kinds.keys() | vars(estimator)}
         check_no_member(cls, added, "")
-        vars(estimator).update(state)
+        vars(estimator).update((k, v) for k, v in state.items() if not k.startswith(_LEFT_OUT))
         _MODEL.check_relations(estimator, "")
         _check_parameters(estimator)
     _set_requests(estimator, requests, os.fspath(path))

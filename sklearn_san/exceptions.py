@@ -15,7 +15,7 @@ __all__ = [
 
 
 class CorruptModelError(ValueError):
-    """A file holds no model that can be loaded: it is damaged, foreign, or of a later format."""
+    """A file holds no model that can be loaded: damaged, made up, foreign, or of a later format."""
 
 
 class TrainingInterruptedWarning(ConvergenceWarning):

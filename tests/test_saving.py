@@ -111,6 +111,17 @@ def test_round_trip(case, tmp_path):
     assert list(again.network_.state_dict()) == list(est.network_.state_dict())
 
 
+@pytest.mark.parametrize("scaler", ["standard", "minmax", "maxabs"])
+def test_round_trip_of_other_fits(scaler, tmp_path):
+    batches = [(X[:60], Y[:60]), (X[60:], Y[60:])]
+    options = {"epochs": 1, "x_scaler": scaler, "y_scaler": scaler, "order": [1, 0]}
+    for est in (small(**options).fit(batches), small(**options).partial_fit(X, Y)):
+        est.save(tmp_path / "m")
+        again = SANConditionalDensityEstimator.load(tmp_path / "m")
+        assert_same_model(est, again, X, Y)
+        assert_same_model(est.partial_fit(X, Y), again.partial_fit(X, Y), X, Y)
+
+
 def test_names_come_back(tmp_path):
     parameters, x, y = CASES["mixed frame"]
     small(epochs=1, **parameters).fit(x, y).save(tmp_path / "m")
