@@ -86,9 +86,11 @@ def awkward(kind):
 )
 def test_awkward_tables_train(kind, limits):
     X, y = awkward(kind)
-    est = small(linear_base=True, limits=limits, epochs=100 if len(X) < 20 else 5).fit(X, y)
-    # No worse than a normal distribution for each output
-    assert est.score(X, y) > norm.logpdf(y, y.mean(0), y.std(0)).sum(1).mean() - 0.1
+    est = small(linear_base=True, limits=limits).fit(X, y)
+    assert np.isfinite(est.log_prob(X, y)).all()
+    if len(X) > X.shape[1]:  # else residuals are rounding errors, and training depends on them
+        # No worse than a normal distribution for each output
+        assert est.score(X, y) > norm.logpdf(y, y.mean(0), y.std(0)).sum(1).mean() - 0.1
     draws = est.sample(X, 20, random_state=0)
     assert np.isfinite(draws).all()
     if limits is not None:  # far from all rows: a draw at a limit has been moved there
