@@ -294,6 +294,9 @@ default="standard"
         ------
         ValueError, TypeError
             For parameters or data that cannot be used, before anything is trained.
+        KeyboardInterrupt
+            If the fit is interrupted, after the best weights so far have been kept, so that the
+            estimator is fitted; whoever runs several fits stops.
         """
         validation.check_boolean("warm_start", self.warm_start)
         resume = bool(self.warm_start) and hasattr(self, "network_")

@@ -191,9 +191,13 @@ class Epochs:
         #: Whether an epoch has other columns than the one before
         self.change = self.noisy or pooled
         self.index = rows.index(split, repeated=self.noisy)
-        weight = rows.sample.weight
-        parts = [x, z] if weight is None else [x, z, weight]
-        self._behind = self._tensors([part[rows.behind(split)] for part in parts])
+        behind = rows.behind(split)
+        if self.noisy:  # validated with the same noise each time
+            self._behind = self._columns(rows.sample.take(behind), 0)
+        else:
+            weight = rows.sample.weight
+            parts = [x, z] if weight is None else [x, z, weight]
+            self._behind = self._tensors([part[behind] for part in parts])
 
     def columns(self, epoch: int = 1) -> tuple[Tensor, ...]:
         """Scaled features and targets and, if rows have weights, these; of an epoch from 1 on."""

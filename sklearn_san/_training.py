@@ -202,7 +202,7 @@ def train(
     ConvergenceWarning
         If the loss stayed non-finite in spite of smaller learning rates.
     TrainingInterruptedWarning
-        On KeyboardInterrupt; the best weights so far are kept.
+        On KeyboardInterrupt; the best weights so far are kept, and the history says so.
     """
     history = History()
     generators = [Generator().manual_seed(seed) for seed in seeds]
@@ -219,7 +219,7 @@ def train(
             f"Training was interrupted in epoch {len(history.train) + 1} of {recipe.epochs}; "
             "the best weights so far are kept.",
             TrainingInterruptedWarning,
-            stacklevel=8,  # the caller of `fit`
+            stacklevel=7,  # the caller of `fit`
         )
     finally:
         objective.close()
@@ -540,7 +540,7 @@ def _warn_diverged(n_epochs: int, recipe: Recipe) -> None:
         f"The best weights are kept. Lower learning_rate (got {recipe.learning_rate:g}) or look "
         "for outliers in X and y.",
         ConvergenceWarning,
-        stacklevel=10,  # the caller of `fit`
+        stacklevel=9,  # the caller of `fit`
     )
 
 

@@ -8,7 +8,7 @@ from conftest import small
 from sklearn_san import _rows
 from sklearn_san._rows import ArrayStream, BatchStream, draw_reservoir
 from sklearn_san._schema import Raw
-from sklearn_san.likelihoods import Inflated
+from sklearn_san.likelihoods import Inflated, MixtureOfGaussians
 
 
 def data(n, seed=0):
@@ -87,7 +87,7 @@ def limits(X, y, arguments, random):
 
 def inflated(X, y, arguments, random):
     y[random.random(len(y)) < 0.3, 0] = 0.0
-    return X, y, arguments, {"likelihood": [Inflated("mog", at=0.0), "mog"]}
+    return X, y, arguments, {"likelihood": [Inflated(MixtureOfGaussians(), at=0.0), "mog"]}
 
 
 def nondetections(X, y, arguments, random):
