@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,14 +31,12 @@ from scipy.special import logsumexp, ndtri
 from torch import Tensor
 
 from . import _validation as validation
-from ._density_base import N_POINTS, PAIRS, Block, Components, Density
+from ._density_base import N_CANDIDATES, N_POINTS, PAIRS, Block, Components, Density
 from ._model import chunks, make_generator, single_precision, sobol_points, to_numpy
 from ._network import Conditional, uniform
 from ._targets import TargetCodec
 from .exceptions import EffectiveSampleSizeWarning
 
-#: Weighted candidates of each row, at least.
-N_CANDIDATES = 8192
 #: Fewer effective draws than this are warned of.
 FEW = 50.0
 
@@ -246,8 +245,9 @@ class _WeightedDensity(Density):
     def _snap(self, j: int, grid: np.ndarray) -> np.ndarray:
         return self.density._snap(j, grid)
 
-    def _weighted_draws(self, n: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-        return super()._weighted_draws(n if self.is_exact else max(n, N_CANDIDATES))
+    @property
+    def _n_fixed(self) -> int:
+        return N_POINTS if self.is_exact else max(N_CANDIDATES, self.density._n_fixed)
 
 
 class GivenDensity(_WeightedDensity):
@@ -555,6 +555,14 @@ class ReweightedDensity(_WeightedDensity):
     def __getitem__(self, rows: Any) -> ReweightedDensity:
         return ReweightedDensity(self.density[rows], self.ratio)
 
+    @property
+    def _n_fixed(self) -> int:
+        return self.density._n_reweighted
+
+    @property
+    def _n_reweighted(self) -> int:
+        return self.density._n_reweighted
+
     def grad_log_prob(self, y: Any) -> np.ndarray:
         self._refuse("grad_log_prob", "the ratio is a function of which no gradient is known")
 
@@ -578,17 +586,16 @@ class ReweightedDensity(_WeightedDensity):
 
     def _log_prob(self, y: np.ndarray) -> np.ndarray:
         log_prob = self.density._log_prob(y) + self._log_ratio(y)
-        norm = self._log_norm(slice(0, len(self)))
-        return log_prob - (norm if y.ndim == 2 else norm[:, None])
+        return log_prob - (self._log_norm if y.ndim == 2 else self._log_norm[:, None])
 
-    def _log_norm(self, rows: slice) -> np.ndarray:
-        """Log of the mean ratio (n,) over fixed candidates."""
-        norm = np.empty(rows.stop - rows.start)
-        for some in chunks(len(norm), PAIRS // N_CANDIDATES):
-            own = slice(rows.start + some.start, rows.start + some.stop)
-            y, log_weight = self.density._candidates(own, N_CANDIDATES, None)
+    @cached_property
+    def _log_norm(self) -> np.ndarray:
+        """Log of the mean ratio (n_rows,) over fixed candidates."""
+        norm, n = np.empty(len(self)), self._n_fixed
+        for rows in chunks(len(self), max(1, PAIRS // n)):
+            y, log_weight = self.density._candidates(rows, n, None)
             total = logsumexp(log_weight + self._log_ratio(y), axis=1)
-            norm[some] = total - logsumexp(log_weight, axis=1)
+            norm[rows] = total - logsumexp(log_weight, axis=1)
         return norm
 
     def _log_ratio(self, y: np.ndarray) -> np.ndarray:
@@ -625,7 +632,7 @@ class ReweightedDensity(_WeightedDensity):
     ) -> tuple[np.ndarray, np.ndarray | None]:
         log_weight, y = self.density._pinned(rows, pinned, n_draws, complete=True)
         assert y is not None  # it was asked for
-        norm = self._log_norm(rows)[:, None, None, None]
+        norm = self._log_norm[rows, None, None, None]
         return log_weight + self._log_ratio(y) - norm, y if complete else None
 
 

@@ -34,8 +34,8 @@ from ._model import CHUNK, chunks, make_generator
 from ._network import uniform
 from ._targets import TargetCodec
 
-#: Draws behind means, quantiles and modes.
-N_POINTS = 1024
+#: Draws behind means, quantiles and modes, and the same where they have weights.
+N_POINTS, N_CANDIDATES = 1024, 8192
 #: Draws behind marginal densities.
 N_PINNED = 256
 #: Pairs of row and weighted draw that are computed at once.
@@ -658,6 +658,16 @@ class Density(ABC):
             With `complete` only.
         """
 
+    @property
+    def _n_fixed(self) -> int:
+        """Fixed draws of each row, at least."""
+        return 0
+
+    @property
+    def _n_reweighted(self) -> int:
+        """The same of what is this density times a ratio."""
+        return N_CANDIDATES
+
     # What follows from that
 
     def _present(self, values: np.ndarray) -> np.ndarray:
@@ -737,7 +747,8 @@ class Density(ABC):
         bar.close()
 
     def _weighted_draws(self, n: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-        """Chunks of rows with fixed draws and their weights, which sum to 1."""
+        """Chunks of rows with `n` fixed draws or more and their weights, which sum to 1."""
+        n = max(n, self._n_fixed)
         for rows in chunks(len(self), max(1, PAIRS // n)):
             y, log_weight = self._candidates(rows, n, None)
             yield rows, y, np.exp(log_weight - logsumexp(log_weight, axis=1, keepdims=True))

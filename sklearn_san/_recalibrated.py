@@ -182,6 +182,10 @@ class RecalibratedDensity(Density):
     # What a kind of density must say
 
     @property
+    def _n_reweighted(self) -> int:
+        return N_POINTS  # each inverts all conditionals
+
+    @property
     def _codec(self) -> TargetCodec:
         nothing = [False] * self.n_outputs
         return TargetCodec(self.output_names, nothing, nothing)

@@ -5,12 +5,14 @@ import inspect
 import numpy as np
 import pytest
 from conftest import small
+from scipy.special import logsumexp
+from scipy.stats import norm, t
 from sklearn.frozen import FrozenEstimator
 
 from sklearn_san import CalibratedDensity
 from sklearn_san.density import Density
 
-N = 5
+N = 3
 KINDS = (
     "plain", "reordered", "errors", "given", "given later", "reweighted", "recalibrated",
     "one dimension", "one dimension recalibrated", "one dimension reweighted", "one row",
@@ -68,11 +70,11 @@ def densities(bimodal):
         "one dimension reweighted": single.predict_density(rows).marginalise(ratio),
         "one row": est.predict_density(rows[:1]),
         "given reweighted": plain.marginalise(ratio).given({0: y_rows[:, 0]}),
-        "recalibrated reweighted": mended.predict_density(rows).marginalise(ratio),
+        "recalibrated reweighted": mended.predict_density(rows[:1]).marginalise(ratio),
     }
     assert set(found) == set(KINDS)
     values = {kind: y_rows[:, 0] if kind.startswith("one dim") else y_rows for kind in KINDS}
-    values["one row"] = y_rows[:1]
+    values["one row"] = values["recalibrated reweighted"] = y_rows[:1]
     return {kind: (found[kind], values[kind]) for kind in KINDS}
 
 
@@ -162,8 +164,7 @@ def test_rows_do_not_depend_on_their_neighbours(densities, kind):
     random = {"sample", "to_frame", "cdf", "components", "given", "marginalise"}
     for member in of_all.keys() - random - REFUSED.get(kind, {}).keys():
         result = np.asarray(of_all[member][0](density))[[i]]
-        grids = {} if member != "marginal" else None
-        if grids is None:  # the grid covers all rows
+        if member == "marginal":  # whose grid covers all rows
             grid = density.marginal(free(density), n_points=30).grid[0]
             np.testing.assert_allclose(
                 one.pdf_grid(free(density), grid), result, rtol=1e-6, atol=1e-9
@@ -174,7 +175,7 @@ def test_rows_do_not_depend_on_their_neighbours(densities, kind):
     np.testing.assert_allclose(first, density.sample(6, random_state=0)[:1], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS[:-1])  # the last would take half a minute
 def test_densities_and_draws_agree(densities, kind):
     density, _ = densities[kind]
     j, n = free(density), len(density)
@@ -235,3 +236,189 @@ def test_gradients_are_those_of_finite_differences(densities, kind):
             moved.append(density.log_prob(at.reshape(y.shape)))
         expected = (moved[0] - moved[1]) / (2.0 * step)
         np.testing.assert_allclose(gradient[:, j], expected, rtol=1e-4, atol=1e-4)
+
+
+def mixture_log_prob(mixture, y):
+    """Log density (n_rows,) of components at values (n_rows,)."""
+    law = {"normal": norm, "student_t": t}[mixture.kernel]
+    shape = () if mixture.df is None else (mixture.df,)
+    terms = law.logpdf(y[:, None], *shape, mixture.loc, mixture.scale)
+    if mixture.limits is not None:
+        low, high = (law.cdf(b, *shape, mixture.loc, mixture.scale) for b in mixture.limits)
+        terms -= np.log(high - low)
+    return logsumexp(terms, axis=1, b=mixture.weight)
+
+
+@pytest.mark.parametrize("kind", ["plain", "reordered", "errors", "given"])
+def test_components_are_the_conditional(densities, kind):
+    density, y = densities[kind]
+    first = {"plain": 0, "reordered": 1, "errors": 0, "given": 1}[kind]
+    mixture = density.components()
+    assert mixture.output == f"y{first}"
+    np.testing.assert_allclose(mixture.weight.sum(axis=1), 1.0)
+    at_first = mixture_log_prob(mixture, y[:, first])
+    # Errors of x are averaged over other points there
+    tolerance = {"rtol": 0.0, "atol": 0.05} if kind == "errors" else {"rtol": 1e-6}
+    np.testing.assert_allclose(density.marginal_log_prob(first, y[:, first]), at_first, **tolerance)
+    assert (mixture.limits is None) == (first == 1)
+    assert f"Components('y{first}', 'normal'" in repr(mixture)
+    if kind == "given":
+        with pytest.raises(ValueError, match=r"output 0 \(y0\) is known"):
+            density.components(0)
+        return
+    later = density.components(1 - first, y)
+    both = at_first + mixture_log_prob(later, y[:, 1 - first])
+    np.testing.assert_allclose(both, density.log_prob(y), rtol=1e-6)
+    with pytest.raises(ValueError, match=f"those before it in the order, y{first}; pass"):
+        density.components(1 - first)
+    with pytest.raises(ValueError, match=r"y must have shape \(3, 2\), got \(2, 2\)"):
+        density.components(1 - first, y[:2])
+
+
+def test_components_of_other_families(bimodal):
+    X, y, _ = bimodal
+    for likelihood, kernel in [
+        ("most", "student_t"),
+        ("gaussian", "normal"),
+        ("laplace", "laplace"),
+    ]:
+        est = small(likelihood=likelihood, epochs=3, n_members=2, dtype="float64").fit(X, y[:, 0])
+        density = est.predict_density(X[:4])
+        mixture = density.components()
+        assert mixture.kernel == kernel
+        assert mixture.weight.shape == (4, 6 if likelihood == "most" else 2)
+        if kernel != "laplace":
+            found = mixture_log_prob(mixture, y[:4, 0])
+            np.testing.assert_allclose(found, density.log_prob(y[:4, 0]), rtol=1e-6)
+    for options, reason in [
+        ({"y_scaler": "power"}, "y_scaler is not linear"),
+        ({"likelihood": "spline"}, "Spline is no mixture of location-scale distributions"),
+        ({"likelihood": "mob", "limits": [-9.0, 9.0]}, "MixtureOfBetas is no mixture"),
+    ]:
+        density = small(epochs=1, **options).fit(X, y[:, 0]).predict_density(X[:2])
+        with pytest.raises(NotImplementedError, match=reason):
+            density.components()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"y_scaler": "power"},
+        {"y_scaler": "robust", "order": [1, 0]},
+        {"likelihood": "molog", "linear_base": True},
+        {"likelihood": "most"},
+        {"likelihood": "spline", "y_scaler": "minmax"},
+        {"likelihood": "truncated_molog"},
+        {"likelihood": "truncated_most"},
+        {"likelihood": "mob"},
+        {"likelihood": "truncated_mog", "y_scaler": "power", "activation": "tanh"},
+    ],
+    ids=str,
+)
+def test_gradients_of_all_families_and_scalers(bimodal, options):
+    X, y, _ = bimodal
+    bounded = str(options.get("likelihood")).startswith(("truncated", "mob"))
+    limits = [[-9.0, 9.0], [-9.0, 9.0]] if bounded else None
+    est = small(dtype="float64", epochs=2, n_members=2, limits=limits, **options).fit(X, y)
+    density, y = est.predict_density(X[:6]), y[:6]
+    several = np.stack([y, y + 0.1, y - 0.2], axis=1)
+    gradient = density.grad_log_prob(several)
+    np.testing.assert_allclose(gradient[:, 0], density.grad_log_prob(y), rtol=1e-9)
+    for j in range(2):
+        step = np.zeros(2)
+        step[j] = 1e-5
+        slope = (density.log_prob(several + step) - density.log_prob(several - step)) / 2e-5
+        np.testing.assert_allclose(gradient[..., j], slope, rtol=1e-4, atol=1e-4)
+    if bounded:
+        assert np.isnan(density.grad_log_prob(np.full((6, 2), 10.0))).all()
+
+
+@pytest.mark.parametrize("likelihood", ["mog", "truncated_mog", "molog", "mob", "ordinal"])
+def test_grids_are_the_density_at_given_values(bimodal, likelihood):
+    X, y, _ = bimodal
+    bounded = likelihood in ("truncated_mog", "mob", "ordinal")
+    limits = [[-2.0, 2.0], [-np.inf, np.inf]] if bounded else None
+    inside = np.clip(y, -2.0, 2.0)
+    if likelihood == "ordinal":
+        inside[:, 0] = np.round(inside[:, 0])
+    est = small(
+        epochs=3, n_members=2, limits=limits, likelihood=[likelihood, "mog"], order=[0, 1]
+    ).fit(X, inside)
+    density = est.predict_density(X[:7])
+    grid = np.linspace(-3.0, 3.0, 25)
+    pdf = density.pdf_grid("y0", grid)
+    outside = np.abs(grid) > 2.0
+    assert (pdf[:, outside] == 0.0).all() or not bounded
+    at = np.tile(grid[~outside], (7, 1))
+    log_prob = density.marginal_log_prob("y0", at)
+    # Up to single precision, which the limits of the network have
+    np.testing.assert_allclose(pdf[:, ~outside], np.exp(log_prob), rtol=1e-6, atol=1e-12)
+    if bounded:
+        assert np.isneginf(density.marginal_log_prob("y0", np.full(7, 2.5))).all()
+        assert (density.marginal_cdf("y0", np.full(7, 2.5)) == 1.0).all()
+        assert (density.marginal_cdf("y0", np.full(7, -2.5)) == 0.0).all()
+    if likelihood == "ordinal":
+        np.testing.assert_allclose(density.pdf_grid(0, np.arange(-2.0, 3.0)).sum(axis=1), 1.0)
+
+
+def test_known_outputs_one_after_the_other():
+    random = np.random.default_rng(0)
+    X = random.normal(size=(400, 1))
+    y = np.cumsum(random.normal(size=(400, 3)), axis=1)
+    density = small(epochs=10, n_members=2).fit(X, y).predict_density(X[:4])
+    both = density.given({0: y[:4, 0], 1: y[:4, 1]})
+    again = density.given({0: y[:4, 0]}).given({1: y[:4, 1]})
+    np.testing.assert_allclose(again.log_prob(y[:4]), both.log_prob(y[:4]))
+    expected = density.given({0: y[:4, 0]}).marginal_log_prob(1, y[:4, 1])
+    expected = both.log_evidence() - density.given({0: y[:4, 0]}).log_evidence() - expected
+    np.testing.assert_allclose(expected, 0.0, atol=1e-4)
+    # The output in between is drawn, and weighed by the density it gives to the known ones
+    outer = density.given({0: y[:4, 0], 2: y[:4, 2]})
+    grid = np.linspace(-9.0, 9.0, 400)
+    points = np.repeat(y[:4, None], 400, axis=1)
+    points[..., 1] = grid
+    exact = np.exp(density.log_prob(points))
+    exact /= np.trapezoid(exact, grid)[:, None]
+    np.testing.assert_allclose(outer.pdf_grid(1, grid), exact, atol=0.05 * exact.max())
+    joint = density.marginal((0, 2), grid=(grid[::8], grid[::8])).density
+    swapped = density.marginal((2, 0), grid=(grid[::8], grid[::8])).density
+    np.testing.assert_allclose(joint, swapped.swapaxes(1, 2), rtol=1e-6, atol=1e-12)
+    assert again.mode()[0, 0] == y[0, 0]
+    with pytest.raises(ValueError, match=r"given names output 1 \(y1\), which is known"):
+        both.given({1: 0.0})
+    with pytest.raises(ValueError, match="nothing is left to infer"):
+        both.given({2: 0.0})
+    with pytest.raises(ValueError, match=r"output 0 \(y0\) is known, so that it has no density"):
+        both.marginal_log_prob(0, np.zeros(4))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.zeros(4), r"values must have shape \(3,\) or \(3, n_values\), got \(4,\)"),
+        (np.zeros((3, 2, 2)), r"got \(3, 2, 2\)"),
+        (np.full(3, np.nan), "values has 3 entries that are nan"),
+        (["a"] * 3, "values must be numbers"),
+    ],
+)
+def test_values_of_one_output_are_checked(densities, values, message):
+    density, _ = densities["plain"]
+    for member in (density.marginal_log_prob, density.marginal_cdf):
+        with pytest.raises(ValueError, match=message):
+            member(0, values)
+        with pytest.raises(ValueError, match="output names 'z', which is not a column"):
+            member("z", values)
+    with pytest.raises(ValueError, match="grid must hold rising numbers"):
+        density.pdf_grid(0, None)
+
+
+def test_densities_of_any_origin_can_be_recalibrated(bimodal):
+    X, y, _ = bimodal
+    inner = CalibratedDensity(small(epochs=2), cv=0.5, random_state=0)
+    nested = CalibratedDensity(inner, cv=0.5, random_state=0).fit(X, y)
+    density = nested.predict_density(X[:3])
+    assert density.mean().shape == (3, 2)
+    assert density.marginal_cdf(1, y[:3, 1]).shape == (3,)
+    for call in (density.marginal, lambda j: density.grad_log_prob(y[:3])):
+        with pytest.raises(NotImplementedError, match="RecalibratedDensity does not tell"):
+            call(0)
