@@ -3,7 +3,7 @@
 from ._estimator import SANConditionalDensityEstimator
 
 __version__ = "0.1.0.dev0"
-__all__ = ["CalibratedDensity", "SANConditionalDensityEstimator", "__version__"]
+__all__ = ["CalibratedDensity", "SANConditionalDensityEstimator", "__version__", "merge"]
 
 
 def __getattr__(name: str) -> object:
@@ -12,4 +12,8 @@ def __getattr__(name: str) -> object:
         from .recalibration import CalibratedDensity
 
         return CalibratedDensity
+    if name == "merge":
+        from ._merging import merge
+
+        return merge
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -358,8 +358,9 @@ default="standard"
         Returns
         -------
         ConditionalDensity
-            With `sample`, `log_prob`, `mean`, `std`, `cov`, `quantile`, `interval`, `mode`, `cdf`,
-            `inverse_cdf`, `marginal`, `given`, `marginalise`, `entropy` and `kl`.
+            With `sample`, `log_prob`, `grad_log_prob`, `mean`, `std`, `cov`, `quantile`,
+            `interval`, `mode`, `cdf`, `inverse_cdf`, `components`, `marginal`, `pdf_grid`, `given`,
+            `marginalise`, `entropy`, `kl` and others; see `sklearn_san.density.Density`.
         """
         check_is_fitted(self, "network_")
         schema = Schema.of(self)
@@ -436,7 +437,7 @@ default="standard"
         given: Any = None,
         return_ess: bool = False,
         method: str = "random",
-        dtype: Any = np.float64,
+        dtype: Any = None,
         as_frame: bool = False,
         out: np.ndarray | None = None,
     ) -> Any:
@@ -460,8 +461,8 @@ default="standard"
         method : {"random", "sobol"}, default="random"
             Independent draws, or quasi-random ones of less variance; see
             `ConditionalDensity.sample`.
-        dtype : {float32, float64}, default=float64
-            Of the result.
+        dtype : {float32, float64}, default=None
+            Of the result; None is float64, or the dtype of `out`.
         as_frame : bool, default=False
             Whether to return a pandas frame with a row for each draw and y's column names.
         out : ndarray of floats, default=None
@@ -481,26 +482,19 @@ default="standard"
         validation.check_boolean("return_ess", return_ess)
         if return_ess and given is None:
             raise ValueError("return_ess=True goes with given=; plain draws all count fully.")
-        if given is not None:
-            if method != "random" or as_frame or out is not None:
-                raise ValueError("given= goes neither with method=, as_frame= nor out=.")
-            return density.given(given).sample(
-                n_samples, random_state=random_state, return_ess=return_ess
+        if as_frame and (out is not None or dtype is not None or return_ess):
+            raise ValueError(
+                "as_frame=True has y's own dtypes and draws alone: it goes neither with out=, "
+                "dtype= nor return_ess=."
             )
-        if as_frame and out is not None:
-            raise ValueError("out= takes numbers: it does not go with as_frame.")
+        options: dict[str, Any] = {"random_state": random_state, "method": method}
+        options["progress"] = bool(self.verbose)
+        known = density if given is None else density.given(given)
         if as_frame:
-            return density.to_frame(
-                n_samples, random_state=random_state, index=getattr(X, "index", None)
-            )
-        return density.sample(
-            n_samples,
-            random_state=random_state,
-            method=method,
-            dtype=dtype,
-            out=out,
-            progress=bool(self.verbose),
-        )
+            return known.to_frame(n_samples, index=getattr(X, "index", None), **options)
+        if return_ess:
+            options["return_ess"] = True
+        return known.sample(n_samples, dtype=dtype, out=out, **options)
 
     def predict(
         self,
@@ -545,8 +539,6 @@ default="standard"
         density = self.predict_density(X, X_err=X_err)
         if output_type == "quantiles":
             return density.quantile(quantiles)
-        if output_type == "median":
-            return density.quantile(0.5)[:, 0]
         return getattr(density, output_type)()
 
     def save(self, path: Any) -> None:

@@ -1,4 +1,4 @@
-"""Marginal densities of one or two outputs on a grid, without kernel estimates.
+"""Densities of one or two outputs of a network, and its conditionals as mixtures.
 
 With S draws of the outputs before d (Rao-Blackwellisation [1]_),
 
@@ -8,6 +8,17 @@ and for two outputs d < e, with the outputs in between drawn anew for each y_d,
 
     p(y_d, y_e | x) ~ 1/S sum_s p(y_d | y_<d^(s), x) p(y_e | y_<e^(s), x)
 
+Draws belong to members and, with measurement errors, to points of x, so that the means are over
+these too.
+
+====================  ======================================================================
+`Points`              fixed quasi-random points: uniform noise, and normal ones for errors of x
+`pinned_draws`        draws of which some outputs have given values, and the density of these
+`conditional_of`      the conditional of one output at fixed draws of the outputs before it
+`density_on_grid`     mean of these conditionals on a grid that all rows share
+`mixture_of`          components of a conditional
+====================  ======================================================================
+
 References
 ----------
 .. [1] Gelfand and Smith (1990), Sampling-based approaches to calculating marginal densities.
@@ -15,139 +26,166 @@ References
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.special import ndtri
 from torch import Tensor
 
-from ._engine import to_numpy
-from ._likelihood import Support
-from ._model import FittedModel, quasi_random_noise
+from ._kernels import Kernel, Normal, Truncated, TruncatedNormal
+from ._likelihood import Likelihood, widen
+from ._mixtures import _Mixture, _Single
+from ._model import quasi_random_noise, sobol_points
 from ._network import SAN, Conditional
 
-#: Densities that are evaluated at once.
+#: Numbers of an array that is worked on at once.
 SIZE = 1_000_000
+#: The same where an array should stay in the cache.
+CACHED = 131_072
 
 
-@dataclass(frozen=True)
-class Marginal:
-    """Marginal density of one output, or joint density of two, on a grid.
+class Points(NamedTuple):
+    """Fixed points that all rows share.
 
-    Parameters
-    ----------
-    outputs : list of str
-        Their names.
-    grid : list of ndarray of shape (n_points,)
-        Values of each output.
-    density : ndarray of shape (n_rows, n_points) or (n_rows, n_points, n_points)
-        Per unit of each output; probabilities for whole-numbered outputs.
+    With measurement errors each point is one of x as well as of y; both come from one sequence,
+    since two that are scrambled apart do not fill the product of their spaces.
     """
 
-    outputs: list[str]
-    grid: list[np.ndarray]
-    density: np.ndarray
-
-    def __repr__(self) -> str:
-        return f"Marginal(outputs={self.outputs}, density of shape {self.density.shape})"
+    noise: Tensor  # (n_members or 1, 1, n_points, 1, 1, n_outputs, n_noise), uniform
+    normal: np.ndarray | None  # (n_points, n_features), of the errors of x
 
 
-def marginal_density(
-    model: FittedModel,
-    contexts: np.ndarray,
-    columns: list[int],
-    grids: list[np.ndarray],
-    n_draws: int,
-) -> np.ndarray:
-    """Density on the grid of one or two of the user's columns.
+def make_points(network: SAN, n_points: int, n_measured: int) -> Points:
+    """Points of each member; `n_measured` features of x have errors."""
+    if not n_measured:
+        noise = quasi_random_noise(network, n_points)
+        return Points(noise.to(network.limits)[:, :, :, None, None], None)
+    n_numbers = network.n_outputs * network.n_noise
+    points = np.clip(sobol_points(n_points, n_numbers + n_measured), 1e-12, 1.0 - 1e-12)
+    noise = torch.as_tensor(points[:, :n_numbers]).to(network.limits)
+    shape = (1, 1, n_points, 1, 1, network.n_outputs, network.n_noise)
+    return Points(noise.reshape(shape), ndtri(points[:, n_numbers:]))
+
+
+def pinned_draws(
+    network: SAN, x: Tensor, noise: Tensor, pinned: dict[int, Tensor], n_outputs: int
+) -> tuple[Tensor, Tensor]:
+    """Draws of the first `n_outputs`, some of which have given values.
 
     Parameters
     ----------
-    model : FittedModel
-    contexts : ndarray of shape (n_rows, n_contexts, n_inputs)
-        What the network sees; the density is the mean over the contexts of a row.
-    columns : list of int
-    grids : list of ndarray
-    n_draws : int
-        Of the outputs before them.
+    network : SAN
+    x : Tensor of shape (n, n_points or 1, n_inputs)
+    noise : Tensor
+        Of `Points`.
+    pinned : dict of int to Tensor of shape (n, n_first or 1, n_second or 1)
+        Scaled values by place in the order.
+    n_outputs : int
 
     Returns
     -------
-    ndarray of shape (n_rows, n_points) or (n_rows, n_points, n_points)
+    log_weight : Tensor of shape (n_members, n, n_points or 1, n_first or 1, n_second or 1)
+        Sum of the log densities of the pinned values, per scaled unit.
+    z : Tensor of shape (..., n_outputs)
     """
-    network = model.on_device()
-    positions = [model.order.tolist().index(j) for j in columns]
-    scaled = [_on_grid(model, j, grid) for j, grid in zip(columns, grids, strict=True)]
-    z = {d: model.tensor(values, network) for d, (values, _) in zip(positions, scaled, strict=True)}
-    n_points = -(-n_draws // network.n_members) if max(positions) else 1
-    noise = quasi_random_noise(network, n_points).to(z[positions[0]])
-    size = [len(grid) for grid in grids]
-    density = np.zeros((len(contexts), *size))
-    swap = len(columns) == 2 and positions[0] > positions[1]
-    first, last = min(positions), max(positions)
-    n_last = len(z[last])
-    step = max(1, SIZE // (network.n_members * n_points * n_last))
-    for i, context in np.ndindex(contexts.shape[:2]):
-        x = model.tensor(contexts[i, context], network)
-        with torch.no_grad():
-            if first == last:
-                density[i] += _evaluate(network, x, noise, {}, last, z[last])[0]
-                continue
-            parts = [
-                _evaluate(network, x, noise, {first: part}, last, z[last])
-                for part in z[first].split(step)
-            ]
-            joint = np.concatenate(parts)  # (n_first, n_last)
-            density[i] += joint.T if swap else joint
-    density /= contexts.shape[1]
-    for c, (_, factor) in enumerate(scaled):
-        density *= factor.reshape(-1, *(1,) * (len(columns) - 1 - c))
-    return density
-
-
-def _on_grid(model: FittedModel, j: int, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scaled values of column j on its grid, and the factor to a density per unit of y."""
-    low, high = model.limits[j]
-    y = np.tile(model.restore(np.zeros((1, model.n_outputs))), (len(grid), 1))
-    y[:, j] = np.clip(grid, low, high)
-    d = model.order.tolist().index(j)
-    factor = np.ones(len(grid)) if model.families[d].discrete else None
-    if factor is None:
-        factor = np.exp(model.log_jacobian(y)[:, d])
-    return model.scale(y)[:, d], np.where((grid >= low) & (grid <= high), factor, 0.0)
-
-
-def _evaluate(
-    network: SAN, x: Tensor, noise: Tensor, fixed: dict[int, Tensor], last: int, grid: Tensor
-) -> np.ndarray:
-    """Mean over members and draws of the density at `fixed` values and on the grid of `last`.
-
-    Shapes: x (n_inputs,), noise (n_members, 1, n_points, n_outputs, n_noise); the result has one
-    row for each value of the fixed output, or one row.
-    """
-    noise = noise.unsqueeze(3)  # (n_members, 1, n_points, 1, n_outputs, n_noise)
-    log_density = torch.zeros((), dtype=x.dtype, device=x.device)
+    log_weight = x.new_zeros(())
 
     def choose(one: Conditional) -> Tensor:
-        nonlocal log_density
-        if one.output in fixed:
-            r, log_prob = one.at(fixed[one.output][None, None, None])  # (1, 1, 1, n_fixed)
-            log_density = log_density + log_prob
-            return r
-        if one.output == last:
-            log_density = log_density.unsqueeze(-1) + _spread(one).at(grid)[1]
-        return one.sample(noise)
+        nonlocal log_weight
+        if one.output not in pinned:
+            return one.sample(noise)
+        r, log_prob = one.at(pinned[one.output][None, :, None])  # (1, n, 1, n_first, n_second)
+        log_weight = log_weight + log_prob
+        return r.expand_as(log_prob)
 
-    # Axes: member, row, draw of the earlier outputs, value of the fixed output
-    network.ancestral(x[None, None, None, None], choose, last + 1)
-    return to_numpy(log_density.exp().mean((0, 1, 2)))
+    # Axes: member, row, point, value of one output, value of another
+    z = network.ancestral(x[None, :, :, None, None], choose, n_outputs)
+    return log_weight, z
 
 
-def _spread(one: Conditional) -> Conditional:
-    """The same density with an axis appended for values on a grid."""
-    support = one.support
+def conditional_of(network: SAN, x: Tensor, noise: Tensor, d: int) -> Conditional:
+    """Conditional (n_members, n, n_points or 1, 1, 1) of output d, given draws of those before."""
+    found: list[Conditional] = []
+
+    def choose(one: Conditional) -> Tensor:
+        found.append(one)
+        return one.sample(noise) if one.output < d else torch.zeros_like(one.raw[..., 0])
+
+    network.ancestral(x[None, :, :, None, None], choose, d + 1)
+    return found[d]
+
+
+def density_on_grid(one: Conditional, grid: Tensor) -> Tensor:
+    """Mean density (n, n_grid) of conditionals (n_members, n, n_points, 1, 1), in scaled units."""
+    kernel = getattr(one.family, "kernel", None)
+    if isinstance(kernel, (Normal, TruncatedNormal)):
+        return _normals_on_grid(one, grid)
+    parts = []
+    n_others = one.raw[:, 0].numel()  # raw parameters of a row
+    for values in grid.split(max(1, SIZE // n_others)):
+        log_prob = one.at(values)[1]  # (n_members, n, n_points, 1, n_values)
+        parts.append(log_prob.exp().mean((0, 2))[:, 0])
+    return torch.cat(parts, -1)
+
+
+def _normals_on_grid(one: Conditional, grid: Tensor) -> Tensor:
+    """`density_on_grid` of all normals of a row as one mixture, by a product of matrices."""
+    log_weight, loc, scale, theta = mixture_of(one)  # (n_members, n, n_points, 1, 1, K)
+    support, centre = widen(one.support), theta[0]
     if support is not None:
-        support = Support(support.low.unsqueeze(-1), support.high.unsqueeze(-1))
-    return one._replace(
-        raw=one.raw.unsqueeze(-2), support=support, location=one.location.unsqueeze(-1)
-    )
+        centre = torch.minimum(torch.maximum(centre, support.low), support.high)
+    # Where a component is highest inside the limits its density holds its mass there
+    log_top = _kernel_of(one.family).log_prob(centre, theta, support) - one.scale.log()
+
+    def by_row(values: Tensor) -> Tensor:
+        return values.expand(loc.shape).movedim(1, 0).flatten(1).unsqueeze(-1)
+
+    height = by_row((log_weight + log_top).exp()) / loc[:, 0, ..., 0].numel()
+    offset = by_row(0.5 * ((centre - theta[0]) * one.scale / scale).square())
+    inverse, loc = by_row(math.sqrt(0.5) / scale), by_row(loc)  # (n, n_components, 1)
+    result = torch.empty((len(loc), len(grid)), dtype=loc.dtype, device=loc.device)
+    step = max(1, CACHED // (loc.shape[1] * len(grid)))
+    for start in range(0, len(loc), step):
+        some = slice(start, start + step)
+        t = (grid - loc[some]).mul_(inverse[some]).square_()  # (n, n_components, n_grid)
+        result[some] = (height[some].mT @ t.neg_().add_(offset[some]).exp_())[:, 0]
+    return result
+
+
+class Mixture(NamedTuple):
+    """A conditional as a mixture of location-scale distributions, (..., K) each."""
+
+    log_weight: Tensor
+    loc: Tensor  # of the output itself, in scaled units
+    scale: Tensor
+    theta: tuple[Tensor, ...]  # location, log scale and what else the kernel has, of the residual
+
+
+def mixture_of(one: Conditional) -> Mixture:
+    """Components of a conditional; raises `TypeError` if its family has none."""
+    family = one.family
+    if isinstance(family, _Mixture):
+        log_weight, theta = family.components(one.raw)
+    elif isinstance(family, _Single):
+        theta = tuple(value.unsqueeze(-1) for value in family.theta(one.raw))
+        log_weight = torch.zeros_like(theta[0])
+    else:
+        raise TypeError(f"{type(family).__name__} is no mixture of location-scale distributions")
+    loc = one.location.unsqueeze(-1) + one.scale * theta[0]
+    return Mixture(log_weight, loc, one.scale * theta[1].exp(), theta)
+
+
+def kernel_name(family: Likelihood) -> str:
+    """Standard distribution of a mixture's components, by a short name."""
+    kernel = _kernel_of(family)
+    standard = kernel.kernel if isinstance(kernel, Truncated) else kernel
+    names = {"Normal": "normal", "TruncatedNormal": "normal", "StudentT": "student_t"}
+    name = type(standard).__name__
+    return names.get(name, name.lower())
+
+
+def _kernel_of(family: Likelihood) -> Kernel:
+    assert isinstance(family, (_Mixture, _Single))  # `mixture_of` has seen it
+    return family.kernel

@@ -9,6 +9,7 @@ proportion to the density that each member gave to the outputs before it:
 ==================  ========================================================================
 `FittedModel`       network, scalers, order, limits, labels, device; user's units and back
 `rosenblatt`        cdf of each conditional of the mixture, and `inverse_rosenblatt`
+`mixed_conditionals`  log density and cdf of these
 `first_quantiles`   quantiles of the output that comes first
 `quasi_random_noise`  points that all rows share, for results that are the same each time
 `sobol_points`      the same in any number of dimensions, of which nothing is a member's
@@ -21,7 +22,7 @@ function says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,7 @@ from torch import Tensor
 from ._engine import Engine, mixed_log_prob
 from ._engines import engine_for
 from ._inputs import InputEncoder
-from ._likelihood import Likelihood, invert_cdf
+from ._likelihood import Likelihood, Support, invert_cdf
 from ._network import SAN, Conditional
 from ._scaling import OutputScaler
 from ._targets import TargetCodec, check_missing_targets, split_columns
@@ -115,9 +116,30 @@ class FittedModel:
         return self.y_scaler.transform(flat).reshape(y.shape)
 
     def log_jacobian(self, y: np.ndarray) -> np.ndarray:
-        """``log |dz / dy|`` of the user's values (..., n_outputs), one by one in network order."""
+        """``log |dz / dy|`` of the user's values (..., n_outputs), one by one in network order.
+
+        0 where a value has a probability instead of a density, or is missing.
+        """
         flat = y.reshape(-1, self.n_outputs)[:, self.order]
-        return self.y_scaler.log_jacobian(flat).reshape(y.shape)
+        log_slope = np.where(np.isnan(flat), 0.0, self.y_scaler.log_jacobian(flat))
+        if not self.is_smooth:
+            z = torch.as_tensor(self.y_scaler.transform(flat), dtype=torch.float64)
+            limits = self.network.limits.double().cpu()
+            for d, family in enumerate(self.network.families):
+                # What has special values has no linear base, whose residuals bounds would move with
+                support = Support(limits[d, 0], limits[d, 1]) if family.bounded else None
+                log_slope[family.is_mass(z[:, d], support).numpy(), d] = 0.0
+        return log_slope.reshape(y.shape)
+
+    def gradient_by_y(self, y: np.ndarray, by_z: np.ndarray) -> np.ndarray:
+        """Gradient of a log density by the user's values y (n, n_outputs).
+
+        `by_z` is that of the log density of scaled values, in network order; 0 where y is missing.
+        """
+        ordered = y[:, self.order]
+        slope = np.exp(self.y_scaler.log_jacobian(ordered))
+        gradient = by_z * slope + self.y_scaler.slope_of_log_jacobian(ordered)
+        return np.where(np.isnan(ordered), 0.0, gradient)[:, np.argsort(self.order)]
 
     def restore(self, z: np.ndarray) -> np.ndarray:
         """Scaled values (..., n_outputs) in network order to the user's units and columns."""
@@ -202,34 +224,54 @@ def rosenblatt(network: SAN, x: Tensor, z: Tensor, noise: Tensor) -> Tensor:
     .. [1] Rosenblatt (1952), Remarks on a multivariate transformation.
     .. [2] Brockwell (2007), Universal residuals: A multivariate transformation.
     """
+    _, cdf, jump = mixed_conditionals(network, x, z)
+    return (cdf - noise * jump).clamp(0.0, 1.0)
+
+
+def mixed_conditionals(network: SAN, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log density, cdf and size of the jump of each conditional of the mixture at z.
+
+    All (n, n_outputs); x as in `rosenblatt`.
+    """
     conditionals = network.conditionals(x.unsqueeze(0), z[None, :, None])
     # (n_members, n, n_points, n_outputs) to (n_members * n_points, n, n_outputs)
     log_prob, cdf = (values.movedim(2, 1).flatten(0, 1) for values in conditionals)
-    weight = (log_prob.cumsum(-1) - log_prob).softmax(0)
-    u = (weight * cdf).sum(0)
-    jump = torch.where(network.is_mass(x[:, 0], z), (weight * log_prob.exp()).sum(0), 0.0)
-    return (u - noise * jump).clamp(0.0, 1.0)
+    log_weight = (log_prob.cumsum(-1) - log_prob).log_softmax(0)
+    mixed = (log_weight + log_prob).logsumexp(0)
+    u = (log_weight.exp() * cdf).sum(0)
+    return mixed, u, torch.where(network.is_mass(x[:, 0], z), mixed.exp(), 0.0)
 
 
-def inverse_rosenblatt(network: SAN, x: Tensor, u: Tensor) -> Tensor:
+def inverse_rosenblatt(
+    network: SAN,
+    x: Tensor,
+    u: Tensor,
+    known: dict[int, Tensor] | None = None,
+    n_outputs: int | None = None,
+) -> Tensor:
     """Values z (n, n_outputs) at which the conditional cdfs of the mixture are `u`.
 
-    Shapes: x (n, n_points, n_features) as in `rosenblatt`, u (n, n_outputs) inside (0, 1).
+    Shapes: x (n, n_points, n_features) as in `rosenblatt`, u (n, n_outputs) inside (0, 1). Outputs
+    of which values (n,) are `known` take these; `n_outputs` stops early.
     """
+    known = known or {}
     log_weight = torch.zeros((network.n_members, *x.shape[:2]), dtype=u.dtype, device=u.device)
 
     def choose(one: Conditional) -> Tensor:
         nonlocal log_weight
         target = u[:, one.output]
-        if log_weight[:, 0].numel() == 1:
+        if one.output in known:
+            z = known[one.output]
+        elif log_weight[:, 0].numel() == 1:
             return one.family.icdf(one.raw, target[None, :, None], one.support)
-        weight = (log_weight - log_weight.logsumexp((0, 2), keepdim=True)).exp()
-        z = _mixture_quantile(one, target, weight)  # (n,)
+        else:
+            weight = (log_weight - log_weight.logsumexp((0, 2), keepdim=True)).exp()
+            z = _mixture_quantile(one, target, weight)  # (n,)
         r, log_prob = one.at(z[None, :, None])
         log_weight = log_weight + log_prob
-        return r
+        return r.expand_as(log_prob)
 
-    return network.ancestral(x.unsqueeze(0), choose)[0, :, 0]
+    return network.ancestral(x.unsqueeze(0), choose, n_outputs)[0, :, 0]
 
 
 def first_quantiles(network: SAN, x: Tensor, levels: Tensor) -> Tensor:
@@ -283,12 +325,16 @@ def sobol_points(n: int, n_dimensions: int) -> np.ndarray:
     return engine.random_base2(max(n - 1, 1).bit_length())[:n]
 
 
-def climb(network: SAN, x: Tensor, z: Tensor, n_steps: int = 60) -> Tensor:
+def climb(
+    network: SAN, x: Tensor, z: Tensor, held_outputs: Sequence[int] = (), n_steps: int = 60
+) -> Tensor:
     """Ascent of log p(z | x) inside the limits by BFGS, all rows at once.
 
-    Shapes: x as in `rosenblatt`, z (n, n_outputs).
+    Shapes: x as in `rosenblatt`, z (n, n_outputs). The columns `held_outputs` stay as they are.
     """
-    low, high = network.limits.T
+    low, high = (bound.expand_as(z).clone() for bound in network.limits.T)
+    for d in held_outputs:
+        low[:, d] = high[:, d] = z[:, d]
     eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
 
     def value_and_slope(z: Tensor) -> tuple[Tensor, Tensor]:

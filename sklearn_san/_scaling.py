@@ -119,6 +119,10 @@ class OutputScaler:
         """``log |dz_d / dy_d|`` of each value; shape (n_samples, n_outputs)."""
         return self._by_part("log_jacobian", y)
 
+    def slope_of_log_jacobian(self, y: np.ndarray) -> np.ndarray:
+        """Derivative of `log_jacobian` by each value; (n_samples, n_outputs)."""
+        return self._by_part("slope_of_log_jacobian", y)
+
     def unit(self, y: np.ndarray) -> np.ndarray:
         """Size in units of y of one scaled unit, at the median of y; shape (n_outputs,)."""
         return np.exp(-self.log_jacobian(np.nanmedian(y, axis=0, keepdims=True))[0])
@@ -190,6 +194,12 @@ class _ColumnScaler:
     def log_jacobian(self, y: np.ndarray) -> np.ndarray:
         log_slope = np.broadcast_to(np.log(self.slope), y.shape)
         return log_slope if self.power is None else log_slope + self._power_log_slope(y)
+
+    def slope_of_log_jacobian(self, y: np.ndarray) -> np.ndarray:
+        if self.power is None:
+            return np.zeros(y.shape)
+        argument = y if self.power.method == "box-cox" else 1.0 + np.abs(y)
+        return (self.power.lambdas_ - 1.0) / argument
 
     def transform_limits(self, limits: np.ndarray) -> np.ndarray:
         """Limits (2, n_outputs) in scaled units."""

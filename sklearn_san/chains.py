@@ -37,24 +37,37 @@ class DensityChain:
             X = transformer.transform(X)
         return X
 
+    def _check_errors(self, options: dict[str, Any]) -> None:
+        """Raise for measurement errors in units that the transformers change."""
+        if self.transformers and options.get("X_err") is not None:
+            raise ValueError(
+                "X_err is in the units of X, which the transformers before the estimator change; "
+                "transform both, and pass them to `estimator`."
+            )
+
     def predict_density(self, X: Any, **options: Any) -> Any:
         """Conditional density of every row of X, as an object."""
+        self._check_errors(options)
         return self.estimator.predict_density(self.transform(X), **options)
 
     def sample(self, X: Any, n_samples: int = 1, **options: Any) -> Any:
         """Draws, (n_samples, n_draws, n_outputs); options are those of the estimator."""
+        self._check_errors(options)
         return self.estimator.sample(self.transform(X), n_samples, **options)
 
     def log_prob(self, X: Any, y: Any, **options: Any) -> np.ndarray:
         """Log density of y given X, (n_samples,), in nats per unit of every output."""
+        self._check_errors(options)
         return self.estimator.log_prob(self.transform(X), y, **options)
 
     def score(self, X: Any, y: Any, **options: Any) -> float:
         """Mean log-likelihood per row in nats."""
+        self._check_errors(options)
         return self.estimator.score(self.transform(X), y, **options)
 
     def predict(self, X: Any, **options: Any) -> np.ndarray:
         """Summary of the density of every row; options are the estimator's."""
+        self._check_errors(options)
         return self.estimator.predict(self.transform(X), **options)
 
 

@@ -1,11 +1,13 @@
 """The conditional density of given rows, as an object that answers what a posterior is asked.
 
 =====================  =====================================================================
-`ConditionalDensity`   p(y | x) of given rows: draws, log density, moments, quantiles, modes,
-                       cdf and its inverse, marginals, entropy, conditioning, new priors
-`Marginal`             densities of one or two outputs on a grid
+`Density`              what every density has: draws, log density and its gradient, moments,
+                       quantiles, modes, cdf and its inverse, marginals, entropy, conditioning
+`ConditionalDensity`   p(y | x) of given rows
 `GivenDensity`         p(y | x, some outputs known)
 `ReweightedDensity`    p(y | x) times a ratio of priors, normalised
+`Marginal`             densities of one or two outputs on a grid
+`Components`           a conditional density as a mixture
 =====================  =====================================================================
 
 Everything is in the user's units, column order and float64, and works in chunks, so that memory
@@ -20,15 +22,31 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.special import logsumexp, ndtri
-from scipy.stats import qmc
-from tqdm.auto import tqdm
+from torch import Tensor
 
 from . import _model
 from . import _validation as validation
 from ._columns import without_mask
-from ._conditioning import GivenDensity, ReweightedDensity, resample
+from ._conditioning import GivenDensity, ReweightedDensity, check_ratio, resample
+from ._density_base import (
+    N_POINTS,
+    Block,
+    Components,
+    Density,
+    Marginal,
+    pair_blocks,
+    shifted_sobol_points,
+)
 from ._engine import to_numpy
-from ._marginals import Marginal, marginal_density
+from ._marginals import (
+    Points,
+    conditional_of,
+    density_on_grid,
+    kernel_name,
+    make_points,
+    mixture_of,
+    pinned_draws,
+)
 from ._model import (
     FittedModel,
     chunks,
@@ -36,13 +54,22 @@ from ._model import (
     quasi_random_points,
     sobol_points,
 )
-from ._network import uniform
+from ._network import SAN, Conditional, uniform
+from ._targets import TargetCodec, split_columns
 
-__all__ = ["ConditionalDensity", "GivenDensity", "Marginal", "ReweightedDensity", "resample"]
+__all__ = [
+    "Components",
+    "ConditionalDensity",
+    "Density",
+    "GivenDensity",
+    "Marginal",
+    "ReweightedDensity",
+    "resample",
+]
 
-#: Quasi-random points behind quantiles, and behind moments, that have no closed form.
-N_POINTS, N_MOMENT_POINTS = 1024, 256
-#: Of which the densest is the start of the way to the mode.
+#: Quasi-random points behind moments that have no closed form.
+N_MOMENT_POINTS = 256
+#: Draws of which the densest is the start of the way to the mode.
 N_STARTS = 256
 #: Measurements of each row that a density with errors is averaged over.
 N_ERROR_POINTS = 64
@@ -50,7 +77,7 @@ N_ERROR_POINTS = 64
 N_CLIMBING = 4096
 
 
-class ConditionalDensity:
+class ConditionalDensity(Density):
     """p(y | x) for the rows of X, one density per row; made by ``predict_density``.
 
     It is lazy: nothing is computed before it is asked for. If y was one-dimensional in `fit`, the
@@ -86,412 +113,84 @@ class ConditionalDensity:
     def __len__(self) -> int:
         return len(self._X)
 
-    def __repr__(self) -> str:
-        return f"ConditionalDensity(n_rows={len(self)}, outputs={self.output_names})"
-
     def __getitem__(self, rows: Any) -> ConditionalDensity:
-        """Densities of some rows: a number, a slice, or an array of numbers or booleans."""
         rows = validation.check_rows(rows, len(self))
         errors = None if self._X_err is None else self._X_err[rows]
         return ConditionalDensity(self.model, self._X[rows], errors)
 
     @property
-    def n_outputs(self) -> int:
-        """Number of columns of y."""
-        return self.model.n_outputs
-
-    @property
     def output_names(self) -> list[str]:
-        """Names of the columns of y."""
         return self.model.codec.names
 
     @property
     def limits(self) -> np.ndarray:
-        """Limits of every output in the units of y, (n_outputs, 2); infinite where none."""
         return self.model.limits
+
+    @property
+    def one_dimensional(self) -> bool:
+        return self.model.one_dimensional
+
+    @property
+    def is_continuous(self) -> bool:
+        return self.model.is_smooth
 
     @property
     def has_errors(self) -> bool:
         """Whether the density is a mean over measurements of X."""
         return self._X_err is not None and not self.model.encoder.use_errors
 
-    @property
-    def is_continuous(self) -> bool:
-        """Whether every output has a density everywhere: no labels, no point masses."""
-        return self.model.is_smooth
-
-    def log_prob(self, y: Any) -> np.ndarray:
-        """Log density at one or several y for each row.
-
-        Parameters
-        ----------
-        y : array-like of shape (n_rows, n_outputs) or (n_rows, n_points, n_outputs)
-
-        Returns
-        -------
-        ndarray of shape (n_rows,) or (n_rows, n_points)
-            In nats per unit of every output; -inf outside the limits.
-        """
-        return self._log_prob(self.model.check_y(without_mask(y), len(self), several=True))
-
-    @torch.no_grad()
-    def sample(
-        self,
-        n_draws: int = 1,
-        *,
-        random_state: Any = None,
-        method: str = "random",
-        dtype: Any = np.float64,
-        out: np.ndarray | None = None,
-        progress: bool = False,
-    ) -> np.ndarray:
-        """Draws for every row.
-
-        Parameters
-        ----------
-        n_draws : int, default=1
-        random_state : int, RandomState or None, default=None
-            The same seed gives the same draws. None draws fresh ones.
-        method : {"random", "sobol"}, default="random"
-            Independent draws, or scrambled Sobol points [1]_ taken through the inverse Rosenblatt
-            transform. The latter fill each row's density evenly, so that means over them have
-            less variance; they are ten times slower and no longer independent of each other.
-        dtype : {float32, float64}, default=float64
-            Of the result.
-        out : ndarray of shape (n_rows, n_draws, n_outputs), default=None
-            Where to write the draws, such as a memory map; it is returned.
-        progress : bool, default=False
-            Whether to show a progress bar, on standard error.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_draws, n_outputs)
-            In the units of y, inside the limits. The dtype is object if labels are no numbers.
-
-        References
-        ----------
-        .. [1] Owen (1998), Scrambling Sobol' and Niederreiter-Xing points.
-        """
-        validation.check_integer("n_draws", n_draws, 1)
-        validation.check_choice("method", method, ("random", "sobol"))
-        validation.check_boolean("progress", progress)
-        shape: tuple[int, ...] = (len(self), n_draws, self.n_outputs)
-        given = out is not None
-        if out is None:
-            out = np.empty(shape, validation.check_dtype(dtype))
-        else:
-            validation.check_out(out, shape[:2] if self.model.one_dimensional else shape)
-            if self.model.label_outputs:
-                raise ValueError("out= takes numbers and cannot hold labels; leave it out.")
-        draws = out.reshape(shape)  # a view: only adds an axis
-        bar = tqdm(total=len(self), desc="sample", unit="row", disable=not progress)
-        make = self._random_draws if method == "random" else self._sobol_draws
-        for rows, columns, block in make(n_draws, make_generator(random_state)):
-            draws[rows, columns] = block
-            bar.update((rows.stop - rows.start) * (columns.stop - columns.start) / n_draws)
-        bar.close()
-        return out if given else self.model.present(draws)
-
-    def mean(self) -> np.ndarray:
-        """Expectation of every output, (n_rows, n_outputs); for labels the most probable one."""
-        return self.model.present(self._moments()[0])
-
-    def std(self) -> np.ndarray:
-        """Standard deviation of every output, (n_rows, n_outputs)."""
-        self._refuse_labels("A standard deviation")
-        return self.model.present(np.sqrt(self._moments()[1]))
-
-    def cov(self) -> np.ndarray:
-        """Covariance matrix of the outputs, (n_rows, n_outputs, n_outputs); the variance of one.
-
-        Correlations come from quasi-random draws, the diagonal is that of `std`.
-        """
-        self._refuse_labels("A covariance")
-        cov = np.empty((len(self), self.n_outputs, self.n_outputs))
-        for rows, draws in self._quasi_random_draws():
-            centred = draws - draws.mean(axis=1, keepdims=True)
-            cov[rows] = np.einsum("nsi,nsj->nij", centred, centred) / draws.shape[1]
-        std = np.sqrt(self._moments()[1])
-        drawn = np.sqrt(np.einsum("nii->ni", cov))
-        ratio = np.divide(std, drawn, out=np.ones_like(std), where=drawn > 0)
-        cov *= ratio[:, :, None] * ratio[:, None, :]
-        return cov[:, 0, 0] if self.model.one_dimensional else cov
-
-    def quantile(self, levels: Any) -> np.ndarray:
-        """Quantiles of the marginal distribution of every output.
-
-        The output that comes first in the autoregressive order has a closed-form cdf, which is
-        inverted; the others use 1,024 quasi-random draws.
-
-        Parameters
-        ----------
-        levels : float or array-like of shape (n_levels,)
-            Strictly between 0 and 1.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_levels, n_outputs)
-        """
-        levels = validation.check_quantiles(levels)
-        self._refuse_labels("A quantile")
-        first = self.model.order[0]
-        quantiles = np.empty((len(self), len(levels), self.n_outputs))
-        if self.n_outputs > 1:
-            for rows, draws in self._quasi_random_draws():
-                quantiles[rows] = np.quantile(draws, levels, axis=1).swapaxes(0, 1)
-        for rows, z in self._first_quantiles(levels):
-            # Only the first column is restored from this; the others are filled up.
-            filled = np.repeat(z[..., None], self.n_outputs, axis=-1)
-            quantiles[rows, :, first] = self.model.restore(filled)[..., first]
-        return self.model.present(quantiles)
-
-    def interval(self, level: float = 0.9) -> np.ndarray:
-        """Interval between the quantiles ``(1 - level) / 2`` and ``(1 + level) / 2``.
-
-        Parameters
-        ----------
-        level : float, default=0.9
-            Probability inside, strictly between 0 and 1.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, 2, n_outputs)
-            Lower and upper end for every output.
-        """
-        validation.check_real("level", level, 0.0, 1.0)
-        return self.quantile([0.5 - 0.5 * level, 0.5 + 0.5 * level])
-
     def mode(self) -> np.ndarray:
-        """Point of highest density of every row, (n_rows, n_outputs).
-
-        The best of 256 quasi-random draws, from which BFGS climbs. With a power transform as
-        `y_scaler`, or outputs that have probabilities instead of densities, the best of 1,024.
-        """
-        model = self.model
-        exact = model.on_device(torch.float64)
-        climbs = model.y_scaler.linear and model.is_smooth
-        modes = np.empty((len(self), self.n_outputs))
-        for rows, draws in self._quasi_random_draws(N_STARTS if climbs else N_POINTS):
-            z = model.scale(draws)
-            log_prob = self[rows]._scaled_log_density(z)
-            best = (log_prob + model.log_jacobian(draws).sum(-1)).argmax(axis=1)
-            modes[rows] = z[np.arange(len(z)), best]
-        if climbs:
-            for rows in chunks(len(self), N_CLIMBING):
-                x, start = (model.tensor(v, exact) for v in (self._contexts(rows), modes[rows]))
-                modes[rows] = to_numpy(_model.climb(exact, x, start))
-        return self.model.present(model.restore(modes))
+        climbs = self.model.y_scaler.linear and self.model.is_smooth
+        if not climbs:
+            return self.model.present(self._best_draws(N_POINTS))
+        return self.model.present(self._climb(self._best_draws(N_STARTS)))
 
     @torch.no_grad()
     def cdf(self, y: Any, *, random_state: Any = 0) -> np.ndarray:
-        """Rosenblatt transform of y to the unit cube: the cdf of each conditional.
-
-        For a calibrated model the result is uniform and independent, between rows and between
-        outputs. With several members this is the transform of their mixture, not of each.
-
-        Parameters
-        ----------
-        y : array-like of shape (n_rows, n_outputs)
-        random_state : int, RandomState or None, default=0
-            Chooses a point of the jump where a value has a probability: labels, whole numbers,
-            point masses.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_outputs)
-            Column j is the cdf of output j given x and the outputs before it in the
-            autoregressive order.
-        """
-        y = np.clip(self.model.check_y(without_mask(y), len(self)), *self.model.limits.T)
-        network, model = self.model.on_device(torch.float64), self.model
-        generator = make_generator(random_state)
-        u = np.empty(y.shape)
-        for rows in chunks(len(y), _model.CHUNK // network.n_members):
-            z = model.tensor(model.scale(y[rows]), network)
-            noise = uniform(tuple(z.shape), generator, z.dtype).to(z.device)
-            x = model.tensor(self._contexts(rows), network)
-            u[rows] = to_numpy(_model.rosenblatt(network, x, z, noise))
-        u = u[:, np.argsort(model.order)]
-        return u[:, 0] if model.one_dimensional else u
+        u = self._rosenblatt(self._check_y(y), make_generator(random_state))
+        return u[:, 0] if self.one_dimensional else u
 
     @torch.no_grad()
     def inverse_cdf(self, u: Any) -> np.ndarray:
-        """Inverse of `cdf`.
-
-        Parameters
-        ----------
-        u : array-like of shape (n_rows, n_outputs)
-            Strictly between 0 and 1.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_outputs)
-            Values whose conditional cdfs are `u`.
-        """
-        shape = (len(self),) if self.model.one_dimensional else (len(self), self.n_outputs)
+        shape = (len(self),) if self.one_dimensional else (len(self), self.n_outputs)
         u = validation.check_unit_cube(u, shape).reshape(len(self), self.n_outputs)
-        return self.model.present(
-            self._from_unit_cube(np.arange(len(self)), u[:, self.model.order])
-        )
+        return self.model.present(self._from_unit_cube(np.arange(len(self)), u))
 
-    def marginal(
-        self,
-        outputs: Any,
-        *,
-        grid: Any = None,
-        n_points: int = 128,
-        n_draws: int = 256,
-    ) -> Marginal:
-        """Marginal density of one output, or joint density of two, on a grid.
+    def grad_log_prob(self, y: Any) -> np.ndarray:
+        gradient = self._gradient(self._check_y(y, several=True))
+        return gradient[..., 0] if self.one_dimensional else gradient
 
-        The exact conditional densities are averaged over quasi-random draws of the outputs before
-        them, which leaves far less noise than a kernel estimate from as many draws.
-
-        Parameters
-        ----------
-        outputs : int, str, or pair of these
-            Column numbers or names.
-        grid : array-like of shape (n_points,), or a pair of these, default=None
-            Values at which to evaluate each output. None covers all but a thousandth of the mass
-            of all rows.
-        n_points : int, default=128
-            Size of each grid that is not given.
-        n_draws : int, default=256
-            Draws of the earlier outputs.
-
-        Returns
-        -------
-        Marginal
-        """
-        columns = validation.check_outputs(outputs, self.output_names)
-        validation.check_integer("n_points", n_points, 2)
-        validation.check_integer("n_draws", n_draws, 1)
-        for j in columns:
-            if j in self.model.label_outputs:
-                raise ValueError(
-                    f"output {j} ({self.output_names[j]}) has labels, which have no density; "
-                    "count them in draws."
-                )
-        grids = validation.check_grids(grid, len(columns))
-        values = [
-            self._grid(j, n_points) if one is None else one
-            for j, one in zip(columns, grids, strict=True)
-        ]
-        contexts = self._contexts(slice(None), 16)
-        density = marginal_density(self.model, contexts, columns, values, n_draws)
-        return Marginal([self.output_names[j] for j in columns], values, density)
+    @torch.no_grad()
+    def components(self, output: Any = None, y: Any = None) -> Components:
+        first = int(self.model.order[0])
+        j = first
+        if output is not None:
+            j = validation.check_output(output, self.output_names, "output")
+        if j == first:
+            return self._components(j, None)
+        if y is None:
+            before = self.model.order[: self._place(j)]
+            raise ValueError(
+                f"output {j} ({self.output_names[j]}) depends on those before it in the order, "
+                f"{', '.join(self.output_names[i] for i in before)}; pass their values as y."
+            )
+        return self._components(j, self._before(j, y, {}))
 
     def given(self, known: Mapping[Any, Any]) -> GivenDensity:
-        """Density of the other outputs when some are known.
-
-        Parameters
-        ----------
-        known : dict
-            Value, or ``(n_rows,)`` values, by column number or name.
-
-        Returns
-        -------
-        GivenDensity
-            Exact if the known outputs come first in the autoregressive order; otherwise by
-            importance weights, whose effective number is returned on request.
-        """
         values = validation.check_known(known, self.output_names, len(self), self.limits)
         codec = self.model.codec
         codes = {j: codec.encode_column(j, column) for j, column in values.items()}
         return GivenDensity(self, codes)
 
     def marginalise(self, ratio: Callable[[np.ndarray], np.ndarray]) -> ReweightedDensity:
-        """Density under a new prior.
+        return ReweightedDensity(self, check_ratio(ratio))
 
-        A model learns ``p(y | x) ~ p(x | y) p(y)`` with the p(y) of its training rows. For
-        another prior q(y) it must be multiplied by ``ratio(y) = q(y) / p(y)``.
+    # What the network sees
 
-        Parameters
-        ----------
-        ratio : callable
-            Takes y of shape (n, n_outputs) and returns (n,) ratios, not negative, up to one
-            common factor.
-
-        Returns
-        -------
-        ReweightedDensity
-        """
-        if not callable(ratio):
-            raise TypeError(
-                f"ratio must be a function of y (n, n_outputs), got {type(ratio).__name__}; for "
-                "weights of draws that you have, use sklearn_san.density.resample."
-            )
-        return ReweightedDensity(self, ratio)
-
-    def entropy(self, n_draws: int = 1024) -> np.ndarray:
-        """Differential entropy of every row in nats, from quasi-random draws.
-
-        Parameters
-        ----------
-        n_draws : int, default=1024
-            The error falls with their number, a little faster than with the root of it.
-
-        Returns
-        -------
-        ndarray of shape (n_rows,)
-        """
-        validation.check_integer("n_draws", n_draws, 1)
-        entropy = np.empty(len(self))
-        for rows, draws in self._quasi_random_draws(n_draws):
-            entropy[rows] = -self[rows]._log_prob(draws).mean(axis=1)
-        return entropy
-
-    def kl(self, other: Any, n_draws: int = 1024) -> np.ndarray:
-        """Kullback-Leibler divergence from `other` in nats: the mean of log p - log other.
-
-        Parameters
-        ----------
-        other : ConditionalDensity
-            Of as many rows and the same outputs; whatever has rows and `log_prob` will do.
-        n_draws : int, default=1024
-            Quasi-random draws of this density.
-
-        Returns
-        -------
-        ndarray of shape (n_rows,)
-        """
-        validation.check_integer("n_draws", n_draws, 1)
-        if not (hasattr(other, "log_prob") and hasattr(other, "__len__")):
-            raise TypeError(
-                f"other must be a density with rows and `log_prob`, got {type(other).__name__}."
-            )
-        if len(other) != len(self):
-            raise ValueError(f"other has {len(other)} rows, but this density has {len(self)}.")
-        divergence = np.empty(len(self))
-        for rows, draws in self._quasi_random_draws(n_draws):
-            ratio = self[rows]._log_prob(draws) - other[rows].log_prob(self.model.present(draws))
-            divergence[rows] = ratio.mean(axis=1)
-        return divergence
-
-    def to_frame(self, n_draws: int = 100, *, random_state: Any = None, index: Any = None) -> Any:
-        """Draws as a pandas frame, with y's names and dtypes.
-
-        Parameters
-        ----------
-        n_draws : int, default=100
-        random_state : int, RandomState or None, default=None
-        index : sequence of length n_rows, default=None
-            Names of the rows; None numbers them.
-
-        Returns
-        -------
-        DataFrame
-            One row for each draw, indexed by row and draw.
-        """
-        validation.check_integer("n_draws", n_draws, 1)
-        if index is not None and np.shape(index)[:1] != (len(self),):
-            raise ValueError(
-                f"index must have one entry for each of the {len(self)} rows, got {index!r}."
-            )
-        draws = np.empty((len(self), n_draws, self.n_outputs))
-        for rows, columns, block in self._random_draws(n_draws, make_generator(random_state)):
-            draws[rows, columns] = block
-        return self.model.codec.to_frame(draws, index)
+    @property
+    def _n_contexts(self) -> int:
+        """Values of x that the density of each row is a mean over."""
+        return N_ERROR_POINTS if self.has_errors else 1
 
     def _inputs(self, rows: Any) -> np.ndarray:
         """What the network sees of some rows without measurement noise, (n, n_inputs)."""
@@ -513,133 +212,224 @@ class ConditionalDensity:
         inputs = self.model.encoder.transform(noisy, X_err)
         return inputs.reshape(-1, n_points, inputs.shape[-1])
 
-    def _contexts(self, rows: Any, n_points: int = N_ERROR_POINTS) -> np.ndarray:
-        """What the network sees, (n, n_points, n_inputs); one point without measurement errors."""
+    def _contexts(self, rows: Any) -> np.ndarray:
+        """What the network sees, (n, n_contexts, n_inputs); one without measurement errors."""
         if not self.has_errors:
             return self._inputs(rows)[:, None]
-        return self._jittered(rows, _normal_points(self._X.shape[1], n_points)[None])
+        points = sobol_points(N_ERROR_POINTS, self._X.shape[1])
+        return self._jittered(rows, ndtri(np.clip(points, 1e-12, 1.0 - 1e-12))[None])
 
-    def _measured(self, rows: slice, n: int, generator: torch.Generator) -> np.ndarray:
-        """What the network sees of `n` random measurements of each row, or of the row itself."""
-        if not self.has_errors:
-            return self._inputs(rows)[:, None]
-        shape = (rows.stop - rows.start, n, self._X.shape[1])
-        return self._jittered(rows, ndtri(uniform(shape, generator, torch.float64).numpy()))
+    def _at_points(self, rows: slice, points: Points, network: SAN) -> Tensor:
+        """What the network sees of some rows at fixed points, (n, n_points or 1, n_inputs)."""
+        if points.normal is None:
+            return self.model.tensor(self._inputs(rows)[:, None], network)
+        return self.model.tensor(self._jittered(rows, points.normal[None]), network)
 
-    @torch.no_grad()
-    def _scaled_log_density(self, z: np.ndarray) -> np.ndarray:
-        """Log density at scaled values (n_rows, n_outputs) or (n_rows, n_points, n_outputs)."""
-        contexts = self._contexts(slice(None))
-        n_rows, n_contexts, n_inputs = contexts.shape
-        x = contexts.reshape(-1, n_inputs)
-        if n_contexts == 1:
-            return self.model.engine.log_density(x, z)
-        log_prob = self.model.engine.log_density(x, np.repeat(z, n_contexts, axis=0))
-        log_prob = log_prob.reshape(n_rows, n_contexts, *z.shape[1:-1])
-        return logsumexp(log_prob, axis=1) - np.log(n_contexts)
+    # Densities
 
-    def _refuse_labels(self, what: str) -> None:
-        for j in self.model.label_outputs:
-            raise ValueError(
-                f"{what} has no meaning for the labels of output {j} ({self.output_names[j]}); use "
-                "'mean', which gives the most probable label, 'mode' or 'samples'."
-            )
+    @property
+    def _codec(self) -> TargetCodec:
+        return self.model.codec
+
+    def _check_y(self, y: Any, *, several: bool = False) -> np.ndarray:
+        return self.model.check_y(without_mask(y), len(self), several=several)
+
+    def _place(self, j: int) -> int:
+        """Place of column j in the order."""
+        return self.model.order.tolist().index(j)
+
+    def _chunk(self, network: SAN, n_points: int = 1) -> int:
+        """Rows to compute at once, with so many points of each, under every member and context."""
+        return max(1, _model.CHUNK // (n_points * network.n_members * self._n_contexts))
 
     @torch.no_grad()
     def _log_prob(self, y: np.ndarray) -> np.ndarray:
-        """`log_prob` of checked values (n_rows, n_outputs) or (n_rows, n_points, n_outputs)."""
-        model, network = self.model, self.model.on_device()
+        model = self.model
         low, high = model.limits.T
-        outside = ((y < low) | (y > high)).any(axis=-1)
-        log_prob = np.empty(y.shape[:-1])
-        n_points = y[0].size // self.n_outputs
-        n_contexts = N_ERROR_POINTS if self.has_errors else 1
-        for rows in chunks(len(y), max(1, _model.CHUNK // n_points // n_contexts)):
+        points = y.reshape(len(y), -1, self.n_outputs)
+        log_prob = np.empty(points.shape[:2])
+        size = _model.CHUNK // self._n_contexts
+        for rows, columns in pair_blocks(len(self), points.shape[1], size):
             # Values outside are scored at the nearest limit first, so that scalers accept them.
-            clipped = np.clip(y[rows], low, high)
-            z = model.scale(clipped)
-            log_prob[rows] = self[rows]._scaled_log_density(z)
-            x = model.tensor(self._inputs(rows), network).repeat_interleave(n_points, 0)
-            flat = model.tensor(z.reshape(-1, self.n_outputs), network)
-            counts = ~network.is_mass(x, flat).cpu().numpy().reshape(clipped.shape)
-            counts &= ~np.isnan(z)  # missing outputs
-            log_prob[rows] += np.where(counts, model.log_jacobian(clipped), 0.0).sum(axis=-1)
-        return np.where(outside, -np.inf, log_prob)
+            own = points[rows, columns]
+            clipped = np.clip(own, low, high)
+            inside = self._scaled_log_density(rows, model.scale(clipped))
+            inside += model.log_jacobian(clipped).sum(axis=-1)
+            outside = ((own < low) | (own > high)).any(axis=-1)
+            log_prob[rows, columns] = np.where(outside, -np.inf, inside)
+        return log_prob.reshape(y.shape[:-1])
 
-    def _random_draws(
-        self, n_draws: int, generator: torch.Generator
-    ) -> Iterator[tuple[slice, slice, np.ndarray]]:
-        """Blocks of independent draws with their rows and columns."""
-        engine, network = self.model.engine, self.model.network
-        draw, dtype = engine.draw, next(engine.network.parameters()).dtype
+    def _scaled_log_density(self, rows: slice, z: np.ndarray) -> np.ndarray:
+        """Log density (n, n_points) of some rows at scaled values (n, n_points, n_outputs)."""
+        contexts = self._contexts(rows)
+        n_rows, n_contexts, n_inputs = contexts.shape
+        x, engine = contexts.reshape(-1, n_inputs), self.model.engine
+        if n_contexts == 1:
+            return engine.log_density(x, z)
+        log_prob = engine.log_density(x, np.repeat(z, n_contexts, axis=0))
+        log_prob = log_prob.reshape(n_rows, n_contexts, -1)
+        return logsumexp(log_prob, axis=1) - np.log(n_contexts)
+
+    def _gradient(
+        self, y: np.ndarray, factor: Callable[[SAN, Tensor, Tensor], Tensor] | None = None
+    ) -> np.ndarray:
+        """`grad_log_prob` of checked values.
+
+        `factor` is the log of a factor of the density, a function of the network, what it sees (n,
+        n_contexts, n_inputs) and scaled values (n, n_outputs).
+        """
+        model = self.model
+        if not model.is_smooth:
+            names = ", ".join(
+                self.output_names[j]
+                for j, family in zip(model.order, model.families, strict=True)
+                if family.scaling != "free"
+            )
+            self._refuse("grad_log_prob", f"{names} may have probabilities instead of a density")
+        network = model.on_device(torch.float64)
+        low, high = model.limits.T
+        points = y.reshape(len(y), -1, self.n_outputs)
+        result = np.empty(points.shape)
+        for rows, columns in pair_blocks(len(self), points.shape[1], self._chunk(network)):
+            own = points[rows, columns]
+            clipped = np.clip(own, low, high).reshape(-1, self.n_outputs)
+            x = model.tensor(self._contexts(rows), network)
+            x = x.repeat_interleave(own.shape[1], 0)
+            z = model.tensor(model.scale(clipped), network).requires_grad_(True)
+            log_prob = _model.mixed_log_prob(network, x, z)
+            if factor is not None:
+                log_prob = log_prob + factor(network, x, z)
+            (slope,) = torch.autograd.grad(log_prob.sum(), z)
+            found = model.gradient_by_y(clipped, to_numpy(slope)).reshape(own.shape)
+            outside = ((own < low) | (own > high)).any(axis=-1)
+            result[rows, columns] = np.where(outside[..., None], np.nan, found)
+        return result.reshape(y.shape)
+
+    def _rosenblatt(self, y: np.ndarray, generator: torch.Generator) -> np.ndarray:
+        """`cdf` of checked values (n_rows, n_outputs)."""
+        y = np.clip(y, *self.model.limits.T)
+        network, model = self.model.on_device(torch.float64), self.model
+        u = np.empty(y.shape)
+        for rows in chunks(len(y), self._chunk(network)):
+            scaled = model.scale(y[rows])
+            z = model.tensor(np.nan_to_num(scaled), network)  # the last ones may be missing
+            noise = uniform(tuple(z.shape), generator, z.dtype).to(z.device)
+            x = model.tensor(self._contexts(rows), network)
+            own = to_numpy(_model.rosenblatt(network, x, z, noise))
+            u[rows] = np.where(np.isnan(scaled), np.nan, own)
+        return u[:, np.argsort(model.order)]
+
+    @torch.no_grad()
+    def _conditionals(self, index: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log density of each output given those before it, and its cdf, (n, n_outputs) each.
+
+        Of values y (n, n_outputs) inside the limits, for the rows `index`.
+        """
+        model, network = self.model, self.model.on_device(torch.float64)
+        log_prob, u = np.empty((2, *y.shape))
+        for rows in chunks(len(y), self._chunk(network)):
+            x = model.tensor(self._contexts(index[rows]), network)
+            z = model.tensor(model.scale(y[rows]), network)
+            own, cdf, _ = _model.mixed_conditionals(network, x, z)
+            log_prob[rows] = to_numpy(own) + model.log_jacobian(y[rows])
+            u[rows] = to_numpy(cdf)
+        back = np.argsort(model.order)
+        return log_prob[:, back], u[:, back]
+
+    @torch.no_grad()
+    def _from_unit_cube(
+        self,
+        index: np.ndarray,
+        u: np.ndarray,
+        known: Mapping[int, np.ndarray] | None = None,
+    ) -> np.ndarray:
+        """Values (n, n_outputs) of the rows `index` at u; some may be known, (n,) by column."""
+        network, model = self.model.on_device(torch.float64), self.model
+        y = np.empty(u.shape)
+        known = known or {}
+        for rows in chunks(len(u), self._chunk(network)):
+            x = model.tensor(self._contexts(index[rows]), network)
+            filled = np.repeat(self._anything(), rows.stop - rows.start, axis=0)
+            for j, values in known.items():
+                filled[:, j] = values[rows]
+            z_known = model.tensor(model.scale(filled), network)
+            places = {self._place(j): z_known[:, self._place(j)] for j in known}
+            target = model.tensor(u[rows][:, model.order], network)
+            z = _model.inverse_rosenblatt(network, x, target, places)
+            y[rows] = model.restore(to_numpy(z))
+            for j, values in known.items():
+                y[rows, j] = values[rows]
+        return y
+
+    @torch.no_grad()
+    def _climb(self, start: np.ndarray, held: Mapping[int, Any] | None = None) -> np.ndarray:
+        """Point of highest density (n_rows, n_outputs) next to `start`; some columns are held."""
+        model, network = self.model, self.model.on_device(torch.float64)
+        places = [self._place(j) for j in held or {}]
+        modes = np.empty(start.shape)
+        for rows in chunks(len(self), max(1, N_CLIMBING // self._n_contexts)):
+            x = model.tensor(self._contexts(rows), network)
+            z = model.tensor(model.scale(start[rows]), network)
+            with torch.enable_grad():
+                modes[rows] = model.restore(to_numpy(_model.climb(network, x, z, places)))
+        return modes
+
+    # Draws
+
+    def _draw_blocks(
+        self, n_draws: int, generator: torch.Generator, method: str
+    ) -> Iterator[Block]:
+        validation.check_choice("method", method, ("random", "sobol"))
+        if method == "sobol":
+            return self._sobol_draws(n_draws, generator)
+        return self._random_draws(n_draws, generator)
+
+    def _candidates(
+        self, rows: slice, n: int, generator: torch.Generator | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        part = self[rows]
+        if generator is None:
+            y = np.concatenate([draws for _, draws in part._quasi_random_draws(n)])
+        else:
+            y = np.empty((len(part), n, self.n_outputs))
+            for own, columns, block in part._random_draws(n, generator):
+                y[own, columns] = block
+        return y, np.zeros(y.shape[:2])
+
+    @torch.no_grad()
+    def _random_draws(self, n_draws: int, generator: torch.Generator) -> Iterator[Block]:
+        """Blocks of independent draws."""
+        network, draw = self.model.engine.network, self.model.engine.draw
+        dtype = next(network.parameters()).dtype
         n_numbers = self.n_outputs * network.n_noise + 1  # the first chooses the member
-        for rows, columns in _blocks(len(self), n_draws):
-            shape = (rows.stop - rows.start, columns.stop - columns.start, n_numbers)
+        n_measured = self._X.shape[1] if self.has_errors else 0
+        for rows, columns in pair_blocks(len(self), n_draws, _model.CHUNK):
+            shape = (rows.stop - rows.start, columns.stop - columns.start, n_numbers + n_measured)
             # Consumed in the order of the result, whatever the size of the blocks.
-            noise = uniform(shape, generator, dtype).numpy()
+            numbers = uniform(shape, generator, dtype).numpy()
+            noise = np.ascontiguousarray(numbers[..., :n_numbers])
             if not self.has_errors:
                 z = draw(self._inputs(rows).astype(noise.dtype), noise)
             else:  # each draw has a measurement of its own
-                z = _draw_one_by_one(draw, self._measured(rows, shape[1], generator), noise)
+                normal = ndtri(numbers[..., n_numbers:].astype(np.float64))
+                z = _draw_one_by_one(draw, self._jittered(rows, normal), noise)
             yield rows, columns, self.model.restore(z)
 
     def _sobol_draws(
-        self, n_draws: int, generator: torch.Generator
-    ) -> Iterator[tuple[slice, slice, np.ndarray]]:
+        self,
+        n_draws: int,
+        generator: torch.Generator,
+        known: Mapping[int, np.ndarray] | None = None,
+    ) -> Iterator[Block]:
         """Scrambled Sobol points through the inverse Rosenblatt transform.
 
         Each row gets its own random shift of the points, so that rows are independent.
         """
-        seed = int(torch.randint(2**31, (), generator=generator))
-        engine = qmc.Sobol(self.n_outputs, rng=np.random.default_rng(seed))
-        points = engine.random_base2(max(n_draws - 1, 1).bit_length())[:n_draws]
-        size = max(1, _model.CHUNK // n_draws)
-        for rows in chunks(len(self), size):
-            n = rows.stop - rows.start
-            shift = uniform((n, 1, self.n_outputs), generator, torch.float64).numpy()
-            u = np.clip((points + shift) % 1.0, 1e-12, 1.0 - 1e-12)  # (n, n_draws, n_outputs)
+        for rows, u in shifted_sobol_points(len(self), n_draws, self.n_outputs, generator):
             index = np.repeat(np.arange(rows.start, rows.stop), n_draws)
-            y = self._from_unit_cube(index, u.reshape(-1, self.n_outputs))
+            own = {j: values[index] for j, values in (known or {}).items()}
+            y = self._from_unit_cube(index, u.reshape(-1, self.n_outputs), own)
             yield rows, slice(0, n_draws), y.reshape(u.shape)
-
-    @torch.no_grad()
-    def _from_unit_cube(self, index: np.ndarray, u: np.ndarray) -> np.ndarray:
-        """Values (n, n_outputs) of the rows `index` at u in autoregressive order."""
-        network, model = self.model.on_device(torch.float64), self.model
-        y = np.empty(u.shape)
-        for rows in chunks(len(u), _model.CHUNK):
-            x = model.tensor(self._contexts(index[rows]), network)
-            z = _model.inverse_rosenblatt(network, x, model.tensor(u[rows], network))
-            y[rows] = model.restore(to_numpy(z))
-        return y
-
-    @torch.no_grad()
-    def _moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance of every output, averaged over draws of the outputs before it."""
-        model = self.model
-        if not model.y_scaler.linear or self.has_errors:
-            return self._moments_of_draws()
-        network = model.network
-        closed_form = self.n_outputs == 1 and network.families[0].cheap_moments
-        n_points = 1 if closed_form else max(N_MOMENT_POINTS // network.n_members, 64)
-        mean, variance = np.empty((2, len(self), self.n_outputs))
-        points = quasi_random_points(network, n_points)
-        for rows in chunks(len(self), max(1, _model.CHUNK // len(points))):
-            mean[rows], variance[rows] = model.engine.moments_at(self._inputs(rows), points)
-        back = np.argsort(model.order)
-        mean = model.y_scaler.inverse_transform(mean)[:, back]
-        return mean, (variance / model.y_scaler.slope**2)[:, back]
-
-    def _moments_of_draws(self) -> tuple[np.ndarray, np.ndarray]:
-        """Moments after a scaler that is not linear, from quasi-random draws."""
-        mean, variance = np.empty((2, len(self), self.n_outputs))
-        for rows, draws in self._quasi_random_draws():
-            mean[rows], variance[rows] = draws.mean(axis=1), draws.var(axis=1)
-            for d in self.model.label_outputs:
-                codes = draws[..., d].astype(int)
-                counts = (codes[..., None] == np.arange(codes.max() + 1)).sum(axis=1)
-                mean[rows, d] = counts.argmax(axis=1)
-        return mean, variance
 
     @torch.no_grad()
     def _quasi_random_draws(self, n_draws: int = N_POINTS) -> Iterator[tuple[slice, np.ndarray]]:
@@ -648,59 +438,235 @@ class ConditionalDensity:
         All rows share one set of points, so that no row's result depends on the others. There are
         at least `n_draws`, as many from each member.
         """
-        model = self.model
-        points = quasi_random_points(model.network, -(-n_draws // model.network.n_members))
+        model, n_members = self.model, self.model.network.n_members
+        points = quasi_random_points(model.network, -(-n_draws // n_members))
         for rows in chunks(len(self), max(1, _model.CHUNK // len(points))):
             if self.has_errors:
-                z = self._draws_with_errors(rows, points)
+                z = self._draws_with_errors(rows, len(points))
             else:
                 z = model.engine.draw_at(self._inputs(rows), points)
             yield rows, model.restore(z)
 
-    def _draws_with_errors(self, rows: slice, points: np.ndarray) -> np.ndarray:
-        """Scaled quasi-random draws (n, n_draws, n_outputs), each with its own measurement."""
-        normal = _normal_points(self._X.shape[1], len(points))[None]
-        contexts = self._jittered(rows, normal)
-        shared = np.broadcast_to(points, (len(contexts), *points.shape))
-        return _draw_one_by_one(self.model.engine.draw, contexts, shared)
+    def _draws_with_errors(self, rows: slice, n_draws: int) -> np.ndarray:
+        """Scaled quasi-random draws (n, n_draws, n_outputs), each with its own measurement.
+
+        Noise of x and of y are one sequence: two that are scrambled apart would be correlated.
+        """
+        network = self.model.network
+        n_numbers = 1 + network.n_outputs * network.n_noise
+        points = sobol_points(n_draws, n_numbers + self._X.shape[1]).clip(1e-12, 1.0 - 1e-12)
+        contexts = self._jittered(rows, ndtri(points[:, n_numbers:])[None])
+        noise = np.repeat(points[None, :, :n_numbers], len(contexts), axis=0)
+        return _draw_one_by_one(self.model.engine.draw, contexts, noise)
+
+    # Moments and quantiles in closed form
+
+    @torch.no_grad()
+    def _moments(self) -> tuple[np.ndarray, np.ndarray]:
+        model = self.model
+        if not model.y_scaler.linear or self.has_errors:
+            return super()._moments()
+        network = model.network
+        closed_form = self.n_outputs == 1 and network.families[0].cheap_moments
+        n_points = 1 if closed_form else max(N_MOMENT_POINTS // network.n_members, 64)
+        mean, variance = np.empty((2, len(self), self.n_outputs))
+        points = quasi_random_points(network, n_points)
+        for rows in chunks(len(self), self._chunk(network, n_points)):
+            mean[rows], variance[rows] = model.engine.moments_at(self._inputs(rows), points)
+        back = np.argsort(model.order)
+        mean = model.y_scaler.inverse_transform(mean)[:, back]
+        return mean, (variance / model.y_scaler.slope**2)[:, back]
+
+    def _quantiles(self, levels: np.ndarray) -> np.ndarray:
+        first = self.model.order[0]
+        quantiles = np.empty((len(self), len(levels), self.n_outputs))
+        if self.n_outputs > 1:
+            quantiles = super()._quantiles(levels)
+        for rows, z in self._first_quantiles(levels):
+            # Only the first column is restored from this; the others are filled up.
+            filled = np.repeat(z[..., None], self.n_outputs, axis=-1)
+            quantiles[rows, :, first] = self.model.restore(filled)[..., first]
+        return quantiles
 
     @torch.no_grad()
     def _first_quantiles(self, levels: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         """Exact scaled quantiles (n_rows, n_levels) of the first output in the network."""
         network, model = self.model.on_device(torch.float64), self.model
         u = model.tensor(levels, network)
-        for rows in chunks(len(self), max(1, _model.CHUNK // len(levels) // network.n_members)):
+        for rows in chunks(len(self), self._chunk(network, len(levels))):
             x = model.tensor(self._contexts(rows), network)
             yield rows, to_numpy(_model.first_quantiles(network, x, u))
 
-    def _grid(self, j: int, n_points: int) -> np.ndarray:
-        """Grid over all but a thousandth of the mass of output j in all rows."""
-        low, high = np.inf, -np.inf
-        for _, draws in self._quasi_random_draws():
-            ends = np.quantile(draws[..., j], [0.0005, 0.9995], axis=1)
-            low, high = min(low, ends[0].min()), max(high, ends[1].max())
-        margin = 0.05 * (high - low)
-        low, high = np.clip([low - margin, high + margin], *self.limits[j])
-        grid = np.linspace(low, high, n_points)
-        family = self.model.families[self.model.order.tolist().index(j)]
+    # One or two outputs
+
+    def _anything(self) -> np.ndarray:
+        """Values that scalers accept, (1, n_outputs)."""
+        return self.model.restore(np.zeros((1, self.n_outputs)))
+
+    def _scaled_column(self, j: int, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Scaled values of column j, of any shape, and their log-Jacobian."""
+        y = np.repeat(self._anything(), values.size, axis=0)
+        y[:, j] = values.ravel()
+        d = self._place(j)
+        z, log_slope = self.model.scale(y)[:, d], self.model.log_jacobian(y)[:, d]
+        return z.reshape(values.shape), log_slope.reshape(values.shape)
+
+    def _n_points(self, n_draws: int, columns: Any = None) -> int:
+        """Points of each member for so many draws, one where none is drawn before `columns`."""
+        n_points = -(-n_draws // self.model.network.n_members)
+        if self.has_errors:
+            return max(n_points, N_ERROR_POINTS)
+        none_drawn = columns is not None and max(map(self._place, columns)) < len(columns)
+        return 1 if none_drawn else n_points
+
+    def _pinned_log_prob(self, pinned: dict[int, np.ndarray], n_draws: int) -> np.ndarray:
+        n_draws = self._n_points(n_draws, pinned) * self.model.network.n_members
+        return super()._pinned_log_prob(pinned, n_draws)
+
+    @torch.no_grad()
+    def _pinned(
+        self, rows: slice, pinned: dict[int, np.ndarray], n_draws: int, *, complete: bool
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        model, network = self.model, self.model.on_device(torch.float64)
+        n_points = self._n_points(n_draws, None if complete else pinned)
+        points = make_points(network, n_points, self._X.shape[1] if self.has_errors else 0)
+        scaled, log_slope = {}, np.zeros((1, 1, 1))
+        for j, values in pinned.items():
+            z_j, slope_j = self._scaled_column(j, values)
+            scaled[self._place(j)] = model.tensor(z_j, network)
+            log_slope = log_slope + slope_j
+        n_outputs = self.n_outputs if complete else max(scaled) + 1
+        x = self._at_points(rows, points, network)
+        log_weight, z = pinned_draws(network, x, points.noise, scaled, n_outputs)
+        # (n_members, n, n_points or 1, ...) to (n, n_members * n_points, ...)
+        shape = (network.n_members, len(x), n_points if complete else z.shape[2])
+        values_shape = np.broadcast_shapes(*(v.shape[1:] for v in pinned.values()))
+        weights = to_numpy(log_weight.expand(*shape, *values_shape).transpose(0, 1).flatten(1, 2))
+        weights = weights + log_slope[:, None]
+        if not complete:
+            return weights, None
+        drawn = to_numpy(z.expand(*shape, *values_shape, -1).transpose(0, 1).flatten(1, 2))
+        y = model.restore(drawn)
+        for j, values in pinned.items():
+            y[..., j] = values[:, None]
+        return weights, y
+
+    @torch.no_grad()
+    def _grid_density(self, j: int, grid: np.ndarray, n_draws: int) -> np.ndarray:
+        model, network, d = self.model, self.model.on_device(torch.float64), self._place(j)
+        low, high = self.limits[j]
+        z, log_slope = self._scaled_column(j, np.clip(grid, low, high))
+        factor = np.where((grid >= low) & (grid <= high), np.exp(log_slope), 0.0)
+        n_points = self._n_points(n_draws, [j])
+        points = make_points(network, n_points, self._X.shape[1] if self.has_errors else 0)
+        values, density = model.tensor(z, network), np.empty((len(self), len(grid)))
+        for rows in chunks(len(self), max(1, _model.CHUNK // (n_points * network.n_members))):
+            x = self._at_points(rows, points, network)
+            one = conditional_of(network, x, points.noise, d)
+            density[rows] = to_numpy(density_on_grid(one, values))
+        return density * factor
+
+    @torch.no_grad()
+    def _marginal_cdf(self, j: int, values: np.ndarray, n_draws: int) -> np.ndarray:
+        model, network, d = self.model, self.model.on_device(torch.float64), self._place(j)
+        low, high = self.limits[j]
+        z, _ = self._scaled_column(j, np.clip(values, low, high))
+        n_points = self._n_points(n_draws, [j])
+        points = make_points(network, n_points, self._X.shape[1] if self.has_errors else 0)
+        cdf = np.empty(values.shape)
+        size = _model.CHUNK // (n_points * network.n_members)
+        for rows, some in pair_blocks(len(self), values.shape[1], size):
+            x = self._at_points(rows, points, network)
+            one = conditional_of(network, x, points.noise, d)
+            own = model.tensor(z[rows, some], network)[None, :, None, None]
+            below = one.family.cdf(one.raw, one.at(own)[0], one.support)
+            cdf[rows, some] = to_numpy(below.mean((0, 2))[:, 0])
+        return np.where(values < low, 0.0, np.where(values >= high, 1.0, cdf))
+
+    def _snap(self, j: int, grid: np.ndarray) -> np.ndarray:
+        family = self.model.families[self._place(j)]
         return np.unique(family.snap(grid, self.limits[j], 0.0)) if family.discrete else grid
+
+    # Components
+
+    def _before(self, j: int, y: Any, known: Mapping[int, np.ndarray]) -> np.ndarray:
+        """Numbers and codes (n_rows, n_outputs) of the outputs before column j in the order.
+
+        From `known`, else from the user's y; the other columns hold anything that scalers accept.
+        """
+        filled = np.repeat(self._anything(), len(self), axis=0)
+        columns = [] if y is None else split_columns(without_mask(y))[0]
+        if columns and (len(columns), len(columns[0])) != (self.n_outputs, len(self)):
+            raise ValueError(
+                f"y must have shape ({len(self)}, {self.n_outputs}), got ({len(columns[0])}, "
+                f"{len(columns)})."
+            )
+        for i in self.model.order[: self._place(j)]:
+            values = known[i] if i in known else self.model.codec.encode_column(i, columns[i])
+            filled[:, i] = np.clip(values, *self.limits[i])
+        return filled
+
+    def _components(self, j: int, y: np.ndarray | None) -> Components:
+        """`components` of column j, given checked values of the outputs before it."""
+        model, network, d = self.model, self.model.on_device(torch.float64), self._place(j)
+        if not model.y_scaler.linear:
+            self._refuse("components", "y_scaler is not linear, so that they have no known shape")
+        slope, origin = model.y_scaler.slope[d], model.y_scaler.origin()[d]
+        family, parts = network.families[d], []
+        for rows in chunks(len(self), self._chunk(network)):
+            x = model.tensor(self._contexts(rows), network)
+            one, log_weight = _given_before(network, x, self._scaled_before(y, rows, network), d)
+            try:
+                mixture = mixture_of(one)
+            except TypeError as error:
+                self._refuse("components", str(error))
+            weight = (log_weight.unsqueeze(-1) + mixture.log_weight).exp()
+            df = mixture.theta[2:]
+            columns = weight, origin + mixture.loc / slope, mixture.scale / slope, *df
+            # (n_members, n, n_contexts, K) to (n, n_members * n_contexts * K)
+            flat = [v.expand(weight.shape).movedim(1, 0).flatten(1) for v in columns]
+            parts.append([to_numpy(v) for v in flat])
+        weights, locs, scales, *extra = (np.concatenate(c) for c in zip(*parts, strict=True))
+        low, high = self.limits[j].tolist()
+        return Components(
+            self.output_names[j],
+            kernel_name(family),
+            weights,
+            locs,
+            scales,
+            df=extra[0] if extra else None,
+            limits=(low, high) if family.bounded else None,
+        )
+
+    def _scaled_before(self, y: np.ndarray | None, rows: slice, network: SAN) -> Tensor:
+        n = rows.stop - rows.start
+        filled = np.repeat(self._anything(), n, axis=0) if y is None else y[rows]
+        return self.model.tensor(self.model.scale(filled), network)
 
 
 def _draw_one_by_one(draw: Any, contexts: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """Draws of which each has its own context, (n, n_draws, n_inputs)."""
     n, n_draws, n_numbers = noise.shape
-    x = contexts.reshape(n * n_draws, -1).astype(noise.dtype)
+    x = contexts.reshape(n * n_draws, -1)
     return draw(x, noise.reshape(n * n_draws, 1, n_numbers)).reshape(n, n_draws, -1)
 
 
-def _normal_points(n_features: int, n_points: int) -> np.ndarray:
-    """Fixed quasi-random points of a standard normal, (n_points, n_features)."""
-    return ndtri(np.clip(sobol_points(n_points, n_features), 1e-12, 1.0 - 1e-12))
+def _given_before(network: SAN, x: Tensor, z: Tensor, d: int) -> tuple[Conditional, Tensor]:
+    """Conditional of output d given z_<d, and log weights of members and contexts.
 
+    Shapes: x (n, n_contexts, n_inputs), z (n, n_outputs), weights (n_members, n, n_contexts).
+    """
+    log_weight = x.new_zeros((network.n_members, *x.shape[:2]))
+    found: list[Conditional] = []
 
-def _blocks(n_rows: int, n_draws: int) -> Iterator[tuple[slice, slice]]:
-    """Rows and draws to compute at once: several whole rows, or a part of one row's draws."""
-    for rows in chunks(n_rows, max(1, _model.CHUNK // n_draws)):
-        whole = rows.stop - rows.start > 1
-        for draws in chunks(n_draws, n_draws if whole else _model.CHUNK):
-            yield rows, draws
+    def choose(one: Conditional) -> Tensor:
+        nonlocal log_weight
+        found.append(one)
+        if one.output == d:
+            return torch.zeros_like(one.raw[..., 0])
+        r, log_prob = one.at(z[None, :, one.output, None])
+        log_weight = log_weight + log_prob
+        return r.expand_as(log_prob)
+
+    network.ancestral(x.unsqueeze(0), choose, d + 1)
+    return found[d], log_weight - log_weight.logsumexp((0, 2), keepdim=True)

@@ -1164,6 +1164,9 @@ def numbers_of_draws():
         ("n_draws", "1", density.entropy),
         ("n_draws", "1", lambda n: density.kl(density, n)),
         ("n_draws", "1", lambda n: density.marginal(0, n_draws=n)),
+        ("n_draws", "1", lambda n: density.pdf_grid(0, [0.0, 1.0], n_draws=n)),
+        ("n_draws", "1", lambda n: density.marginal_cdf(0, Y[:, 0], n_draws=n)),
+        ("n_draws", "1", lambda n: density.marginal_log_prob(0, Y[:, 0], n_draws=n)),
         ("n_draws", "1", known.sample),
         ("n_draws", "1", lambda n: resample(np.ones((2, 3)), np.ones((2, 3)), n)),
         ("n_points", "", lambda n: density.marginal(0, n_points=n)),
@@ -1304,10 +1307,9 @@ def arguments_in_detail():
     yield "out of labels", partial(labels.sample, out=np.empty((N, 1, 2))), "cannot hold labels"
     for options, names in [
         ({"return_ess": True}, "return_ess=True goes with given="),
-        ({"given": {0: 0.0}, "method": "sobol"}, "given= goes neither with method="),
-        ({"given": {0: 0.0}, "as_frame": True}, "given= goes neither with method="),
-        ({"given": {0: 0.0}, "out": np.empty((N, 1, 2))}, "given= goes neither with method="),
-        ({"as_frame": True, "out": np.empty((N, 1, 2))}, "out= takes numbers"),
+        ({"as_frame": True, "out": np.empty((N, 1, 2))}, "neither with out="),
+        ({"as_frame": True, "dtype": "float32"}, "neither with out=, dtype="),
+        ({"dtype": "float32", "out": np.empty((N, 1, 2))}, "dtype=float32 is not that of out"),
     ]:
         yield f"sample {list(options)}", partial(plain().sample, X, **options), names
     for known, names in [

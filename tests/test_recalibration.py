@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 
 from sklearn_san import CalibratedDensity
+from sklearn_san._recalibrated import density_deficit
 from sklearn_san.recalibration import ScoreMap, fit_score_map
 
 
@@ -197,3 +198,29 @@ def test_ways_of_holding_rows_out(bimodal, cv, error, message):
     X, y, _ = bimodal
     with pytest.raises(error, match=message):
         CalibratedDensity(small(), cv=cv).fit(X, y)
+
+
+class WithoutQuantiles(NormalDensity):
+    def __getitem__(self, rows):
+        return WithoutQuantiles(self.centre[rows], self.scale, self.n_outputs)
+
+    def quantile(self, levels):
+        raise AssertionError("quantiles are not needed for this")
+
+
+def test_draws_and_densities_need_no_quantiles():
+    density = calibrated(100, n_outputs=1).predict_density(np.zeros((3, 1)))
+    density.base = WithoutQuantiles(density.base.centre, 1.0, 1)
+    assert density.sample(4, random_state=0).shape == (3, 4, 1)
+    assert density.cdf(np.zeros((3, 1))).shape == density.mean().shape == (3, 1)
+
+
+def test_conformal_regions_do_not_depend_on_neighbours():
+    X, y = data(300, 3)
+    for density in (
+        LinearGaussian(scale=0.7).predict_density(X),
+        small(epochs=2, n_members=2).fit(X, y).predict_density(X),
+    ):
+        whole = density_deficit(density, y, one_dimensional=False)
+        alone = density_deficit(density[[290]], y[[290]], one_dimensional=False)
+        np.testing.assert_allclose(alone, whole[[290]], rtol=1e-3)

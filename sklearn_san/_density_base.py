@@ -1,0 +1,876 @@
+"""The protocol of all densities, and what follows from draws and log densities alone.
+
+A kind of density says how it is drawn from and what its log density is. Mean, quantiles, mode,
+entropy and the like then follow from weighted draws at fixed points, which all rows share, so that
+no row's result depends on the rows beside it. Marginal densities follow from *pinned* draws, in
+which some outputs have given values v and the others are drawn,
+
+    p(v | x) = E exp(log_weight),    log_weight = sum_(j pinned) log p(v_j | x, outputs before j)
+
+Kinds that know more, such as closed forms, override.
+
+=============  =====================================================================
+`Density`      the members of every density, with their shapes and units
+`Marginal`     densities of one or two outputs on a grid
+`Components`   the mixture that a conditional density is
+=============  =====================================================================
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from scipy.special import logsumexp
+from scipy.stats import qmc
+from tqdm.auto import tqdm
+
+from . import _validation as validation
+from ._model import CHUNK, chunks, make_generator
+from ._network import uniform
+from ._targets import TargetCodec
+
+#: Draws behind means, quantiles and modes, and the same where they have weights.
+N_POINTS, N_CANDIDATES = 1024, 8192
+#: Draws behind marginal densities.
+N_PINNED = 256
+#: Pairs of row and weighted draw that are computed at once.
+PAIRS = 65_536
+#: Pairs of row and pinned draw that are computed at once.
+PINNED = 262_144
+
+#: Rows, draws and values of a block of draws.
+Block = tuple[slice, slice, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Marginal:
+    """Marginal density of one output, or joint density of two, on a grid.
+
+    Parameters
+    ----------
+    outputs : list of str
+        Their names.
+    grid : list of ndarray of shape (n_points,)
+        Values of each output.
+    density : ndarray of shape (n_rows, n_points) or (n_rows, n_points, n_points)
+        Per unit of each output; probabilities for whole numbers and point masses.
+    """
+
+    outputs: list[str]
+    grid: list[np.ndarray]
+    density: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"Marginal(outputs={self.outputs}, density of shape {self.density.shape})"
+
+
+@dataclass(frozen=True)
+class Components:
+    """A conditional density as a mixture of location-scale distributions.
+
+    Parameters
+    ----------
+    output : str
+        Name of the output.
+    kernel : {"normal", "laplace", "logistic", "student_t"}
+        Standard distribution of all components.
+    weight : ndarray of shape (n_rows, n_components)
+        They sum to 1.
+    loc, scale : ndarray of shape (n_rows, n_components)
+        In the units of the output.
+    df : ndarray of shape (n_rows, n_components) or None
+        Degrees of freedom of Student's t.
+    limits : tuple of float or None
+        Where every component is cut off and normalised, in the units of the output; None if free.
+    """
+
+    output: str
+    kernel: str
+    weight: np.ndarray
+    loc: np.ndarray
+    scale: np.ndarray
+    df: np.ndarray | None = None
+    limits: tuple[float, float] | None = None
+
+    def __repr__(self) -> str:
+        return f"Components({self.output!r}, {self.kernel!r}, weight of shape {self.weight.shape})"
+
+
+class Density(ABC):
+    """One density of y for each row: the members that every kind of density has.
+
+    Arrays are rows first, in the units and the column order of y. If y was one-dimensional in
+    `fit`, the axis of the outputs is missing in everything that goes in or comes out. Where a kind
+    of density has no answer, the member raises `NotImplementedError` and says why.
+    """
+
+    # What the density is of
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of rows."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(n_rows={len(self)}, outputs={self.output_names})"
+
+    @abstractmethod
+    def __getitem__(self, rows: Any) -> Density:
+        """Densities of some rows: a number, a slice, or an array of numbers or booleans."""
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of columns of y."""
+        return len(self.output_names)
+
+    @property
+    @abstractmethod
+    def output_names(self) -> list[str]:
+        """Names of the columns of y."""
+
+    @property
+    @abstractmethod
+    def limits(self) -> np.ndarray:
+        """Limits of every output in the units of y, (n_outputs, 2); infinite where none."""
+
+    @property
+    @abstractmethod
+    def one_dimensional(self) -> bool:
+        """Whether y was one-dimensional in `fit`."""
+
+    @property
+    @abstractmethod
+    def is_continuous(self) -> bool:
+        """Whether every output has a density everywhere: no labels, no point masses."""
+
+    # Densities
+
+    def log_prob(self, y: Any) -> np.ndarray:
+        """Log density at one or several y for each row.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_rows, n_outputs) or (n_rows, n_points, n_outputs)
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) or (n_rows, n_points)
+            In nats per unit of every output; -inf outside the limits.
+        """
+        return self._log_prob(self._check_y(y, several=True))
+
+    @abstractmethod
+    def grad_log_prob(self, y: Any) -> np.ndarray:
+        """Gradient of `log_prob` by y.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_rows, n_outputs) or (n_rows, n_points, n_outputs)
+
+        Returns
+        -------
+        ndarray of the shape of y
+            In nats per unit of each output, the Jacobian of scalers included; 0 for missing
+            outputs, nan outside the limits.
+
+        Raises
+        ------
+        NotImplementedError
+            If an output has probabilities instead of a density.
+        """
+
+    @abstractmethod
+    def cdf(self, y: Any, *, random_state: Any = 0) -> np.ndarray:
+        """Rosenblatt transform of y to the unit cube: the cdf of each conditional.
+
+        For a calibrated model the result is uniform and independent, between rows and between
+        outputs. With several members this is the transform of their mixture, not of each.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_rows, n_outputs)
+        random_state : int, RandomState or None, default=0
+            Chooses a point of the jump where a value has a probability: labels, whole numbers,
+            point masses, known outputs.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_outputs)
+            Column j is the cdf of output j given x and the outputs before it in the
+            autoregressive order; nan for missing outputs.
+        """
+
+    @abstractmethod
+    def inverse_cdf(self, u: Any) -> np.ndarray:
+        """Inverse of `cdf`.
+
+        Parameters
+        ----------
+        u : array-like of shape (n_rows, n_outputs)
+            Strictly between 0 and 1.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_outputs)
+            Values whose conditional cdfs are `u`.
+        """
+
+    # Draws
+
+    def sample(
+        self,
+        n_draws: int = 1,
+        *,
+        random_state: Any = None,
+        method: str = "random",
+        dtype: Any = None,
+        out: np.ndarray | None = None,
+        progress: bool = False,
+    ) -> Any:
+        """Draws for every row.
+
+        Parameters
+        ----------
+        n_draws : int, default=1
+        random_state : int, RandomState or None, default=None
+            The same seed gives the same draws. None draws fresh ones.
+        method : {"random", "sobol"}, default="random"
+            Independent draws, or scrambled Sobol points [1]_ taken through `inverse_cdf`. The
+            latter fill each row's density evenly, so that means over them have less variance;
+            they are ten times slower and no longer independent of each other.
+        dtype : {float32, float64}, default=None
+            Of the result; None is float64, or the dtype of `out`.
+        out : ndarray of shape (n_rows, n_draws, n_outputs), default=None
+            Where to write the draws, such as a memory map; it is returned. May be float32.
+        progress : bool, default=False
+            Whether to show a progress bar, on standard error.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_draws, n_outputs)
+            In the units of y, inside the limits. The dtype is object if labels are no numbers.
+
+        References
+        ----------
+        .. [1] Owen (1998), Scrambling Sobol' and Niederreiter-Xing points.
+        """
+        validation.check_integer("n_draws", n_draws, 1)
+        blocks = self._draw_blocks(n_draws, make_generator(random_state), method)
+        return self._collect(blocks, n_draws, dtype, out, progress=progress)
+
+    def to_frame(
+        self,
+        n_draws: int = 100,
+        *,
+        random_state: Any = None,
+        method: str = "random",
+        index: Any = None,
+        progress: bool = False,
+    ) -> Any:
+        """Draws as a pandas frame, with y's names and dtypes.
+
+        Parameters
+        ----------
+        n_draws : int, default=100
+        random_state : int, RandomState or None, default=None
+        method : {"random", "sobol"}, default="random"
+            As for `sample`.
+        index : sequence of length n_rows, default=None
+            Names of the rows; None numbers them.
+        progress : bool, default=False
+
+        Returns
+        -------
+        DataFrame
+            One row for each draw, indexed by row and draw.
+        """
+        validation.check_integer("n_draws", n_draws, 1)
+        if index is not None and np.shape(index)[:1] != (len(self),):
+            raise ValueError(
+                f"index must have one entry for each of the {len(self)} rows, got {index!r}."
+            )
+        blocks = self._draw_blocks(n_draws, make_generator(random_state), method)
+        draws = np.empty((len(self), n_draws, self.n_outputs))
+        self._fill(draws, blocks, progress=progress)
+        return self._codec.to_frame(draws, index)
+
+    # Summaries
+
+    def mean(self) -> np.ndarray:
+        """Expectation of every output, (n_rows, n_outputs); for labels the most probable one."""
+        return self._present(self._moments()[0])
+
+    def std(self) -> np.ndarray:
+        """Standard deviation of every output, (n_rows, n_outputs)."""
+        self._refuse_labels("A standard deviation")
+        return self._present(np.sqrt(self._moments()[1]))
+
+    def cov(self) -> np.ndarray:
+        """Covariance matrix of the outputs, (n_rows, n_outputs, n_outputs); the variance of one.
+
+        Correlations come from quasi-random draws, the diagonal is that of `std`.
+        """
+        self._refuse_labels("A covariance")
+        cov = np.empty((len(self), self.n_outputs, self.n_outputs))
+        for rows, y, weight in self._weighted_draws(N_POINTS):
+            centred = y - (weight[..., None] * y).sum(axis=1, keepdims=True)
+            cov[rows] = np.einsum("ns,nsi,nsj->nij", weight, centred, centred, optimize=True)
+        std = np.sqrt(self._moments()[1])
+        drawn = np.sqrt(np.einsum("nii->ni", cov))
+        ratio = np.divide(std, drawn, out=np.ones_like(std), where=drawn > 0)
+        cov *= ratio[:, :, None] * ratio[:, None, :]
+        return cov[:, 0, 0] if self.one_dimensional else cov
+
+    def quantile(self, levels: Any) -> np.ndarray:
+        """Quantiles of the marginal distribution of every output.
+
+        Those of the output that comes first in the autoregressive order are exact where the
+        density is the network's own; all others come from 1,024 quasi-random draws or more.
+
+        Parameters
+        ----------
+        levels : float or array-like of shape (n_levels,)
+            Strictly between 0 and 1.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_levels, n_outputs)
+        """
+        levels = validation.check_quantiles(levels)
+        self._refuse_labels("A quantile")
+        return self._present(self._quantiles(levels))
+
+    def median(self) -> np.ndarray:
+        """Median of the marginal distribution of every output, (n_rows, n_outputs)."""
+        return self.quantile(0.5)[:, 0]
+
+    def interval(self, level: float = 0.9) -> np.ndarray:
+        """Interval between the quantiles ``(1 - level) / 2`` and ``(1 + level) / 2``.
+
+        Parameters
+        ----------
+        level : float, default=0.9
+            Probability inside, strictly between 0 and 1.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, 2, n_outputs)
+            Lower and upper end for every output.
+        """
+        validation.check_real("level", level, 0.0, 1.0)
+        return self.quantile([0.5 - 0.5 * level, 0.5 + 0.5 * level])
+
+    def mode(self) -> np.ndarray:
+        """Point of highest density of every row, (n_rows, n_outputs).
+
+        The best of quasi-random draws, from which BFGS climbs where the network's own density is
+        asked, scalers are linear and every output has a density.
+        """
+        return self._present(self._best_draws(N_POINTS))
+
+    def entropy(self, n_draws: int = N_POINTS) -> np.ndarray:
+        """Differential entropy of every row in nats, from quasi-random draws.
+
+        Parameters
+        ----------
+        n_draws : int, default=1024
+            At least. The error falls with their number, a little faster than with the root of it.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+        """
+        validation.check_integer("n_draws", n_draws, 1)
+        entropy = np.empty(len(self))
+        for rows, y, weight in self._weighted_draws(n_draws):
+            entropy[rows] = -_weighted_mean(self[rows]._log_prob(y), weight)
+        return entropy
+
+    def kl(self, other: Any, n_draws: int = N_POINTS) -> np.ndarray:
+        """Kullback-Leibler divergence from `other` in nats: the mean of log p - log other.
+
+        Parameters
+        ----------
+        other : Density
+            Of as many rows and the same outputs; whatever has rows and `log_prob` will do.
+        n_draws : int, default=1024
+            Quasi-random draws of this density, at least.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+        """
+        validation.check_integer("n_draws", n_draws, 1)
+        if not (hasattr(other, "log_prob") and hasattr(other, "__len__")):
+            raise TypeError(
+                f"other must be a density with rows and `log_prob`, got {type(other).__name__}."
+            )
+        if len(other) != len(self):
+            raise ValueError(f"other has {len(other)} rows, but this density has {len(self)}.")
+        divergence = np.empty(len(self))
+        for rows, y, weight in self._weighted_draws(n_draws):
+            ratio = self[rows]._log_prob(y) - other[rows].log_prob(self._present(y))
+            divergence[rows] = _weighted_mean(ratio, weight)
+        return divergence
+
+    # One or two outputs
+
+    def marginal(
+        self,
+        outputs: Any,
+        *,
+        grid: Any = None,
+        n_points: int = 128,
+        n_draws: int = N_PINNED,
+    ) -> Marginal:
+        """Marginal density of one output, or joint density of two, on a grid.
+
+        The exact conditional densities are averaged over quasi-random draws of the other outputs
+        [1]_, which leaves far less noise than a kernel estimate from as many draws.
+
+        Parameters
+        ----------
+        outputs : int, str, or pair of these
+            Column numbers or names.
+        grid : array-like of shape (n_points,), or a pair of these, default=None
+            Values at which to evaluate each output. None covers all but a thousandth of the mass
+            of all rows.
+        n_points : int, default=128
+            Size of each grid that is not given.
+        n_draws : int, default=256
+            Draws of the other outputs.
+
+        Returns
+        -------
+        Marginal
+
+        References
+        ----------
+        .. [1] Gelfand and Smith (1990), Sampling-based approaches to calculating marginal
+           densities.
+        """
+        columns = validation.check_outputs(outputs, self.output_names)
+        validation.check_integer("n_points", n_points, 2)
+        validation.check_integer("n_draws", n_draws, 1)
+        for j in columns:
+            self._check_marginal(j)
+        given = validation.check_grids(grid, len(columns))
+        grids = [
+            self._grid(j, n_points) if one is None else one
+            for j, one in zip(columns, given, strict=True)
+        ]
+        names = [self.output_names[j] for j in columns]
+        if len(columns) == 1:
+            return Marginal(names, grids, self._grid_density(columns[0], grids[0], n_draws))
+        pinned = {columns[0]: grids[0][None, :, None], columns[1]: grids[1][None, None]}
+        return Marginal(names, grids, np.exp(self._pinned_log_prob(pinned, n_draws)))
+
+    def pdf_grid(self, output: Any, grid: Any, *, n_draws: int = N_PINNED) -> np.ndarray:
+        """Density of one output on a grid that all rows share, in one pass over the network.
+
+        Exact for the output that comes first in the autoregressive order; for others the mean of
+        their conditional densities over quasi-random draws of the outputs before them.
+
+        Parameters
+        ----------
+        output : int or str
+            Column number or name.
+        grid : array-like of shape (n_points,)
+            Rising values of the output.
+        n_draws : int, default=256
+            Draws of the other outputs.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_points)
+            Per unit of the output, 0 outside the limits; probabilities for whole numbers.
+        """
+        j = self._check_marginal(validation.check_output(output, self.output_names, "output"))
+        validation.check_integer("n_draws", n_draws, 1)
+        (values,) = validation.check_grids(grid, 1)
+        if values is None:
+            raise ValueError("grid must hold rising numbers, got None.")
+        return self._grid_density(j, values, n_draws)
+
+    def marginal_log_prob(self, output: Any, values: Any, *, n_draws: int = N_PINNED) -> np.ndarray:
+        """Log of the marginal density of one output at given values of each row.
+
+        Parameters
+        ----------
+        output : int or str
+            Column number or name.
+        values : array-like of shape (n_rows,) or (n_rows, n_values)
+            In the units of the output.
+        n_draws : int, default=256
+            Draws of the other outputs.
+
+        Returns
+        -------
+        ndarray of the shape of `values`
+            In nats per unit of the output; -inf outside the limits.
+        """
+        j = self._check_marginal(validation.check_output(output, self.output_names, "output"))
+        validation.check_integer("n_draws", n_draws, 1)
+        values = self._check_values(values)
+        log_prob = self._pinned_log_prob({j: values.reshape(len(self), 1, -1)}, n_draws)
+        return log_prob.reshape(values.shape)
+
+    def marginal_cdf(self, output: Any, values: Any, *, n_draws: int = N_PINNED) -> np.ndarray:
+        """Marginal cdf of one output at given values of each row.
+
+        Parameters
+        ----------
+        output : int or str
+            Column number or name.
+        values : array-like of shape (n_rows,) or (n_rows, n_values)
+            In the units of the output.
+        n_draws : int, default=256
+            Draws of the other outputs; where conditional cdfs cannot be averaged over them, the
+            weight of at least 1,024 draws up to each value is taken.
+
+        Returns
+        -------
+        ndarray of the shape of `values`
+            Probability of at most the value.
+        """
+        j = self._check_marginal(validation.check_output(output, self.output_names, "output"))
+        validation.check_integer("n_draws", n_draws, 1)
+        values = self._check_values(values)
+        cdf = self._marginal_cdf(j, values.reshape(len(self), -1), n_draws)
+        return cdf.reshape(values.shape)
+
+    @abstractmethod
+    def components(self, output: Any = None, y: Any = None) -> Components:
+        """The conditional density of one output as a mixture, members of an ensemble included.
+
+        Parameters
+        ----------
+        output : int or str, default=None
+            Column number or name. None is the output that comes first in the order, of which
+            this is the marginal density.
+        y : array-like of shape (n_rows, n_outputs), default=None
+            Values of the outputs before it in the order, needed for all but the first. The other
+            columns are not looked at.
+
+        Returns
+        -------
+        Components
+
+        Raises
+        ------
+        NotImplementedError
+            If the family is no mixture of location-scale distributions, or y is scaled by
+            something that is not linear.
+        """
+
+    # New densities
+
+    @abstractmethod
+    def given(self, known: Mapping[Any, Any]) -> Density:
+        """Density of the other outputs when some are known.
+
+        Parameters
+        ----------
+        known : dict
+            Value, or ``(n_rows,)`` values, by column number or name.
+
+        Returns
+        -------
+        Density
+            Exact if the known outputs come first in the autoregressive order; otherwise by
+            importance weights, whose effective number is returned on request.
+        """
+
+    @abstractmethod
+    def marginalise(self, ratio: Callable[[np.ndarray], np.ndarray]) -> Density:
+        """Density under a new prior.
+
+        A model learns ``p(y | x) ~ p(x | y) p(y)`` with the p(y) of its training rows. For
+        another prior q(y) it must be multiplied by ``ratio(y) = q(y) / p(y)``.
+
+        Parameters
+        ----------
+        ratio : callable
+            Takes y of shape (n, n_outputs) and returns (n,) ratios, not negative, up to one
+            common factor.
+
+        Returns
+        -------
+        Density
+        """
+
+    # What a kind of density must say. Arrays of y are numbers and codes with the axis of outputs.
+
+    @property
+    @abstractmethod
+    def _codec(self) -> TargetCodec:
+        """Names and labels of the columns of y."""
+
+    @abstractmethod
+    def _check_y(self, y: Any, *, several: bool = False) -> np.ndarray:
+        """User's y as numbers and codes, (n_rows, n_outputs), or with `several` points."""
+
+    @abstractmethod
+    def _log_prob(self, y: np.ndarray) -> np.ndarray:
+        """`log_prob` of checked values (n_rows, n_outputs) or (n_rows, n_points, n_outputs)."""
+
+    @abstractmethod
+    def _draw_blocks(
+        self, n_draws: int, generator: torch.Generator, method: str
+    ) -> Iterator[Block]:
+        """Blocks of equally weighted draws; random numbers are consumed row by row."""
+
+    @abstractmethod
+    def _candidates(
+        self, rows: slice, n: int, generator: torch.Generator | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draws (n_rows, n or more, n_outputs) and their log weights, up to a constant.
+
+        Without a generator they come from fixed points that all rows share. Random numbers are
+        consumed row by row. So no row's result depends on the rows beside it.
+        """
+
+    @abstractmethod
+    def _pinned(
+        self, rows: slice, pinned: dict[int, np.ndarray], n_draws: int, *, complete: bool
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Draws of which some outputs have given values.
+
+        Parameters
+        ----------
+        rows : slice
+        pinned : dict of int to ndarray of shape (n, n_first or 1, n_second or 1)
+            Values by column, in the units of y and inside the limits.
+        n_draws : int
+            At least.
+        complete : bool
+            Whether draws of all outputs are wanted.
+
+        Returns
+        -------
+        log_weight : ndarray of shape (n, n_draws, n_first, n_second)
+            Sum of the log densities of the pinned values, per unit of each.
+        y : ndarray of shape (n, n_draws, n_first, n_second, n_outputs) or None
+            With `complete` only.
+        """
+
+    @property
+    def _n_fixed(self) -> int:
+        """Fixed draws of each row, at least."""
+        return 0
+
+    @property
+    def _n_reweighted(self) -> int:
+        """The same of what is this density times a ratio."""
+        return N_CANDIDATES
+
+    # What follows from that
+
+    def _present(self, values: np.ndarray) -> np.ndarray:
+        """Labels for codes (..., n_outputs), and y's number of dimensions."""
+        decoded = self._codec.decode(values)
+        return decoded[..., 0] if self.one_dimensional else decoded
+
+    @property
+    def _label_outputs(self) -> list[int]:
+        return [j for j, is_label in enumerate(self._codec.is_label) if is_label]
+
+    def _refuse(self, member: str, reason: str) -> NoReturn:
+        raise NotImplementedError(f"{type(self).__name__} has no {member}: {reason}.")
+
+    def _refuse_labels(self, what: str) -> None:
+        for j in self._label_outputs:
+            raise ValueError(
+                f"{what} has no meaning for the labels of output {j} ({self.output_names[j]}); use "
+                "'mean', which gives the most probable label, 'mode' or 'samples'."
+            )
+
+    def _check_marginal(self, j: int) -> int:
+        if j in self._label_outputs:
+            raise ValueError(
+                f"output {j} ({self.output_names[j]}) has labels, which have no density; count "
+                "them in draws."
+            )
+        return j
+
+    def _check_values(self, values: Any) -> np.ndarray:
+        """Values of one output, (n_rows,) or (n_rows, n_values), as float64."""
+        try:
+            array = np.asarray(values, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise ValueError(f"values must be numbers, got {values!r}.") from None
+        if array.ndim not in (1, 2) or len(array) != len(self):
+            raise ValueError(
+                f"values must have shape ({len(self)},) or ({len(self)}, n_values), got "
+                f"{array.shape}."
+            )
+        if np.isnan(array).any():
+            raise ValueError(f"values has {np.isnan(array).sum()} entries that are nan.")
+        return array
+
+    def _collect(
+        self, blocks: Iterator[Block], n_draws: int, dtype: Any, out: Any, *, progress: bool
+    ) -> Any:
+        """Draws in the user's form from their blocks."""
+        validation.check_boolean("progress", progress)
+        wanted = None if dtype is None else validation.check_dtype(dtype)
+        shape: tuple[int, ...] = (len(self), n_draws, self.n_outputs)
+        if out is not None:
+            validation.check_out(out, shape[:2] if self.one_dimensional else shape)
+            if self._label_outputs:
+                raise ValueError("out= takes numbers and cannot hold labels; leave it out.")
+            if wanted is not None and wanted != out.dtype:
+                raise ValueError(
+                    f"dtype={wanted} is not that of out, {out.dtype}; leave one of the two out."
+                )
+            self._fill(out.reshape(shape), blocks, progress=progress)  # a view: adds an axis
+            return out
+        draws = np.empty(shape, np.float64 if wanted is None else wanted)
+        self._fill(draws, blocks, progress=progress)
+        presented = self._present(draws)
+        if wanted is None or presented.dtype == wanted:
+            return presented
+        if presented.dtype == object:
+            raise ValueError(f"dtype={wanted} cannot hold labels; leave it out.")
+        return presented.astype(wanted)
+
+    def _fill(self, draws: np.ndarray, blocks: Iterator[Block], *, progress: bool) -> None:
+        n_draws = draws.shape[1]
+        bar = tqdm(total=len(self), desc="sample", unit="row", disable=not progress)
+        for rows, columns, block in blocks:
+            draws[rows, columns] = block
+            bar.update((rows.stop - rows.start) * (columns.stop - columns.start) / n_draws)
+        bar.close()
+
+    def _weighted_draws(self, n: int) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+        """Chunks of rows with `n` fixed draws or more and their weights, which sum to 1."""
+        n = max(n, self._n_fixed)
+        for rows in chunks(len(self), max(1, PAIRS // n)):
+            y, log_weight = self._candidates(rows, n, None)
+            yield rows, y, np.exp(log_weight - logsumexp(log_weight, axis=1, keepdims=True))
+
+    def _moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of every output; the most probable code for labels."""
+        mean, variance = np.empty((2, len(self), self.n_outputs))
+        for rows, y, weight in self._weighted_draws(N_POINTS):
+            mean[rows] = (weight[..., None] * y).sum(axis=1)
+            variance[rows] = (weight[..., None] * (y - mean[rows][:, None]) ** 2).sum(axis=1)
+            for j in self._label_outputs:
+                codes = np.arange(len(self._codec.classes[j]))  # type: ignore[arg-type]
+                shares = (weight[..., None] * (y[..., j, None] == codes)).sum(axis=1)
+                mean[rows, j] = shares.argmax(axis=1)
+        return mean, variance
+
+    def _quantiles(self, levels: np.ndarray) -> np.ndarray:
+        result = np.empty((len(self), len(levels), self.n_outputs))
+        for rows, y, weight in self._weighted_draws(N_POINTS):
+            result[rows] = _weighted_quantiles(y, weight, levels)
+        return result
+
+    def _best_draws(self, n: int) -> np.ndarray:
+        """The draw of highest density of every row, (n_rows, n_outputs)."""
+        best = np.empty((len(self), self.n_outputs))
+        for rows, y, _ in self._weighted_draws(n):
+            best[rows] = y[np.arange(len(y)), self[rows]._log_prob(y).argmax(axis=1)]
+        return best
+
+    def _pinned_log_prob(self, pinned: dict[int, np.ndarray], n_draws: int) -> np.ndarray:
+        """Log density (n_rows, n_first, n_second) of values by column, as for `_pinned`.
+
+        Values that all rows share have 1 in the place of n_rows.
+        """
+        shape = np.broadcast_shapes((len(self), 1, 1), *(v.shape for v in pinned.values()))
+        full = {j: np.broadcast_to(v, (shape[0], *v.shape[1:])) for j, v in pinned.items()}
+        log_prob = np.empty(shape)
+        for block in _grid_blocks(shape, max(1, PINNED // n_draws)):
+            own, inside = {}, np.True_
+            for j, values in full.items():
+                part = values[
+                    tuple(
+                        axis if n > 1 or i == 0 else slice(None)
+                        for i, (axis, n) in enumerate(zip(block, values.shape, strict=True))
+                    )
+                ]
+                own[j] = np.clip(part, *self.limits[j])
+                inside = inside & (part == own[j])
+            log_weight, _ = self._pinned(block[0], own, n_draws, complete=False)
+            mean = logsumexp(log_weight, axis=1) - np.log(log_weight.shape[1])
+            log_prob[block] = np.where(inside, mean, -np.inf)
+        return log_prob
+
+    def _grid_density(self, j: int, grid: np.ndarray, n_draws: int) -> np.ndarray:
+        """Density (n_rows, n_points) of output j on a grid."""
+        return np.exp(self._pinned_log_prob({j: grid[None, None]}, n_draws)[:, 0])
+
+    def _snap(self, j: int, grid: np.ndarray) -> np.ndarray:
+        """Values that output j can have, next to those of a grid."""
+        return grid
+
+    def _marginal_cdf(self, j: int, values: np.ndarray, n_draws: int) -> np.ndarray:
+        """Weight of the draws up to each value (n_rows, n_values)."""
+        cdf = np.empty(values.shape)
+        for rows, y, weight in self._weighted_draws(max(n_draws, N_POINTS)):
+            for i, (column, own) in enumerate(zip(y[..., j], weight, strict=True), rows.start):
+                order = np.argsort(column)
+                below = np.concatenate([[0.0], own[order].cumsum()])
+                cdf[i] = below[np.searchsorted(column[order], values[i], side="right")]
+        return np.minimum(cdf, 1.0)
+
+    def _grid(self, j: int, n_points: int) -> np.ndarray:
+        """Grid over all but a thousandth of the mass of output j in all rows."""
+        low, high = np.inf, -np.inf
+        for _, y, weight in self._weighted_draws(N_POINTS):
+            ends = _weighted_quantiles(y[..., [j]], weight, np.array([0.0005, 0.9995]))[..., 0].T
+            low, high = min(low, ends[0].min()), max(high, ends[1].max())
+        margin = 0.05 * (high - low)
+        low, high = np.clip([low - margin, high + margin], *self.limits[j])
+        return self._snap(j, np.linspace(low, high, n_points))
+
+
+def _grid_blocks(shape: tuple[int, ...], size: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Blocks of (n_rows, n_first, n_second) of about `size` entries."""
+    n_rows, n_first, n_second = shape
+    for rows in chunks(n_rows, max(1, size // (n_first * n_second))):
+        for first in chunks(n_first, max(1, size // n_second)):
+            for second in chunks(n_second, size):
+                yield rows, first, second
+
+
+def _weighted_mean(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Mean (n_rows,) of values (n_rows, n_draws); what has no weight may be infinite."""
+    return (weight * np.where(weight > 0, values, 0.0)).sum(axis=1)
+
+
+def _weighted_quantiles(y: np.ndarray, weight: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Quantiles (n_rows, n_levels, n_outputs) of weighted draws (n_rows, n_draws, n_outputs)."""
+    if (weight == weight[:, :1]).all():
+        quantiles = np.quantile(y, levels, axis=1)
+    else:
+        shared = np.broadcast_to(weight[..., None], y.shape)
+        quantiles = np.quantile(y, levels, axis=1, weights=shared, method="inverted_cdf")
+    return quantiles.swapaxes(0, 1)
+
+
+def pair_blocks(n_rows: int, n_draws: int, size: int) -> Iterator[tuple[slice, slice]]:
+    """Rows and draws to compute at once: several whole rows, or a part of one row's draws."""
+    for rows in chunks(n_rows, max(1, size // max(n_draws, 1))):
+        whole = rows.stop - rows.start > 1
+        for draws in chunks(n_draws, max(1, n_draws if whole else size)):
+            yield rows, draws
+
+
+def shifted_sobol_points(
+    n_rows: int, n_draws: int, n_outputs: int, generator: torch.Generator
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Chunks of rows with scrambled Sobol points (n, n_draws, n_outputs), shifted in each row."""
+    seed = int(torch.randint(2**31, (), generator=generator))
+    engine = qmc.Sobol(n_outputs, rng=np.random.default_rng(seed))
+    points = engine.random_base2(max(n_draws - 1, 1).bit_length())[:n_draws]
+    for rows in chunks(n_rows, max(1, CHUNK // n_draws)):
+        shape = (rows.stop - rows.start, 1, n_outputs)
+        shift = uniform(shape, generator, torch.float64).numpy()
+        yield rows, np.clip((points + shift) % 1.0, 1e-12, 1.0 - 1e-12)
