@@ -109,12 +109,15 @@ def test_order_is_invisible_in_shapes_and_columns(bimodal):
 
 
 @pytest.mark.parametrize(
-    ("y_scaler", "n_members"), [("standard", 1), ("standard", 3), ("power", 3)]
+    ("y_scaler", "n_members", "linear_base"),
+    [("standard", 1, True), ("standard", 3, False), ("power", 3, False)],
 )
-def test_moments_and_quantiles_agree_with_many_draws(bimodal, y_scaler, n_members):
+def test_moments_and_quantiles_agree_with_many_draws(bimodal, y_scaler, n_members, linear_base):
     # 200,000 draws: standard errors near 0.003; tolerances are five of these
     X, y, _ = bimodal
-    est = small(y_scaler=y_scaler, n_members=n_members, epochs=15).fit(X, y)
+    est = small(y_scaler=y_scaler, n_members=n_members, linear_base=linear_base, epochs=15).fit(
+        X, y
+    )
     draws = est.sample(X[:3], 200_000, random_state=0)
     np.testing.assert_allclose(est.predict(X[:3]), draws.mean(1), atol=0.02)
     np.testing.assert_allclose(
