@@ -29,7 +29,6 @@ from ._likelihood import (
     Support,
     choose_component,
     invert_cdf,
-    require,
     widen,
 )
 
@@ -190,25 +189,7 @@ class _Mixture(Likelihood):
         return np.concatenate([np.zeros(K), loc, np.log(scale), self.kernel.initial_extra(K)])
 
 
-class _MixtureOfGaussians(_Mixture):
-    """Log density by a compiled kernel where that can be used."""
-
-    def log_prob(self, raw: Tensor, y: Tensor, support: Support | None = None) -> Tensor:
-        low, high = (None, None) if support is None else support
-        if raw.dtype != torch.float32 or raw.device.type != "cpu":
-            return super().log_prob(raw, y, support)
-        if any(bound is not None and bound.requires_grad for bound in (low, high)):
-            return super().log_prob(raw, y, support)
-        from .compiled.mixtures import mixture_log_prob, unavailable  # numba only when needed
-
-        if unavailable() is not None:
-            return super().log_prob(raw, y, support)
-        if self.bounded:
-            low, high = require(support)
-        return mixture_log_prob(raw, y, low, high, log_floor_of(self.min_scale))
-
-
-class MixtureOfGaussians(_MixtureOfGaussians):
+class MixtureOfGaussians(_Mixture):
     """Mixture of `K` Gaussians on the whole line (Bishop 1994).
 
     Parameters
@@ -246,7 +227,7 @@ class MixtureOfStudentT(_Mixture):
     kernel = StudentT()
 
 
-class TruncatedMixtureOfGaussians(_MixtureOfGaussians):
+class TruncatedMixtureOfGaussians(_Mixture):
     """Mixture of `K` Gaussians, each truncated to the support and normalised inside it.
 
     One or both bounds may be infinite. Parameters as for `MixtureOfGaussians`.

@@ -113,7 +113,7 @@ def test_order_is_invisible_in_shapes_and_columns(bimodal):
     [("standard", 1, True), ("standard", 3, False), ("power", 3, False)],
 )
 def test_moments_and_quantiles_agree_with_many_draws(bimodal, y_scaler, n_members, linear_base):
-    # 200,000 draws: standard errors near 0.003; tolerances are five of these
+    # 200,000 draws have standard errors near 0.001; quantiles come from 1,024 quasi-random points
     X, y, _ = bimodal
     est = small(y_scaler=y_scaler, n_members=n_members, linear_base=linear_base, epochs=15).fit(
         X, y
@@ -127,7 +127,7 @@ def test_moments_and_quantiles_agree_with_many_draws(bimodal, y_scaler, n_member
     quantiles = est.predict(X[:3], output_type="quantiles", quantiles=levels)
     assert quantiles.shape == (3, 3, 2)
     u = (draws[:, :, None] <= quantiles[:, None]).mean(1)  # cdf at the quantiles
-    np.testing.assert_allclose(u, np.tile(np.array(levels)[:, None], (3, 1, 2)), atol=0.01)
+    np.testing.assert_allclose(u, np.tile(np.array(levels)[:, None], (3, 1, 2)), atol=0.02)
     np.testing.assert_allclose(est.predict(X[:3], output_type="median"), quantiles[:, 1])
 
 

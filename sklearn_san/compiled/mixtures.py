@@ -8,16 +8,11 @@ into vector instructions.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from .._constants import LOG_SQRT_2PI, MAX_RAW_SCALE
-from .jit import kernel, unavailable
+from .jit import kernel
 from .normal import HUGE, exponential_moments, mass_and_ends, truncated_quantile
 from .special import (
     CENTRAL,
@@ -28,8 +23,6 @@ from .special import (
     near_tail_quantile,
     upper_tail,
 )
-
-__all__ = ["draw", "log_prob", "mixture_log_prob", "moments", "unavailable"]
 
 #: Values per block: two vectors of eight float64.
 LANES = 16
@@ -275,61 +268,3 @@ def moments(raw, bounded, floor, low, high, mean, variance):
             centre = first[j] / total[j]
             mean[start + j] = centre
             variance[start + j] = max(second[j] / total[j] - centre * centre, 0.0)
-
-
-class _MixtureLogProb(Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        raw: Tensor,
-        y: Tensor,
-        low: Tensor | None,
-        high: Tensor | None,
-        log_floor: float,
-    ) -> Tensor:
-        shape = y.shape
-        flat = raw.reshape(-1, raw.shape[-1])
-        arrays = [flat.numpy(), y.reshape(-1).numpy()]
-        bounded = low is not None and high is not None
-        for bound in (low, high):
-            values = y if bound is None else bound
-            arrays.append(values.reshape(-1).numpy())
-        out = torch.empty_like(y, memory_format=torch.contiguous_format)
-        slope, gradient = torch.empty_like(out), torch.empty_like(flat)
-        log_prob(
-            *arrays, bounded, log_floor,
-            out.view(-1).numpy(), gradient.numpy(), slope.view(-1).numpy(), True,
-        )  # fmt: skip
-        ctx.save_for_backward(gradient, slope)
-        ctx.raw_shape = raw.shape
-        return out.view(shape)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-        gradient, slope = ctx.saved_tensors
-        by_raw = (gradient * grad.reshape(-1, 1)).view(ctx.raw_shape)
-        by_y = grad * slope.view(grad.shape) if ctx.needs_input_grad[1] else None
-        return by_raw, by_y, None, None, None
-
-
-def mixture_log_prob(
-    raw: Tensor, y: Tensor, low: Tensor | None, high: Tensor | None, log_floor: float
-) -> Tensor:
-    """Log density of a mixture of Gaussians at y (...), given raw (..., 3 K).
-
-    Parameters
-    ----------
-    raw : Tensor of shape (..., 3 K)
-        Logits, locations and log scales above the floor.
-    y : Tensor of shape (...)
-    low, high : Tensor or None
-        Bounds that broadcast to y, if the components are truncated.
-    log_floor : float
-        Log of the smallest scale.
-    """
-    shape = torch.broadcast_shapes(raw.shape[:-1], y.shape)
-    raw, y = raw.expand(*shape, -1), y.expand(shape)
-    if low is not None and high is not None:
-        low, high = low.expand(shape), high.expand(shape)
-    return _MixtureLogProb.apply(raw, y, low, high, log_floor)
