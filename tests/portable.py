@@ -1,8 +1,8 @@
 """Run tests as on other kinds of CPU, on this one: ``python tests/portable.py [pytest arguments]``.
 
 The libraries that compute are told to take another kind for this machine's: numba for its compiled
-code, and BLAS and torch for their kernels. Each kind runs in a fresh process, and has kernels of its
-own, which are kept in the environment's folder between runs.
+code, and BLAS and torch for their kernels. Each kind runs in a fresh process, and has kernels of
+its own, which are kept in the environment's folder between runs.
 """
 
 from __future__ import annotations

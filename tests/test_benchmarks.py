@@ -10,6 +10,7 @@ import pytest
 from scipy.special import logsumexp
 
 from sklearn_san import SANConditionalDensityEstimator
+from sklearn_san._engines import without_kernels
 from sklearn_san.datasets import make_bimodal, make_galaxies
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"

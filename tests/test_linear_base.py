@@ -113,14 +113,16 @@ def test_residuals_are_those_of_fits_to_the_other_rows(weighted):
     base, residual = fit_linear_base(x, y, weight, True, [MixtureOfGaussians()])
     alphas = np.logspace(-6, 4, 11)
     location = (x @ base.weight_x.numpy().T + base.intercept.numpy())[:, 0]
-    own = None if weight is None else weight
-    alpha = min(
-        alphas, key=lambda a: np.abs(Ridge(a).fit(x, y[:, 0], own).predict(x) - location).max()
-    )
+
+    def distance(alpha):
+        return np.abs(Ridge(alpha).fit(x, y[:, 0], weight).predict(x) - location).max()
+
+    alpha = min(alphas, key=distance)  # the one that was chosen
     left_out = []
     for i in range(12):
         others = np.arange(12) != i
-        fitted = Ridge(alpha).fit(x[others], y[others, 0], None if own is None else own[others])
+        own = None if weight is None else weight[others]
+        fitted = Ridge(alpha).fit(x[others], y[others, 0], own)
         left_out.append(y[i, 0] - fitted.predict(x[i : i + 1])[0])
     np.testing.assert_allclose(residual[:, 0] * base.scale.numpy(), left_out, rtol=1e-5)
 
