@@ -309,5 +309,5 @@ def test_draws_can_be_written_to_a_memory_map(bimodal, tmp_path):
     ]:
         with pytest.raises(error, match=message):
             est.sample(X, 40, out=wrong)
-    with pytest.raises(ValueError, match="does not go with as_frame"):
+    with pytest.raises(ValueError, match="it goes neither with out="):
         est.sample(X, 40, out=np.empty((600, 40, 2)), as_frame=True)
