@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Files whose public docstrings are checked
-DOCUMENTED := $(addprefix sklearn_san/, _conditioning.py _estimator.py _marginals.py _scorers.py \
+DOCUMENTED := $(addprefix sklearn_san/, _conditioning.py _density_base.py _draws.py _estimator.py \
+	_marginals.py _merging.py _recalibrated.py _reweighting.py _scorers.py \
 	calibration.py chains.py datasets.py density.py metrics.py recalibration.py) \
 	$(wildcard sklearn_san/_plot_*.py)
 BENCH_STAMP := $(VENV)/.installed-bench
