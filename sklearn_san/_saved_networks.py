@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,13 +34,7 @@ from ._kinds import (
 )
 from ._likelihood import Likelihood
 from ._network import ACTIVATIONS, SAN, Block, LinearBase, input_widths
-
-
-class Record(NamedTuple):
-    """A module inside a network: the name of its class, and its state."""
-
-    name: str
-    state: State
+from ._plain_trees import Record
 
 
 def record(*classes: type) -> Kind:
