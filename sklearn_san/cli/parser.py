@@ -26,7 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
     def add(name: str, command: Callable[[Namespace], None], text: str) -> Any:
         one = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         one.set_defaults(command=command, parser=one)
-        one.add_argument("--quiet", action="store_true", help="no progress bars and notes")
+        one.add_argument("--quiet", action="store_true", help="no progress and no notes")
         one.add_argument("--debug", action="store_true", help="show where an error comes from")
         return one
 
