@@ -15,15 +15,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.preprocessing import RobustScaler
 
 from sklearn_san import SANConditionalDensityEstimator, __version__, _callbacks
 from sklearn_san._callbacks import FitMonitor
+from sklearn_san._container import MODEL, dump_tree
 from sklearn_san._files import replacing
 from sklearn_san.cli import commands, formats, main
 from sklearn_san.cli.options import parameter
+from sklearn_san.cli.printing import plain
 from sklearn_san.cli.tables import read_table, write_table
 from sklearn_san.compiled import engine
 from sklearn_san.datasets import GALAXY_BANDS, GALAXY_PARAMETERS, make_galaxies
+from sklearn_san.likelihoods import Inflated, MixtureOfGaussians
 from sklearn_san.metrics import crps
 
 X, Y, X_ERR = make_galaxies(300, return_errors=True, random_state=0)
@@ -159,6 +163,63 @@ def test_info(here, run):
     assert found["training_nll"] == est.loss_curve_[-1]
     assert found["versions"]["sklearn_san"] == __version__
     assert found["bytes"] == os.path.getsize("m.san")
+
+
+def described(est):
+    """Same as `info --json`, from a model that was loaded."""
+    table, place = est.feature_table_, np.argsort(est.order_)
+    names = getattr(est, "feature_names_in_", [f"x{j}" for j in range(est.n_features_in_)])
+    resolved = {name: getattr(est, f"{name}_") for name in ("n_members", "epochs", "batch_size")}
+    return {
+        "features": [
+            {"name": name, "labels": None if table is None else table.categories[j]}
+            for j, name in enumerate(names)
+        ],
+        "targets": [
+            {
+                "name": name,
+                "limits": est.limits_[j],
+                "family": repr(est.families_[place[j]]),
+                "labels": est.codec_.classes[j],
+                "position": place[j],
+            }
+            for j, name in enumerate(est.output_names_)
+        ],
+        "networks": est.n_members_,
+        "weights": sum(weight.numel() for weight in est.network_.parameters()),
+        "epochs": est.n_iter_,
+        "best_epoch": est.best_epoch_,
+        "training_nll": est.loss_curve_[-1],
+        "validation_nll": min(est.validation_curve_, default=None),
+        "parameters": est.get_params() | resolved,
+    }
+
+
+GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("path", [*GOLDEN, "own.san"], ids=lambda path: Path(path).stem)
+def test_info_is_that_of_the_loaded_model(here, run, path):
+    if path == "own.san":
+        est = SANConditionalDensityEstimator(
+            **{"K": 1, "module_shape": (2,), "n_members": 1, "epochs": 1, "random_state": 0},
+            **{"x_scaler": RobustScaler(with_centering=False), "early_stopping": False},
+            likelihood=Inflated(MixtureOfGaussians(K=2), at=0.0),
+            encoder_shape=(3,),
+        )
+        est.fit(X, Y[:, :2]).save(path)
+    found = json.loads(run("info", path, "--json"))
+    expected = plain(described(SANConditionalDensityEstimator.load(path)))
+    assert list(found["parameters"]) == list(expected["parameters"])
+    for name, value in expected.items():
+        assert found.pop(name) == value
+    assert set(found) == {"file", "bytes", "versions"}
+
+
+def test_info_of_models_that_were_made_up(here, fails):
+    for tree in ([1], {"order_": 1}, {"network_": None}):
+        Path("made.up").write_bytes(dump_tree(tree, content=MODEL))
+        assert "'made.up' cannot be rebuilt (" in fails(1, "info", "made.up")
 
 
 def test_score(here, run):
