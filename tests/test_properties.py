@@ -766,7 +766,7 @@ def parameters():
 
 #: Parameters that are wrong together or in detail, and what the message must match.
 DETAILS = [
-    ({"K": np.int64(0)}, "ValueError: K must be at least 1, got 0"),
+    ({"K": np.int64(0)}, r"ValueError: K must be an integer of at least 1, got np.int64\(0\)"),
     ({"K": np.array(2)}, "TypeError: K must be an integer of at least 1, got array"),
     ({"module_shape": (8, 0)}, r"module_shape .* got \(8, 0\)"),
     ({"module_shape": (8, True)}, r"module_shape .* got \(8, True\)"),
