@@ -29,9 +29,8 @@ from ._columns import (
     refuse_dates,
     without_mask,
 )
-from ._discrete import Ordinal
-from ._likelihood import Likelihood
 from ._targets import TargetCodec, check_missing_targets, has_labels, split_columns
+from .likelihoods import Likelihood, Ordinal
 
 Columns = np.ndarray | list[np.ndarray]
 
