@@ -4,14 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Files whose public docstrings are checked
-DOCUMENTED := $(addprefix sklearn_san/, _conditioning.py _estimator.py _marginals.py \
+DOCUMENTED := $(addprefix sklearn_san/, _conditioning.py _density_base.py _draws.py _estimator.py \
+	_marginals.py _merging.py _recalibrated.py _reweighting.py \
 	calibration.py chains.py datasets/__init__.py density.py recalibration.py) \
 	$(addprefix sklearn_san/metrics/, densities.py draws.py intervals.py scorers.py) \
 	$(addprefix sklearn_san/plotting/, corner.py coverage.py marginal.py recovery.py training.py \
 	uniformity.py)
 BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: demo test test-slow lint docs bench bench-speed clean
+.PHONY: demo test test-portable test-portable-short test-slow lint docs bench bench-speed clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -27,6 +28,19 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+# The numerical tests as on other kinds of CPU: one with AVX2 alone, and a generic one. The short
+# form is part of continuous integration.
+NUMERICAL := $(addprefix tests/test_, compiled_jit.py compiled_mixtures.py compiled_network.py \
+	network.py normal.py likelihoods.py density.py density_protocol.py estimator.py rows.py \
+	saving.py golden.py training.py readme.py docs.py)
+SHORT := $(addprefix tests/test_, compiled_mixtures.py compiled_network.py readme.py)
+
+test-portable: $(STAMP)
+	$(BIN)/python tests/portable.py $(NUMERICAL) --doctest-modules sklearn_san
+
+test-portable-short: $(STAMP)
+	$(BIN)/python tests/portable.py $(SHORT)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

@@ -12,14 +12,13 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
 import numpy as np
 import torch
 from peers import applies, make_model
 from tasks import TASKS, Task
 
-from sklearn_san._network import SAN
+from sklearn_san._engines import without_kernels
 
 SHAPES: tuple[tuple[int, ...], ...] = (
     (32, 32), (64, 64), (48, 48, 48), (64, 64, 64), (96, 96, 96), (128, 128),
@@ -96,13 +95,6 @@ def points_of_shape(task: Task, changes: dict[str, Any]) -> Iterator[Point]:
     if torch.cuda.is_available():
         est.set_params(device="cuda")
         yield point(est, task, name, "cuda", taken)
-
-
-def without_kernels() -> Any:
-    """Draws and densities in torch, within this context."""
-    return mock.patch.multiple(
-        SAN, plan=mock.Mock(return_value=None), sampler=mock.Mock(return_value=None)
-    )
 
 
 def fitted(name: str, task: Task, budget: float, changes: dict[str, Any]) -> tuple[Any, float]:

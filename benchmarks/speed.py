@@ -3,7 +3,7 @@
 Usage: python benchmarks/speed.py [--outputs N ...] [--module-shape N ...] [--repeats N]
            [--peers] [--sbi] [--growth] [--catalogue] [--catalogue-rows N]
            [--pareto] [--task NAME] [--rows N] [--epochs N] [--budget SECONDS] [--shapes SHAPE ...]
-           [--no-speed] [--no-first-call] [--no-import-time]
+           [--no-speed] [--no-first-call] [--first-call] [--no-import-time]
 
 Prints Markdown tables of medians and ratios of one run and writes them to
 benchmarks/results/speed.md. What is compared in a table runs in turn, so that a slow minute of the
@@ -21,6 +21,7 @@ well. OMP_NUM_THREADS sets the number of threads.
 --sbi             adds sbi's posterior: NPE with its default flow, no prior, trained for an epoch or
                   two on few rows; on the CPU only
 --no-first-call   leaves out the first calls in fresh processes
+--first-call      these alone: cold and warm starts of a fit and of the command line, first draws
 --no-import-time  leaves out the time of the import in fresh interpreters
 --growth          how time grows with rows, draws, outputs, K and width
 --catalogue       draws of many rows written to a file, and `log_prob` and `predict` of ten times
@@ -571,6 +572,51 @@ def report_first_calls(
     report.table(title, columns, rows, note)
 
 
+def report_cold_starts(report: Report, repeats: int) -> None:
+    """Fresh processes, with and without kernels that are kept on disk."""
+    rows: list[list[Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        X, y, limits = galaxies(9, 1000)
+        np.savez(Path(folder, "rows.npz"), X=X, y=y, limits=limits)
+        model = Path(folder, "model.safetensors")
+        fit(X, y, limits, n_members=2).save(model)
+        kept = [fresh(run_small_fit, folder) for _ in range(min(repeats, 3))]
+        rows.append(["fit of 1,000 rows, one epoch", *np.median(kept, axis=0).tolist()])
+        with mock.patch.dict(os.environ, {"NUMBA_CACHE_DIR": str(Path(folder, "cache"))}):
+            rows.append(["the same, nothing compiled", *fresh(run_small_fit, folder)])
+            rows.append(["the same, training kernels kept", *fresh(run_small_fit, folder)])
+        for title, arguments in {
+            "`sklearn-san info`": ["info", str(model)],
+            "`sklearn-san --help`": ["--help"],
+            "`sklearn-san`, a wrong option": ["fit", "--wrong"],
+        }.items():
+            taken = [command_line(arguments) for _ in range(min(repeats, 5))]
+            rows.append([title, *np.median(taken, axis=0).tolist(), None])
+    columns = ["fresh process", "s", "s of CPU", "first draws, s"]
+    report.table("Cold and warm starts", columns, rows)
+
+
+def run_small_fit(folder: str) -> list[float]:
+    """Seconds and CPU seconds of a fit, and seconds of the first draws."""
+    with np.load(Path(folder, "rows.npz")) as rows:
+        X, y, limits = rows["X"], rows["y"], rows["limits"]
+    start, cpu = time.perf_counter(), time.process_time()
+    est = SANConditionalDensityEstimator(limits=limits, epochs=1, n_members=2, device="cpu")
+    est.fit(X, y)
+    taken = time.perf_counter() - start, time.process_time() - cpu
+    return [*taken, seconds(lambda: est.sample(X[:1], 10))]
+
+
+def command_line(arguments: list[str]) -> tuple[float, float]:
+    """Seconds and CPU seconds of a call of the command line."""
+    before, start = os.times(), time.perf_counter()
+    command = [sys.executable, "-m", "sklearn_san", *arguments]
+    subprocess.run(command, capture_output=True, check=False)
+    taken, after = time.perf_counter() - start, os.times()
+    cpu = after.children_user + after.children_system
+    return taken, cpu - before.children_user - before.children_system
+
+
 def run_first_calls(folder: str, start: str) -> list[float]:
     """Seconds to get a fitted estimator and of its first three calls of `sample`."""
     with np.load(Path(folder, "rows.npz")) as rows:
@@ -687,7 +733,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--repeats", type=int, default=15)
     for name in ("speed", "first-call", "import-time"):
         add(f"--no-{name}", action="store_true")
-    for name in ("peers", "sbi", "growth", "catalogue", "pareto"):
+    for name in ("first-call", "peers", "sbi", "growth", "catalogue", "pareto"):
         add(f"--{name}", action="store_true")
     add("--catalogue-rows", type=int, default=20_000)
     add("--task", default=default_task())
@@ -700,6 +746,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
+    if arguments.first_call:
+        arguments.no_speed = arguments.no_import_time = True
     report = Report(RESULTS / "speed.md")
     report.write(f"# Speed\n\n{machine()}")
     shape, n_outputs = tuple(arguments.module_shape), arguments.outputs[0]
@@ -711,6 +759,7 @@ def main() -> None:
                 report_speed(report, n, shape, device, peers, repeats)
     if not arguments.no_first_call:
         report_first_calls(report, n_outputs, shape, repeats)
+        report_cold_starts(report, repeats)
     if not arguments.no_import_time:
         report_import_time(report, repeats)
     if arguments.growth:

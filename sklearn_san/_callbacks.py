@@ -101,6 +101,8 @@ class FitMonitor:
 
 def _losses(history: History) -> str:
     """Latest train and validation NLL in nats per row."""
+    if not history.train:
+        return "no finite loss"
     text = f"train NLL {history.train[-1]:.3f}"
     if history.validation:
         text += f", validation NLL {history.validation[-1]:.3f}"

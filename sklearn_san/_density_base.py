@@ -11,8 +11,6 @@ Kinds that know more, such as closed forms, override.
 
 =============  =====================================================================
 `Density`      the members of every density, with their shapes and units
-`Marginal`     densities of one or two outputs on a grid
-`Components`   the mixture that a conditional density is
 =============  =====================================================================
 """
 
@@ -20,18 +18,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from scipy.special import logsumexp
-from scipy.stats import qmc
 from tqdm.auto import tqdm
 
 from . import _validation as validation
-from ._model import CHUNK, chunks, make_generator
-from ._network import uniform
+from ._draws import grid_blocks, weighted_mean, weighted_quantiles
+from ._marginals import Components, Marginal
+from ._model import chunks, make_generator
 from ._targets import TargetCodec
 
 #: Draws behind means, quantiles and modes, and the same where they have weights.
@@ -45,60 +42,6 @@ PINNED = 262_144
 
 #: Rows, draws and values of a block of draws.
 Block = tuple[slice, slice, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Marginal:
-    """Marginal density of one output, or joint density of two, on a grid.
-
-    Parameters
-    ----------
-    outputs : list of str
-        Their names.
-    grid : list of ndarray of shape (n_points,)
-        Values of each output.
-    density : ndarray of shape (n_rows, n_points) or (n_rows, n_points, n_points)
-        Per unit of each output; probabilities for whole numbers and point masses.
-    """
-
-    outputs: list[str]
-    grid: list[np.ndarray]
-    density: np.ndarray
-
-    def __repr__(self) -> str:
-        return f"Marginal(outputs={self.outputs}, density of shape {self.density.shape})"
-
-
-@dataclass(frozen=True)
-class Components:
-    """A conditional density as a mixture of location-scale distributions.
-
-    Parameters
-    ----------
-    output : str
-        Name of the output.
-    kernel : {"normal", "laplace", "logistic", "student_t"}
-        Standard distribution of all components.
-    weight : ndarray of shape (n_rows, n_components)
-        They sum to 1.
-    loc, scale : ndarray of shape (n_rows, n_components)
-        In the units of the output.
-    df : ndarray of shape (n_rows, n_components) or None
-        Degrees of freedom of Student's t.
-    limits : tuple of float or None
-        Where every component is cut off and normalised, in the units of the output; None if free.
-    """
-
-    output: str
-    kernel: str
-    weight: np.ndarray
-    loc: np.ndarray
-    scale: np.ndarray
-    df: np.ndarray | None = None
-    limits: tuple[float, float] | None = None
-
-    def __repr__(self) -> str:
-        return f"Components({self.output!r}, {self.kernel!r}, weight of shape {self.weight.shape})"
 
 
 class Density(ABC):
@@ -387,7 +330,7 @@ class Density(ABC):
         validation.check_integer("n_draws", n_draws, 1)
         entropy = np.empty(len(self))
         for rows, y, weight in self._weighted_draws(n_draws):
-            entropy[rows] = -_weighted_mean(self[rows]._log_prob(y), weight)
+            entropy[rows] = -weighted_mean(self[rows]._log_prob(y), weight)
         return entropy
 
     def kl(self, other: Any, n_draws: int = N_POINTS) -> np.ndarray:
@@ -414,7 +357,7 @@ class Density(ABC):
         divergence = np.empty(len(self))
         for rows, y, weight in self._weighted_draws(n_draws):
             ratio = self[rows]._log_prob(y) - other[rows].log_prob(self._present(y))
-            divergence[rows] = _weighted_mean(ratio, weight)
+            divergence[rows] = weighted_mean(ratio, weight)
         return divergence
 
     # One or two outputs
@@ -768,7 +711,7 @@ class Density(ABC):
     def _quantiles(self, levels: np.ndarray) -> np.ndarray:
         result = np.empty((len(self), len(levels), self.n_outputs))
         for rows, y, weight in self._weighted_draws(N_POINTS):
-            result[rows] = _weighted_quantiles(y, weight, levels)
+            result[rows] = weighted_quantiles(y, weight, levels)
         return result
 
     def _best_draws(self, n: int) -> np.ndarray:
@@ -786,7 +729,7 @@ class Density(ABC):
         shape = np.broadcast_shapes((len(self), 1, 1), *(v.shape for v in pinned.values()))
         full = {j: np.broadcast_to(v, (shape[0], *v.shape[1:])) for j, v in pinned.items()}
         log_prob = np.empty(shape)
-        for block in _grid_blocks(shape, max(1, PINNED // n_draws)):
+        for block in grid_blocks(shape, max(1, PINNED // n_draws)):
             own, inside = {}, np.True_
             for j, values in full.items():
                 part = values[
@@ -824,53 +767,8 @@ class Density(ABC):
         """Grid over all but a thousandth of the mass of output j in all rows."""
         low, high = np.inf, -np.inf
         for _, y, weight in self._weighted_draws(N_POINTS):
-            ends = _weighted_quantiles(y[..., [j]], weight, np.array([0.0005, 0.9995]))[..., 0].T
+            ends = weighted_quantiles(y[..., [j]], weight, np.array([0.0005, 0.9995]))[..., 0].T
             low, high = min(low, ends[0].min()), max(high, ends[1].max())
         margin = 0.05 * (high - low)
         low, high = np.clip([low - margin, high + margin], *self.limits[j])
         return self._snap(j, np.linspace(low, high, n_points))
-
-
-def _grid_blocks(shape: tuple[int, ...], size: int) -> Iterator[tuple[slice, slice, slice]]:
-    """Blocks of (n_rows, n_first, n_second) of about `size` entries."""
-    n_rows, n_first, n_second = shape
-    for rows in chunks(n_rows, max(1, size // (n_first * n_second))):
-        for first in chunks(n_first, max(1, size // n_second)):
-            for second in chunks(n_second, size):
-                yield rows, first, second
-
-
-def _weighted_mean(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Mean (n_rows,) of values (n_rows, n_draws); what has no weight may be infinite."""
-    return (weight * np.where(weight > 0, values, 0.0)).sum(axis=1)
-
-
-def _weighted_quantiles(y: np.ndarray, weight: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Quantiles (n_rows, n_levels, n_outputs) of weighted draws (n_rows, n_draws, n_outputs)."""
-    if (weight == weight[:, :1]).all():
-        quantiles = np.quantile(y, levels, axis=1)
-    else:
-        shared = np.broadcast_to(weight[..., None], y.shape)
-        quantiles = np.quantile(y, levels, axis=1, weights=shared, method="inverted_cdf")
-    return quantiles.swapaxes(0, 1)
-
-
-def pair_blocks(n_rows: int, n_draws: int, size: int) -> Iterator[tuple[slice, slice]]:
-    """Rows and draws to compute at once: several whole rows, or a part of one row's draws."""
-    for rows in chunks(n_rows, max(1, size // max(n_draws, 1))):
-        whole = rows.stop - rows.start > 1
-        for draws in chunks(n_draws, max(1, n_draws if whole else size)):
-            yield rows, draws
-
-
-def shifted_sobol_points(
-    n_rows: int, n_draws: int, n_outputs: int, generator: torch.Generator
-) -> Iterator[tuple[slice, np.ndarray]]:
-    """Chunks of rows with scrambled Sobol points (n, n_draws, n_outputs), shifted in each row."""
-    seed = int(torch.randint(2**31, (), generator=generator))
-    engine = qmc.Sobol(n_outputs, rng=np.random.default_rng(seed))
-    points = engine.random_base2(max(n_draws - 1, 1).bit_length())[:n_draws]
-    for rows in chunks(n_rows, max(1, CHUNK // n_draws)):
-        shape = (rows.stop - rows.start, 1, n_outputs)
-        shift = uniform(shape, generator, torch.float64).numpy()
-        yield rows, np.clip((points + shift) % 1.0, 1e-12, 1.0 - 1e-12)

@@ -5,12 +5,14 @@
 `objective_for`     loss, gradient and optimiser step of one that is being trained
 `load_kernels`      has the kernels at hand that a network needs
 `engine_report`     which engine a network gets, and why
+`without_kernels`   a context in which everything is done in torch, for comparisons
 ==================  ========================================================================
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,12 +24,24 @@ from ._training import Objective, Rows, Weights
 
 #: Engines of networks, each with the state of the weights for which it was made.
 _kept: WeakKeyDictionary[SAN, dict[torch.device, tuple[Any, Engine]]] = WeakKeyDictionary()
+_torch_only = False
+
+
+@contextmanager
+def without_kernels() -> Iterator[None]:
+    """Have everything done in torch, in this process and within this context."""
+    global _torch_only
+    before, _torch_only = _torch_only, True
+    try:
+        yield
+    finally:
+        _torch_only = before
 
 
 def engine_for(network: SAN, device: torch.device) -> Engine:
     """Engine of a network as it is now; made anew when weights have changed."""
     engines = _kept.setdefault(network, {})
-    state = tuple((p.data_ptr(), p._version) for p in network.parameters())
+    state = _torch_only, *((p.data_ptr(), p._version) for p in network.parameters())
     before = engines.get(device)
     if before is None or before[0] != state:
         engines[device] = state, _make_engine(network, device)
@@ -84,6 +98,8 @@ def load_kernels(
 
 
 def _why_not_compiled(network: SAN, dtype: torch.dtype, device: torch.device) -> str | None:
+    if _torch_only:
+        return "kernels are switched off"
     try:
         from .compiled.engine import why_not
     except ImportError as error:

@@ -46,7 +46,8 @@ def fit_linear_base(
     -------
     base : LinearBase
     residual : ndarray of shape (n_samples, n_outputs)
-        What the blocks have to model, in units of each output's scale.
+        What the blocks have to model, in units of each output's scale: of each row from a fit to
+        the others, since a fit to few rows leaves next to nothing of its own.
     """
     n_features, n_outputs = x.shape[1], y.shape[1]
     weight_x, weight_y = np.zeros((n_outputs, n_features)), np.zeros((n_outputs, n_outputs))
@@ -54,6 +55,7 @@ def fit_linear_base(
     used = np.zeros(n_outputs, dtype=bool)
     rows = slice(None, None, -(-len(x) // MAX_ROWS))
     weight = None if sample_weight is None else sample_weight[rows]
+    inflation = np.ones(y.shape)  # of residuals, where the row itself is left out
     for d in range(n_outputs):
         if mode is False or families[d].scaling != "free":
             continue
@@ -70,8 +72,12 @@ def fit_linear_base(
             weight_x[d], weight_y[d, numbers] = np.split(ridge.coef_, [n_features])
             intercept[d] = ridge.intercept_
             scale[d] = max(left, 1e-6) * np.sqrt(spread)
+            if len(x) <= MAX_ROWS:
+                leverage = _leverage(inputs, own, ridge.alpha_)
+                inflation[complete, d] = 1.0 / np.maximum(1.0 - leverage, 1e-12)
     location = x @ weight_x.T + np.nan_to_num(y) @ weight_y.T + intercept
-    return LinearBase(weight_x, weight_y, intercept, scale, used), (y - location) / scale
+    residual = inflation * (y - location) / scale
+    return LinearBase(weight_x, weight_y, intercept, scale, used), residual
 
 
 def match_marginals(
@@ -106,6 +112,20 @@ def match_marginals(
         weight = None if sample_weight is None else sample_weight[observed]
         matched.append(family.initial_raw(residual[observed, d], weight, support))
     return matched
+
+
+def _leverage(inputs: np.ndarray, sample_weight: np.ndarray | None, alpha: float) -> np.ndarray:
+    """Share of each row in its own prediction by ridge regression with an intercept [1]_; (n,).
+
+    References
+    ----------
+    .. [1] Hastie, Tibshirani and Friedman (2009), The elements of statistical learning, 7.10.
+    """
+    weight = np.ones(len(inputs)) if sample_weight is None else sample_weight
+    centred = inputs - np.average(inputs, axis=0, weights=weight)
+    normal = (weight[:, None] * centred).T @ centred + alpha * np.eye(inputs.shape[1])
+    own = np.einsum("ij,ij->i", centred, np.linalg.solve(normal, centred.T).T)
+    return weight * (own + 1.0 / weight.sum())
 
 
 def _mean_square(values: np.ndarray, sample_weight: np.ndarray | None) -> float:

@@ -12,9 +12,12 @@ Draws belong to members and, with measurement errors, to points of x, so that th
 these too.
 
 ====================  ======================================================================
+`Marginal`            densities of one or two outputs on a grid
+`Components`          the mixture that a conditional density is
 `Points`              fixed quasi-random points: uniform noise, and normal ones for errors of x
 `pinned_draws`        draws of which some outputs have given values, and the density of these
 `conditional_of`      the conditional of one output at fixed draws of the outputs before it
+`conditional_given`   the same at given values of these, and the weights of the members
 `density_on_grid`     mean of these conditionals on a grid that all rows share
 `mixture_of`          components of a conditional
 ====================  ======================================================================
@@ -27,6 +30,7 @@ References
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +49,60 @@ from .likelihoods.mixtures import _Mixture, _Single
 SIZE = 1_000_000
 #: The same where an array should stay in the cache.
 CACHED = 131_072
+
+
+@dataclass(frozen=True)
+class Marginal:
+    """Marginal density of one output, or joint density of two, on a grid.
+
+    Parameters
+    ----------
+    outputs : list of str
+        Their names.
+    grid : list of ndarray of shape (n_points,)
+        Values of each output.
+    density : ndarray of shape (n_rows, n_points) or (n_rows, n_points, n_points)
+        Per unit of each output; probabilities for whole numbers and point masses.
+    """
+
+    outputs: list[str]
+    grid: list[np.ndarray]
+    density: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"Marginal(outputs={self.outputs}, density of shape {self.density.shape})"
+
+
+@dataclass(frozen=True)
+class Components:
+    """A conditional density as a mixture of location-scale distributions.
+
+    Parameters
+    ----------
+    output : str
+        Name of the output.
+    kernel : {"normal", "laplace", "logistic", "student_t"}
+        Standard distribution of all components.
+    weight : ndarray of shape (n_rows, n_components)
+        They sum to 1.
+    loc, scale : ndarray of shape (n_rows, n_components)
+        In the units of the output.
+    df : ndarray of shape (n_rows, n_components) or None
+        Degrees of freedom of Student's t.
+    limits : tuple of float or None
+        Where every component is cut off and normalised, in the units of the output; None if free.
+    """
+
+    output: str
+    kernel: str
+    weight: np.ndarray
+    loc: np.ndarray
+    scale: np.ndarray
+    df: np.ndarray | None = None
+    limits: tuple[float, float] | None = None
+
+    def __repr__(self) -> str:
+        return f"Components({self.output!r}, {self.kernel!r}, weight of shape {self.weight.shape})"
 
 
 class Points(NamedTuple):
@@ -116,6 +174,27 @@ def conditional_of(network: SAN, x: Tensor, noise: Tensor, d: int) -> Conditiona
 
     network.ancestral(x[None, :, :, None, None], choose, d + 1)
     return found[d]
+
+
+def conditional_given(network: SAN, x: Tensor, z: Tensor, d: int) -> tuple[Conditional, Tensor]:
+    """Conditional of output d given z_<d, and log weights of members and contexts.
+
+    Shapes: x (n, n_contexts, n_inputs), z (n, n_outputs), weights (n_members, n, n_contexts).
+    """
+    log_weight = x.new_zeros((network.n_members, *x.shape[:2]))
+    found: list[Conditional] = []
+
+    def choose(one: Conditional) -> Tensor:
+        nonlocal log_weight
+        found.append(one)
+        if one.output == d:
+            return torch.zeros_like(one.raw[..., 0])
+        r, log_prob = one.at(z[None, :, one.output, None])
+        log_weight = log_weight + log_prob
+        return r.expand_as(log_prob)
+
+    network.ancestral(x.unsqueeze(0), choose, d + 1)
+    return found[d], log_weight - log_weight.logsumexp((0, 2), keepdim=True)
 
 
 def density_on_grid(one: Conditional, grid: Tensor) -> Tensor:

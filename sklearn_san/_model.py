@@ -37,7 +37,7 @@ from ._engines import engine_for
 from ._inputs import InputEncoder
 from ._network import SAN, Conditional
 from ._scaling import OutputScaler
-from ._targets import TargetCodec, check_missing_targets, split_columns
+from ._targets import TargetCodec, check_missing_targets, matching_columns
 from .likelihoods import Likelihood, Support
 from .likelihoods.base import invert_cdf
 
@@ -180,12 +180,7 @@ class FittedModel:
             if array.ndim == 3:
                 points = array.shape[:2]
                 y = array.reshape(-1, array.shape[-1])
-        columns, _, _ = split_columns(y)
-        if len(columns) != len(names):
-            raise ValueError(
-                f"y has {len(columns)} outputs, but this estimator was fitted with {len(names)} "
-                f"({', '.join(names)})."
-            )
+        columns = matching_columns(y, names, "this estimator was fitted with")
         found = len(columns[0]) if points is None else points[0]
         if found != n_rows:
             raise ValueError(f"X has {n_rows} rows, but y has {found}; they must match.")

@@ -25,10 +25,12 @@ import torch
 from scipy.special import logsumexp, ndtr, ndtri
 from torch import Tensor
 
-from ._conditioning import ReweightedDensity, check_ratio
-from ._density_base import N_POINTS, Block, Components, Density, pair_blocks, shifted_sobol_points
+from ._density_base import N_POINTS, Block, Density
+from ._draws import pair_blocks, shifted_sobol_points
+from ._marginals import Components
 from ._model import CHUNK, chunks, mixed_conditionals, sobol_points
 from ._network import SAN, uniform
+from ._reweighting import ReweightedDensity, check_ratio
 from ._score_maps import EDGE, ScoreMap
 from ._targets import TargetCodec, split_columns
 from ._validation import check_choice, check_real, check_unit_cube

@@ -29,7 +29,13 @@ from ._columns import (
     refuse_dates,
     without_mask,
 )
-from ._targets import TargetCodec, check_missing_targets, has_labels, split_columns
+from ._targets import (
+    TargetCodec,
+    check_missing_targets,
+    has_labels,
+    matching_columns,
+    split_columns,
+)
 from .likelihoods import Likelihood, Ordinal
 
 Columns = np.ndarray | list[np.ndarray]
@@ -280,11 +286,14 @@ class Reader:
             )
         first = self._schema is None
         features, table = read_features(self.estimator, X, self._schema, min_rows=self.min_rows)
-        columns, names, one_dimensional = split_columns(_checked_targets(without_mask(y)))
+        y = _checked_targets(without_mask(y))
+        columns, names, one_dimensional = split_columns(y)
         check_consistent_length(features[0] if isinstance(features, list) else features, columns[0])
         if first:
             self._begin(table, columns, names, one_dimensional)
-        validation.check_same_outputs(columns, self.schema.names)
+        else:
+            before = "the fit that is gone on with had" if self._known else "those before had"
+            columns = matching_columns(y, self.schema.names, before)
         errors = read_errors(self.estimator, self.schema, X_err, features)
         if sample_weight is None:
             return Raw(features, columns, None, errors)

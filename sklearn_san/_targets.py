@@ -35,6 +35,38 @@ def split_columns(y: Any) -> tuple[list[np.ndarray], list[str], bool]:
     return list(array.T), [f"y{d}" for d in range(array.shape[1])], False
 
 
+def matching_columns(y: Any, names: list[str], before: str) -> list[np.ndarray]:
+    """Columns of y in the order of `names`, by which those of a frame are found.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+    names : list of str
+        Of the outputs that are known.
+    before : str
+        What knows them, for messages.
+
+    Raises
+    ------
+    ValueError
+        If y has another number of columns, or a frame other names.
+    """
+    columns, own, _ = split_columns(y)
+    if len(columns) != len(names):
+        raise ValueError(
+            f"y has {len(columns)} outputs, but {before} {len(names)} ({', '.join(names)})."
+        )
+    unnamed = names == [f"y{d}" for d in range(len(names))]
+    if not is_frame(y) or own == names or unnamed:
+        return columns
+    if sorted(own) != sorted(names):
+        raise ValueError(
+            f"y has the columns {', '.join(own)}, but {before} {', '.join(names)}; rename or "
+            "choose the columns."
+        )
+    return [columns[own.index(name)] for name in names]
+
+
 def has_labels(column: np.ndarray) -> bool:
     """Whether a column can only be one of labels: text or booleans."""
     if column.dtype.kind in "USbT":

@@ -256,8 +256,8 @@ def check_targets(
             raise ValueError(f"y has no value at all in output {d} ({name}); drop this output.")
         if least == most:
             raise ValueError(
-                f"y is constant ({least:g}) in output {d} ({name}) and so has no density; drop "
-                "this output."
+                f"y is constant ({least + 0.0:g}) in output {d} ({name}) and so has no density; "
+                "drop this output."
             )
         largest = max(abs(least), abs(most))
         if largest > 1.0 / LEAST or most - least < LEAST:
@@ -265,15 +265,6 @@ def check_targets(
                 f"y has values of {largest:g} in output {d} ({name}); rescale it, so that squares "
                 "of its values and of its spread can be computed."
             )
-
-
-def check_same_outputs(columns: list[np.ndarray], names: list[str]) -> None:
-    """Raise unless y has as many columns as in an earlier fit."""
-    if len(columns) != len(names):
-        raise ValueError(
-            f"y has {len(columns)} outputs, but the fit that is gone on with had {len(names)} "
-            f"({', '.join(names)})."
-        )
 
 
 def check_errors(

@@ -27,19 +27,15 @@ from torch import Tensor
 from . import _model
 from . import _validation as validation
 from ._columns import without_mask
-from ._conditioning import GivenDensity, ReweightedDensity, check_ratio, resample
-from ._density_base import (
-    N_POINTS,
-    Block,
-    Components,
-    Density,
-    Marginal,
-    pair_blocks,
-    shifted_sobol_points,
-)
+from ._conditioning import GivenDensity
+from ._density_base import N_POINTS, Block, Density
+from ._draws import pair_blocks, resample, shifted_sobol_points
 from ._engine import to_numpy
 from ._marginals import (
+    Components,
+    Marginal,
     Points,
+    conditional_given,
     conditional_of,
     density_on_grid,
     kernel_name,
@@ -54,7 +50,8 @@ from ._model import (
     quasi_random_points,
     sobol_points,
 )
-from ._network import SAN, Conditional, uniform
+from ._network import SAN, uniform
+from ._reweighting import ReweightedDensity, check_ratio
 from ._targets import TargetCodec, split_columns
 
 __all__ = [
@@ -615,7 +612,9 @@ class ConditionalDensity(Density):
         family, parts = network.families[d], []
         for rows in chunks(len(self), self._chunk(network)):
             x = model.tensor(self._contexts(rows), network)
-            one, log_weight = _given_before(network, x, self._scaled_before(y, rows, network), d)
+            one, log_weight = conditional_given(
+                network, x, self._scaled_before(y, rows, network), d
+            )
             try:
                 mixture = mixture_of(one)
             except TypeError as error:
@@ -649,24 +648,3 @@ def _draw_one_by_one(draw: Any, contexts: np.ndarray, noise: np.ndarray) -> np.n
     n, n_draws, n_numbers = noise.shape
     x = contexts.reshape(n * n_draws, -1)
     return draw(x, noise.reshape(n * n_draws, 1, n_numbers)).reshape(n, n_draws, -1)
-
-
-def _given_before(network: SAN, x: Tensor, z: Tensor, d: int) -> tuple[Conditional, Tensor]:
-    """Conditional of output d given z_<d, and log weights of members and contexts.
-
-    Shapes: x (n, n_contexts, n_inputs), z (n, n_outputs), weights (n_members, n, n_contexts).
-    """
-    log_weight = x.new_zeros((network.n_members, *x.shape[:2]))
-    found: list[Conditional] = []
-
-    def choose(one: Conditional) -> Tensor:
-        nonlocal log_weight
-        found.append(one)
-        if one.output == d:
-            return torch.zeros_like(one.raw[..., 0])
-        r, log_prob = one.at(z[None, :, one.output, None])
-        log_weight = log_weight + log_prob
-        return r.expand_as(log_prob)
-
-    network.ancestral(x.unsqueeze(0), choose, d + 1)
-    return found[d], log_weight - log_weight.logsumexp((0, 2), keepdim=True)

@@ -1,5 +1,6 @@
 """The estimator as users call it: shapes, frames, seeds, searches, weights, failures."""
 
+import copy
 import pickle
 import re
 
@@ -356,3 +357,23 @@ def test_draws_can_be_written_to_a_memory_map(bimodal, tmp_path):
     column = np.empty((600, 3))
     one.sample(X, 3, random_state=0, out=column)
     np.testing.assert_array_equal(column, one.sample(X, 3, random_state=0))
+
+
+def test_targets_are_found_by_name(bimodal):
+    X, y, _ = bimodal
+    targets = pd.DataFrame(y, columns=["left", "right"])
+    turned = targets[["right", "left"]]
+    est = small(warm_start=True).fit(X, targets)
+    log_prob, score = est.log_prob(X, targets), est.score(X, targets)
+    np.testing.assert_array_equal(est.log_prob(X, turned), log_prob)
+    assert est.score(X, turned) == score
+    density = est.predict_density(X)
+    np.testing.assert_array_equal(density.cdf(turned), density.cdf(targets))
+    np.testing.assert_array_equal(est.log_prob(X, y), log_prob)  # arrays go by position
+    for method in ("fit", "partial_fit"):
+        one, other = (getattr(copy.deepcopy(est), method)(X, t) for t in (targets, turned))
+        np.testing.assert_array_equal(one.log_prob(X, y), other.log_prob(X, y))
+    renamed = targets.rename(columns={"left": "up"})
+    for call in (est.log_prob, est.score, est.fit, est.partial_fit):
+        with pytest.raises(ValueError, match=r"columns up, right, but .* left, right; rename or"):
+            call(X, renamed)

@@ -7,7 +7,7 @@ from conftest import small
 from scipy.stats import norm
 
 from sklearn_san._linear_base import fit_linear_base, match_marginals
-from sklearn_san.likelihoods import Support, TruncatedMixtureOfGaussians
+from sklearn_san.likelihoods import MixtureOfGaussians, Support, TruncatedMixtureOfGaussians
 
 FAMILIES = [TruncatedMixtureOfGaussians(K=2)] * 3
 
@@ -30,7 +30,11 @@ def test_coefficients_and_where_a_base_helps():
     np.testing.assert_allclose(base.scale, [0.1, 1.0, 0.01], rtol=0.1)
     np.testing.assert_array_equal(residual[:, 1], y[:, 1])
     location = base.location(torch.from_numpy(x), torch.from_numpy(y)).numpy()
-    np.testing.assert_allclose(location + residual * base.scale.numpy(), y, atol=1e-12)
+    # Residuals are of fits to the other rows: larger by the leverage, some per cent at most
+    scaled = residual * base.scale.numpy()
+    ratio = scaled[:, [0, 2]] / (y - location)[:, [0, 2]]
+    assert 1.0 < ratio.min() < ratio.max() < 1.1
+    assert ratio.mean() == pytest.approx(1.0 + 3.5 / 500, abs=2e-3)  # 3 and 4 of 500 parameters
 
 
 def test_all_or_none():
@@ -96,3 +100,35 @@ def test_awkward_tables_train(kind, limits):
     if limits is not None:  # far from all rows: a draw at a limit has been moved there
         assert draws.min() > -9.0
         assert draws[..., 0].max() < 9.0
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_residuals_are_those_of_fits_to_the_other_rows(weighted):
+    from sklearn.linear_model import Ridge
+
+    random = np.random.default_rng(0)
+    x = random.normal(size=(12, 30))  # fewer rows than columns
+    y = x[:, :1] + 0.1 * random.normal(size=(12, 1))
+    weight = random.integers(1, 4, 12).astype(float) if weighted else None
+    base, residual = fit_linear_base(x, y, weight, True, [MixtureOfGaussians()])
+    alphas = np.logspace(-6, 4, 11)
+    location = (x @ base.weight_x.numpy().T + base.intercept.numpy())[:, 0]
+
+    def distance(alpha):
+        return np.abs(Ridge(alpha).fit(x, y[:, 0], weight).predict(x) - location).max()
+
+    alpha = min(alphas, key=distance)  # the one that was chosen
+    left_out = []
+    for i in range(12):
+        others = np.arange(12) != i
+        own = None if weight is None else weight[others]
+        fitted = Ridge(alpha).fit(x[others], y[others, 0], own)
+        left_out.append(y[i, 0] - fitted.predict(x[i : i + 1])[0])
+    np.testing.assert_allclose(residual[:, 0] * base.scale.numpy(), left_out, rtol=1e-5)
+
+
+def test_more_columns_than_rows_do_not_start_from_needles():
+    random = np.random.default_rng(0)
+    X, y = random.normal(size=(12, 30)), random.normal(size=12)
+    est = small(linear_base=True, epochs=1).fit(X, y)
+    assert est.score(X, y) > -10.0

@@ -11,6 +11,10 @@ import pytest
 from conftest import small
 
 from sklearn_san import _checkpoints
+from sklearn_san._inputs import InputEncoder
+from sklearn_san.compiled.engine import CompiledObjective
+from sklearn_san.exceptions import ConvergenceWarning
+from sklearn_san.likelihoods import MixtureOfGaussians
 
 
 def data(n, seed=0):
@@ -40,6 +44,130 @@ def test_partial_fit_learns_batch_after_batch():
     with pytest.raises(ValueError, match="expecting 2 features"):
         est.partial_fit(X_test[:, :1], y_test)
     assert est.score(X_test, y_test) == before
+
+
+def test_partial_fit_after_fit_goes_on_from_its_weights():
+    X, y = data(600)
+    est = small().partial_fit(X, y)
+    first = [p.clone() for p in est.network_.parameters()]
+    est.fit(X, y)
+    fitted = est.score(X, y)
+    est.partial_fit(X, y)
+    assert est.score(X, y) == pytest.approx(fitted, abs=0.2)
+    now = list(est.network_.parameters())
+    assert max(float((a - b).abs().max()) for a, b in zip(first, now, strict=True)) > 0.1
+
+
+def test_partial_fit_hears_a_new_learning_rate():
+    X, y = data(600)
+    est = small().partial_fit(X, y)
+    before = [p.clone() for p in est.network_.parameters()]
+    est.set_params(learning_rate=1e-9, weight_decay=0.0).partial_fit(X, y)
+    for a, b in zip(before, est.network_.parameters(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert est.n_iter_ == len(est.loss_curve_) == 2
+
+
+def test_each_partial_fit_draws_noise_of_its_own(monkeypatch):
+    X, y = data(300)
+    seen = []
+    jitter = InputEncoder.jitter
+
+    def remember(self, X, X_err, normal):
+        seen.append(normal[:5].tobytes())
+        return jitter(self, X, X_err, normal)
+
+    monkeypatch.setattr(InputEncoder, "jitter", remember)
+    est, noise = small(), []
+    for _ in range(3):
+        seen.clear()
+        est.partial_fit(X, y, X_err=np.full(X.shape, 0.1))
+        noise.append(set(seen))
+    assert not noise[0] & noise[1]
+    assert not noise[1] & noise[2]
+
+
+def test_partial_fit_takes_no_processes():
+    X, y = data(300)
+    one = small(n_members=2).partial_fit(X, y)
+    two = small(n_members=2, n_jobs=2).partial_fit(X, y)
+    np.testing.assert_array_equal(one.log_prob(X, y), two.log_prob(X, y))
+
+
+def test_a_warm_start_with_checkpoints_trains_again(tmp_path):
+    X, y = data(800)
+    est = small(epochs=3, warm_start=True, checkpoint_dir=tmp_path / "one").fit(X, y)
+    first = est.loss_curve_
+    est.set_params(checkpoint_dir=tmp_path / "two").fit(X, y)
+    assert est.loss_curve_[0] < first[0] - 0.1
+    # The folder of the first fit is not that of one that goes on
+    est.set_params(checkpoint_dir=tmp_path / "one")
+    with pytest.raises(ValueError, match="holds the checkpoint of a training with other"):
+        est.fit(X, y)
+
+
+def test_fingerprints_see_all_of_a_parameter():
+    limits = np.zeros((2000, 2))
+    changed = limits.copy()
+    changed[1000, 0] = 1.0  # where a printed array has dots
+    params = {"limits": limits, "likelihood": MixtureOfGaussians(K=2), "verbose": True}
+    own = _checkpoints.fingerprint([params])
+    assert own == _checkpoints.fingerprint([params | {"likelihood": MixtureOfGaussians(K=2)}])
+    assert own == _checkpoints.fingerprint([params | {"verbose": False}])
+    assert own != _checkpoints.fingerprint([params | {"limits": changed}])
+    assert own != _checkpoints.fingerprint([params | {"likelihood": MixtureOfGaussians(K=3)}])
+    with pytest.raises(TypeError, match="checkpoint_dir does not go with <object"):
+        _checkpoints.fingerprint([params | {"likelihood": object()}])
+
+
+def test_nobody_sees_a_network_that_is_not_trained(monkeypatch):
+    X, y = data(300)
+    est = small(epochs=2).fit(X, y)
+    network, expected, seen = est.network_, est.score(X[:20], y[:20]), []
+    step = CompiledObjective.step
+
+    def look(self, rate):
+        seen.append((est.network_ is network, est.score(X[:20], y[:20])))
+        step(self, rate)
+
+    monkeypatch.setattr(CompiledObjective, "step", look)
+    est.set_params(K=5).fit(X + 1.0, y)
+    assert len(seen) > 10
+    assert set(seen) == {(True, expected)}
+    assert est.network_ is not network
+    assert est.network_.families[0].K == 5
+
+
+def test_a_failing_fit_changes_nothing(monkeypatch):
+    X, y = data(300)
+    est = small(epochs=2).fit(X, y)
+    before = dict(vars(est))
+
+    def fail(self, rate):
+        raise RuntimeError("in the middle")
+
+    monkeypatch.setattr(CompiledObjective, "step", fail)
+    with pytest.raises(RuntimeError, match="in the middle"):
+        est.fit(X[:, :1], y)
+    assert vars(est).keys() == before.keys()
+    assert all(vars(est)[name] is value for name, value in before.items())
+
+
+@pytest.mark.parametrize("train_rsample", [False, True])
+def test_free_running_training_stands_missing_outputs(train_rsample):
+    X, y = data(400)
+    y[::3, 1] = np.nan
+    est = small(teacher_forcing=False, train_rsample=train_rsample, epochs=5).fit(X, y)
+    assert np.isfinite(est.loss_curve_).all()
+    assert est.loss_curve_[-1] < est.loss_curve_[0]
+
+
+def test_warnings_of_workers_are_told():
+    X, y = data(200)
+    est = small(n_members=2, n_jobs=2, learning_rate=2e9, epochs=6)
+    with pytest.warns(ConvergenceWarning, match="Training diverged") as caught:
+        est.fit(X, y)
+    assert caught[0].filename == __file__
 
 
 def test_warm_start_goes_on_from_the_weights():

@@ -1,7 +1,7 @@
 """Corner plots: the joint density of all outputs of one or a few rows, pair by pair.
 
 Each panel below the diagonal shows the highest-density regions of two outputs, which enclose the
-given masses of the draws; each panel on it shows one output. Smoothing is in `_smoothing`.
+given masses of the draws; each panel on it shows one output. Smoothing is in `smooth_densities`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Nominal against empirical coverage; levels are from `_plot_levels`, bands from `_diagnostics`."""
+"""Nominal against empirical coverage; levels are from `levels`, bands from `_diagnostics`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of values that are uniform if a model is calibrated; see `_plot_levels`.
+"""Pictures of values that are uniform if a model is calibrated; see `levels`.
 
 =============  ==============================================================
 `PITDisplay`   probability integral transform of each output
