@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from ._likelihood import NUMBERS
+from .likelihoods.base import NUMBERS
 
 #: The largest size that is declared anywhere.
 LARGEST = 2**31 - 1

@@ -32,8 +32,8 @@ from ._kinds import (
     unfit,
     whole,
 )
-from ._likelihood import Likelihood
 from ._network import ACTIVATIONS, SAN, Block, LinearBase, input_widths
+from .likelihoods import Likelihood
 
 
 class Record(NamedTuple):

@@ -40,12 +40,12 @@ from ._kinds import (
     listed,
     whole,
 )
-from ._likelihood import Likelihood
 from ._network import SAN
 from ._saved_states import check_no_member
 from ._scaling import OutputScaler
 from ._targets import TargetCodec
 from .exceptions import CorruptModelError
+from .likelihoods import Likelihood
 
 #: What a file with a fitted estimator says that it holds.
 CONTENT = "SANConditionalDensityEstimator"

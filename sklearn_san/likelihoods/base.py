@@ -267,6 +267,7 @@ def widen(support: Support | None) -> Support | None:
 
 
 def require(support: Support | None) -> Support:
+    """The support, of which a truncated family has need."""
     if support is None:
         raise ValueError("A truncated likelihood needs a support, got None.")
     return support
