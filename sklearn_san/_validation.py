@@ -15,11 +15,11 @@ import torch
 from sklearn.utils.validation import check_array
 
 from ._columns import check_categorical_features, is_missing, is_sequence, refuse_dates
+from ._constants import NUMBERS
 from ._network import ACTIVATIONS
 from ._scaling import make_scaler
 from .exceptions import TiesWarning
 from .likelihoods import LIKELIHOODS, Likelihood, make_likelihood
-from .likelihoods.base import NUMBERS
 
 #: Ties are looked for from this many rows on, below this share of different values.
 MIN_ROWS_FOR_TIES, MAX_DIFFERENT = 50, 0.2

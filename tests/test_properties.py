@@ -42,7 +42,7 @@ from sklearn.preprocessing import (
 )
 
 from sklearn_san import SANConditionalDensityEstimator
-from sklearn_san._cli import main
+from sklearn_san.cli import main
 from sklearn_san.density import resample
 from sklearn_san.likelihoods import Categorical, Inflated, MixtureOfGaussians, Ordinal
 
