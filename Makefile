@@ -5,9 +5,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Files whose public docstrings are checked
 DOCUMENTED := $(addprefix sklearn_san/, _conditioning.py _density_base.py _draws.py _estimator.py \
-	_marginals.py _merging.py _recalibrated.py _reweighting.py _scorers.py \
-	calibration.py chains.py datasets.py density.py metrics.py recalibration.py) \
-	$(wildcard sklearn_san/_plot_*.py)
+	_marginals.py _merging.py _recalibrated.py _reweighting.py \
+	calibration.py chains.py datasets/__init__.py density.py recalibration.py) \
+	$(addprefix sklearn_san/metrics/, densities.py draws.py intervals.py scorers.py) \
+	$(addprefix sklearn_san/plotting/, corner.py coverage.py marginal.py recovery.py training.py \
+	uniformity.py)
 BENCH_STAMP := $(VENV)/.installed-bench
 
 .PHONY: demo test test-portable test-portable-short test-slow lint docs bench bench-speed clean

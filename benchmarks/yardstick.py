@@ -15,8 +15,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import logsumexp
 
-from sklearn_san import _galaxies
-from sklearn_san.datasets import GALAXY_LIMITS, make_galaxies
+from sklearn_san.datasets import GALAXY_LIMITS, galaxies, make_galaxies
 
 LOW, HIGH = GALAXY_LIMITS.T
 #: Gaussian kernels of each adapted proposal.
@@ -30,7 +29,7 @@ def log_prior(y: np.ndarray) -> np.ndarray:
     norm = np.trapezoid(grid**2 * np.exp(-((grid / 0.9) ** 1.5)), grid)
     inside = ((y >= LOW) & (y <= HIGH)).all(axis=1)
     z = np.clip(z, LOW[0], HIGH[0])
-    oldest = np.minimum(_galaxies.universe_age(z), HIGH[3])
+    oldest = np.minimum(galaxies.universe_age(z), HIGH[3])
     uniform = [1, 2, 4, 5, 6, 7]
     with np.errstate(divide="ignore", invalid="ignore"):
         log_density = (
@@ -47,13 +46,13 @@ def log_prior(y: np.ndarray) -> np.ndarray:
 
 def log_likelihood(y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Log density of the asinh magnitudes x (8,) given the parameters y (n, 9)."""
-    flux = _galaxies.fluxes(y)
-    observed = 2.0 * _galaxies.SKY_NOISE * np.sinh(
-        -np.log(10.0) / 2.5 * x - np.log(_galaxies.SKY_NOISE)
+    flux = galaxies.fluxes(y)
+    observed = 2.0 * galaxies.SKY_NOISE * np.sinh(
+        -np.log(10.0) / 2.5 * x - np.log(galaxies.SKY_NOISE)
     )  # fmt: skip
-    scale = _galaxies.noise_scale(flux)
+    scale = galaxies.noise_scale(flux)
     jacobian = np.log(np.log(10.0) / 2.5) + 0.5 * np.log(
-        observed**2 + (2.0 * _galaxies.SKY_NOISE) ** 2
+        observed**2 + (2.0 * galaxies.SKY_NOISE) ** 2
     )
     gauss = -0.5 * ((observed - flux) / scale) ** 2 - np.log(scale) - 0.5 * np.log(2.0 * np.pi)
     return (gauss + jacobian).sum(axis=1)
@@ -109,7 +108,7 @@ def log_evidence(
         """Draws from every proposal, twice as many from the model as from each other."""
         seeds = random.integers(2**31, size=2)
         parts = [
-            _galaxies.draw_parameters(n, np.random.RandomState(seeds[0])),
+            galaxies.draw_parameters(n, np.random.RandomState(seeds[0])),
             model.sample(x[None], 2 * n, random_state=int(seeds[1]))[0],
         ]
         parts += [LOW + (HIGH - LOW) * kernel.sample(n, random) for kernel in kernels]

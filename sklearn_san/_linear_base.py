@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from sklearn.linear_model import RidgeCV
 
-from ._likelihood import Likelihood, Support
 from ._network import LinearBase
+from .likelihoods import Likelihood, Support
 
 #: A base is used where it leaves less than this share of the output's standard deviation.
 AUTO_THRESHOLD = 0.5

@@ -38,11 +38,12 @@ import torch
 from scipy.special import ndtri
 from torch import Tensor
 
-from ._kernels import Kernel, Normal, Truncated, TruncatedNormal
-from ._likelihood import Likelihood, widen
-from ._mixtures import _Mixture, _Single
 from ._model import quasi_random_noise, sobol_points
 from ._network import SAN, Conditional
+from .likelihoods import Likelihood
+from .likelihoods.base import widen
+from .likelihoods.components import Kernel, Normal, Truncated, TruncatedNormal
+from .likelihoods.mixtures import _Mixture, _Single
 
 #: Numbers of an array that is worked on at once.
 SIZE = 1_000_000

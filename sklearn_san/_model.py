@@ -35,10 +35,11 @@ from torch import Tensor
 from ._engine import Engine, mixed_log_prob
 from ._engines import engine_for
 from ._inputs import InputEncoder
-from ._likelihood import Likelihood, Support, invert_cdf
 from ._network import SAN, Conditional
 from ._scaling import OutputScaler
 from ._targets import TargetCodec, check_missing_targets, matching_columns
+from .likelihoods import Likelihood, Support
+from .likelihoods.base import invert_cdf
 
 #: Pairs of row and draw that are computed at once.
 CHUNK = 16_384

@@ -36,8 +36,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ._constants import LAYER_NORM_EPSILON
-from ._discrete import Categorical
-from ._likelihood import Likelihood, Support
+from .likelihoods import Categorical, Likelihood, Support
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,

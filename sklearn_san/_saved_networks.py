@@ -32,9 +32,9 @@ from ._kinds import (
     unfit,
     whole,
 )
-from ._likelihood import Likelihood
 from ._network import ACTIVATIONS, SAN, Block, LinearBase, input_widths
 from ._plain_trees import Record
+from .likelihoods import Likelihood
 
 
 def record(*classes: type) -> Kind:

@@ -62,13 +62,12 @@ from ._kinds import (
     unfit,
     whole,
 )
-from ._likelihood import Likelihood
 from ._network import ACTIVATIONS, SAN, Block, LayerNorm, Linear, LinearBase
 from ._plain_trees import Record
 from ._saved_networks import rebuild_network
 from ._scaling import SCALERS, OutputScaler, _ColumnScaler
 from ._targets import TargetCodec
-from .likelihoods import LIKELIHOODS, Inflated
+from .likelihoods import LIKELIHOODS, Inflated, Likelihood
 
 _WORDS = Values("words of a generator's state", (np.uint32,))
 

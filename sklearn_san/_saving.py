@@ -40,12 +40,12 @@ from ._kinds import (
     listed,
     whole,
 )
-from ._likelihood import Likelihood
 from ._network import SAN
 from ._saved_states import check_no_member
 from ._scaling import OutputScaler
 from ._targets import TargetCodec
 from .exceptions import CorruptModelError
+from .likelihoods import Likelihood
 
 #: Attributes that begin so are no part of a fitted model: callbacks, or are saved in another way.
 _LEFT_OUT = ("_callback", "_parent_callback", "_skl_callback", "_metadata_request")

@@ -29,8 +29,6 @@ from ._columns import (
     refuse_dates,
     without_mask,
 )
-from ._discrete import Ordinal
-from ._likelihood import Likelihood
 from ._targets import (
     TargetCodec,
     check_missing_targets,
@@ -38,6 +36,7 @@ from ._targets import (
     matching_columns,
     split_columns,
 )
+from .likelihoods import Likelihood, Ordinal
 
 Columns = np.ndarray | list[np.ndarray]
 

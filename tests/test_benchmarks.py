@@ -72,18 +72,18 @@ def test_the_energy_score_of_exact_draws_is_that_of_the_formula():
 def test_the_yardstick_agrees_with_plain_monte_carlo():
     import yardstick
 
-    from sklearn_san import _galaxies
+    from sklearn_san.datasets import galaxies
 
     class Prior:
         """The worst proposal."""
 
         def sample(self, X, n, random_state):
-            return _galaxies.draw_parameters(n, np.random.RandomState(random_state))[None]
+            return galaxies.draw_parameters(n, np.random.RandomState(random_state))[None]
 
         def log_prob(self, X, y):
             return yardstick.log_prior(y)
 
-    y = _galaxies.draw_parameters(100_000, np.random.RandomState(0))
+    y = galaxies.draw_parameters(100_000, np.random.RandomState(0))
     uniform = np.random.default_rng(0).uniform(*yardstick.GALAXY_LIMITS.T, size=(200_000, 9))
     volume = np.log(yardstick.HIGH - yardstick.LOW).sum()
     mass = np.exp(yardstick.log_prior(uniform) + volume).mean()

@@ -7,13 +7,13 @@ import pytest
 import torch
 from scipy.special import erfcx, expit, ndtr, ndtri
 
-from sklearn_san._normal import truncated_normal_icdf, truncated_normal_moments
-from sklearn_san.compiled import mixtures, normal, special
+from sklearn_san.compiled import mixtures, special, truncated_normal
 from sklearn_san.likelihoods import (
     MixtureOfGaussians,
     Support,
     TruncatedMixtureOfGaussians,
 )
+from sklearn_san.likelihoods.truncated_normal import truncated_normal_icdf, truncated_normal_moments
 
 EPS = float(np.finfo(np.float32).eps)
 BOUNDS = {
@@ -81,7 +81,7 @@ def test_elementary_functions():
         [special.sigmoid(v) for v in x], expit(x.astype(float)), rtol=8 * EPS
     )
     h = np.linspace(0.0, 0.05, 201)
-    np.testing.assert_allclose([normal.exp_small(v) for v in h], np.exp(-h), rtol=1e-9)
+    np.testing.assert_allclose([truncated_normal.exp_small(v) for v in h], np.exp(-h), rtol=1e-9)
     x = np.linspace(-35.0, 35.0, 2001)
     np.testing.assert_allclose([special.upper_tail(v) for v in x], ndtr(-x), rtol=1e-9)
 
@@ -91,7 +91,7 @@ def test_elementary_functions():
 def test_truncated_quantiles(loc, low, high):
     u = np.array([1e-7, 1e-3, 0.2, 0.5, 0.9, 1.0 - 1e-6])
     for scale in (1e-3, 1.0, 50.0):
-        own = [normal.truncated_quantile(v, loc, scale, low, high) for v in u]
+        own = [truncated_normal.truncated_quantile(v, loc, scale, low, high) for v in u]
         exact = truncated_normal_icdf(
             *(torch.tensor(v, dtype=torch.float64) for v in (u, loc, math.log(scale), low, high))
         )

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.integrate import dblquad, quad
 
-from sklearn_san import _galaxies
 from sklearn_san.datasets import (
     GALAXY_BANDS,
     GALAXY_LIMITS,
     GALAXY_PARAMETERS,
     _gaussian_moments,
+    galaxies,
     make_bimodal,
     make_galaxies,
     make_heteroscedastic_gaussian,
@@ -21,7 +21,7 @@ TYPICAL = dict(
 
 
 def flux_of(**changes):
-    return _galaxies.fluxes(np.array([list((TYPICAL | changes).values())]))[0]
+    return galaxies.fluxes(np.array([list((TYPICAL | changes).values())]))[0]
 
 
 def test_shapes_names_and_limits():
@@ -47,13 +47,13 @@ def test_errors_are_the_scatter_of_the_noise():
 
 def test_galaxies_are_no_older_than_the_universe():
     _, y = make_galaxies(5000, random_state=0)
-    assert (y[:, 3] <= _galaxies.universe_age(y[:, 0]) + 1e-9).all()
-    assert _galaxies.universe_age(np.array([0.0]))[0] == pytest.approx(13.47, abs=0.02)
-    assert _galaxies.universe_age(np.array([1.0]))[0] == pytest.approx(5.75, abs=0.02)
+    assert (y[:, 3] <= galaxies.universe_age(y[:, 0]) + 1e-9).all()
+    assert galaxies.universe_age(np.array([0.0]))[0] == pytest.approx(13.47, abs=0.02)
+    assert galaxies.universe_age(np.array([1.0]))[0] == pytest.approx(5.75, abs=0.02)
 
 
 def test_distances_agree_with_quadrature():
-    z, distance = _galaxies._distance_table()
+    z, distance = galaxies._distance_table()
     hubble = lambda t: np.sqrt(0.3 * (1 + t) ** 3 + 0.7)  # noqa: E731
     exact = 2.0 * 299792.458 / 70.0 * quad(lambda t: 1 / hubble(t), 0, 1)[0]
     assert np.interp(1.0, z, distance) == pytest.approx(exact, rel=1e-6)
@@ -61,16 +61,16 @@ def test_distances_agree_with_quadrature():
 
 def test_black_body_has_unit_luminosity_and_wiens_peak():
     grid = np.geomspace(100.0, 1e8, 20_000)
-    density = _galaxies._planck(grid, 5772.0)
+    density = galaxies._planck(grid, 5772.0)
     assert np.trapezoid(density, grid) == pytest.approx(1.0, rel=1e-4)
     assert grid[density.argmax()] == pytest.approx(2.898e7 / 5772.0, rel=1e-3)
 
 
 def test_age_weights_sum_to_one_and_follow_the_history():
     age, tau = np.array([1.0, 5.0, 13.0]), np.array([0.1, 1.0, 20.0])
-    weights = _galaxies._age_weights(age, tau)
+    weights = galaxies._age_weights(age, tau)
     np.testing.assert_allclose(weights.sum(1), 1.0)
-    edges = _galaxies._AGE_EDGES
+    edges = galaxies._AGE_EDGES
     assert (weights[:2, edges[:-1] > 5.0] == 0).all()
     mean_age = (weights * 0.5 * (edges[1:] + edges[:-1])).sum(1)
     # Mean age of stars formed as exp(-t / tau) during `age`
@@ -80,7 +80,7 @@ def test_age_weights_sum_to_one_and_follow_the_history():
 
 def test_calzetti_curve():
     # Total-to-selective ratio and the far-ultraviolet value of Calzetti et al. (2000)
-    values = _galaxies._calzetti(np.array([1500.0, 4400.0, 5500.0, 22000.0])) * 4.05
+    values = galaxies._calzetti(np.array([1500.0, 4400.0, 5500.0, 22000.0])) * 4.05
     np.testing.assert_allclose(values, [10.33, 5.0, 4.05, 0.4], atol=0.15)
 
 
@@ -106,13 +106,13 @@ def test_lyman_break_moves_through_the_bands():
     star_forming = {"tage": 0.5, "log_tau": 1.3, "dust2": 0.0}
     near, far = flux_of(redshift=2.0, **star_forming), flux_of(redshift=3.9, **star_forming)
     assert far[0] / far[3] < 0.05 * near[0] / near[3]  # u has dropped out
-    depth = _galaxies._intergalactic_depth(np.array([5000.0]), np.array([[3.5]]))
+    depth = galaxies._intergalactic_depth(np.array([5000.0]), np.array([[3.5]]))
     assert np.exp(-depth)[0, 0] == pytest.approx(0.5, abs=0.15)  # Madau (1995), figure 3
 
 
 def test_asinh_magnitudes_are_ab_magnitudes_where_bright():
-    np.testing.assert_allclose(_galaxies.asinh_magnitudes(np.full((1, 8), 1e-6)), 15.0, atol=1e-3)
-    assert np.isfinite(_galaxies.asinh_magnitudes(np.full((1, 8), -1e-9))).all()
+    np.testing.assert_allclose(galaxies.asinh_magnitudes(np.full((1, 8), 1e-6)), 15.0, atol=1e-3)
+    assert np.isfinite(galaxies.asinh_magnitudes(np.full((1, 8), -1e-9))).all()
 
 
 @pytest.mark.parametrize(

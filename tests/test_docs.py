@@ -21,7 +21,14 @@ MODULES = (
     "plotting", "recalibration",
 )  # fmt: skip
 #: Public in their modules, but no part of the interface; or documented under another name.
-INNER = {"LIKELIHOODS", "ScoreMap", "fit_score_map", "density_deficit", "CalibratedDensity"}
+INNER = {
+    "LIKELIHOODS",
+    "SCORERS",
+    "ScoreMap",
+    "fit_score_map",
+    "density_deficit",
+    "CalibratedDensity",
+}
 
 
 def documented():

@@ -7,7 +7,6 @@ import torch
 from scipy import stats
 from sklearn.base import clone
 
-from sklearn_san._special import student_t_log_cdf, student_t_log_icdf
 from sklearn_san.likelihoods import (
     LIKELIHOODS,
     Gaussian,
@@ -24,6 +23,7 @@ from sklearn_san.likelihoods import (
     TruncatedMixtureOfStudentT,
     make_likelihood,
 )
+from sklearn_san.likelihoods.distribution_functions import student_t_log_cdf, student_t_log_icdf
 
 INF = float("inf")
 

@@ -145,8 +145,8 @@ def test_a_large_offset_costs_no_digits():
 def test_memory_is_bounded_by_chunks_that_do_not_change_the_results(monkeypatch):
     names = ("crps", "crps_mixture", "energy_score")
     whole = [CASES[name][1](*CASES[name][0]) for name in names]
-    monkeypatch.setattr("sklearn_san._scorers._CHUNK", 40)
-    monkeypatch.setattr(metrics, "_BLOCK", 3)
+    monkeypatch.setattr("sklearn_san.metrics.averages._CHUNK", 40)
+    monkeypatch.setattr("sklearn_san.metrics.draws._BLOCK", 3)
     for value, name in zip(whole, names, strict=True):
         assert CASES[name][1](*CASES[name][0]) == pytest.approx(value)
 
@@ -291,13 +291,12 @@ def test_inputs_are_not_changed():
 
 
 def test_booleans_are_keyword_only_and_all_names_have_a_line_in_the_map():
-    for name, function in vars(metrics).items():
-        if not name.startswith("_") and getattr(function, "__module__", "") == metrics.__name__:
-            assert f"`{name}`" in metrics.__doc__
-            parameters = inspect.signature(function).parameters
-            for flag in ("fair", "per_row"):
-                if flag in parameters:
-                    assert parameters[flag].kind is inspect.Parameter.KEYWORD_ONLY
+    for name in metrics.__all__:
+        assert f"`{name}`" in metrics.__doc__
+        if inspect.isfunction(getattr(metrics, name)):
+            parameters = inspect.signature(getattr(metrics, name)).parameters
+            for flag in {"fair", "per_row"} & set(parameters):
+                assert parameters[flag].kind is inspect.Parameter.KEYWORD_ONLY
 
 
 # Propriety: the truth is N(0, 1), or a correlated pair; rivals are shifted, wider or narrower.

@@ -12,9 +12,6 @@ from sklearn.metrics import r2_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_san import _plot_base as base
-from sklearn_san import _plot_levels
-from sklearn_san import _smoothing as smoothing
 from sklearn_san._diagnostics import uniform_band
 from sklearn_san.datasets import GALAXY_LIMITS, GALAXY_PARAMETERS, make_galaxies
 from sklearn_san.plotting import (
@@ -25,7 +22,10 @@ from sklearn_san.plotting import (
     RankDisplay,
     RecoveryDisplay,
     TrainingDisplay,
+    drawing,
+    smooth_densities,
 )
+from sklearn_san.plotting.levels import hpd_levels, ranks_of
 
 matplotlib = pytest.importorskip("matplotlib")
 plt = pytest.importorskip("matplotlib.pyplot")
@@ -138,8 +138,8 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
 )
 def test_density_of_draws_follows_a_gaussian(density):
     draws = density.rvs(size=5000, random_state=0)
-    low, high = smoothing.view_range([draws], np.empty(0), np.array([-np.inf, np.inf]))
-    grid, estimate = smoothing.density_of_draws(draws, low, high)
+    low, high = smooth_densities.view_range([draws], np.empty(0), np.array([-np.inf, np.inf]))
+    grid, estimate = smooth_densities.density_of_draws(draws, low, high)
     assert np.trapezoid(estimate, grid) == pytest.approx(1.0, abs=5e-3)
     assert np.abs(estimate - density.pdf(grid)).max() < 0.08 * density.pdf(density.mean())
 
@@ -148,7 +148,7 @@ def test_density_of_draws_keeps_separate_modes_and_hard_limits():
     random = np.random.default_rng(0)
     draws = np.concatenate([random.normal(1.0, 0.05, 5000), 4.0 - random.exponential(0.3, 5000)])
     draws = draws[draws > 0]
-    grid, estimate = smoothing.density_of_draws(draws, 0.0, 4.0)
+    grid, estimate = smooth_densities.density_of_draws(draws, 0.0, 4.0)
     at = np.interp([1.0, 1.5, 4.0], grid, estimate)
     assert at[0] == pytest.approx(0.5 / 0.05 * norm.pdf(0), rel=0.1)
     assert at[1] < 1e-3
@@ -162,7 +162,7 @@ def test_pair_density_follows_a_narrow_gaussian():
     truth = multivariate_normal(cov=covariance)
     x, y = truth.rvs(size=20_000, random_state=0).T
     ends = np.array([-4.5, 4.5])
-    pair = smoothing.PairDensity.of_draws(x, y, ends, ends)
+    pair = smooth_densities.PairDensity.of_draws(x, y, ends, ends)
     grid = np.stack(np.meshgrid(pair.x, pair.y, indexing="ij"), axis=-1)
     assert np.abs(pair.density - truth.pdf(grid)).max() < 0.2 * truth.pdf([0, 0])
     total = np.trapezoid(np.trapezoid(pair.density, pair.y), pair.x)
@@ -176,31 +176,33 @@ def test_pair_density_follows_a_narrow_gaussian():
 
 
 def test_thresholds_rise_even_where_the_density_is_flat():
-    flat = smoothing.PairDensity(np.arange(3.0), np.arange(3.0), np.ones((3, 3)), np.ones(9))
+    flat = smooth_densities.PairDensity(np.arange(3.0), np.arange(3.0), np.ones((3, 3)), np.ones(9))
     assert (np.diff([0.0, *flat.thresholds([0.5, 0.9, 0.99]), 1.0]) > 0).all()
 
 
 def test_discrete_draws_fill_bars():
     random = np.random.default_rng(0)
     draws = np.stack([random.poisson(2, 5000), random.poisson(2, 5000)], axis=1).astype(float)
-    spread = smoothing.spread_ties(draws, np.random.default_rng(1))
+    spread = smooth_densities.spread_ties(draws, np.random.default_rng(1))
     np.testing.assert_array_equal(np.round(spread), draws)
     one = spread[(draws == 1).all(axis=1)] - 1  # fills the unit square without a pattern
     assert np.abs(one).max() == pytest.approx(0.5, abs=0.01)
     assert abs(np.corrcoef(one.T)[0, 1]) < 4 / np.sqrt(len(one))
     continuous = random.normal(size=(500, 1))
-    np.testing.assert_array_equal(smoothing.spread_ties(continuous, random), continuous)
+    np.testing.assert_array_equal(smooth_densities.spread_ties(continuous, random), continuous)
 
 
 def test_view_range_ends_at_limits_and_shows_the_truth():
     draws = np.random.default_rng(0).uniform(0, 1, 1000)
     limits = np.array([0.0, 10.0])
-    low, high = smoothing.view_range([draws], np.array([3.0]), limits)
+    low, high = smooth_densities.view_range([draws], np.array([3.0]), limits)
     assert -0.15 < low < 0
     assert 3.0 < high < 4.0
-    low, high = smoothing.view_range([draws], np.empty(0), limits, zoom=False)
+    low, high = smooth_densities.view_range([draws], np.empty(0), limits, zoom=False)
     assert (low, high) == (-0.3, 10.3)
-    low, high = smoothing.view_range([np.full(5, 2.0)], np.empty(0), np.array([-np.inf, np.inf]))
+    low, high = smooth_densities.view_range(
+        [np.full(5, 2.0)], np.empty(0), np.array([-np.inf, np.inf])
+    )
     assert low < 2.0 < high
 
 
@@ -210,17 +212,17 @@ def test_view_range_ends_at_limits_and_shows_the_truth():
 def test_ranks_count_draws_below_and_break_ties_evenly():
     y = np.random.default_rng(0).normal(size=(50, 1, 3))
     draws = np.random.default_rng(1).normal(size=(50, 20, 3))
-    ranks = _plot_levels.ranks_of(draws, y, 0)
+    ranks = ranks_of(draws, y, 0)
     together = rankdata(np.concatenate([y, draws], axis=1), axis=1)[:, 0] - 1
     np.testing.assert_array_equal(ranks, together)
-    ties = _plot_levels.ranks_of(np.zeros((6000, 2)), np.zeros((6000, 1)), 0)
+    ties = ranks_of(np.zeros((6000, 2)), np.zeros((6000, 1)), 0)
     counts = np.bincount(ties)  # three ranks; fails by chance once in 10,000 times
     assert len(counts) == 3
     assert np.abs(counts - 2000).max() < 4.2 * np.sqrt(6000 * 2 / 9)
 
 
 def test_hpd_levels_are_those_of_a_gaussian():
-    levels = _plot_levels.hpd_levels(GaussianDensity(X), Y, 2000, 0)
+    levels = hpd_levels(GaussianDensity(X), Y, 2000, 0)
     exact = chi2.cdf(((Y - X) ** 2).sum(axis=1), 2)
     assert np.abs(levels - exact).max() < 5 * 0.5 / np.sqrt(2000)
 
@@ -315,7 +317,7 @@ def test_corner_leaves_powers_of_ten_to_the_label():
     ids=str,
 )
 def test_interval_text(numbers, text):
-    assert base.interval_text(*numbers) == text
+    assert drawing.interval_text(*numbers) == text
 
 
 # Calibration
@@ -333,7 +335,7 @@ def test_pit_bars_and_band():
     orange = [
         patch.get_data().values.max()
         for patch in display.axes_[2].patches
-        if patch.get_facecolor()[:3] == matplotlib.colors.to_rgb(base.TRUTH)
+        if patch.get_facecolor()[:3] == matplotlib.colors.to_rgb(drawing.TRUTH)
     ]
     assert orange == [display.lines_[2].get_data().values.max()]
 

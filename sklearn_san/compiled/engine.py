@@ -23,11 +23,11 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from .._engine import Engine
-from .._likelihood import Likelihood
-from .._mixtures import MixtureOfGaussians, TruncatedMixtureOfGaussians, log_floor_of
 from .._network import ACTIVATIONS, SAN, Block, Linear
 from .._training import Objective, Weights
 from .._training import Rows as TrainingRows
+from ..likelihoods import Likelihood, MixtureOfGaussians, TruncatedMixtureOfGaussians
+from ..likelihoods.mixtures import log_floor_of
 from . import activations
 from .jit import is_kept, prepare, unavailable
 from .network import Draws, Known, Plan, Rows, Target, draw_rows, make_plan, score

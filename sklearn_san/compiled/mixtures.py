@@ -1,8 +1,8 @@
 """Mixtures of Gaussians compiled, free or inside limits: log density with gradient, draws, moments.
 
 One pass per value, in float64 inside, instead of some fifty passes over arrays. The reference is
-`_mixtures`. Values are handled in blocks of `LANES`, so that the compiler turns the innermost loops
-into vector instructions.
+`likelihoods.mixtures`. Values are handled in blocks of `LANES`, so that the compiler turns the
+innermost loops into vector instructions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import numpy as np
 
 from .._constants import LOG_SQRT_2PI, MAX_RAW_SCALE
 from .jit import kernel
-from .normal import HUGE, exponential_moments, mass_and_ends, truncated_quantile
 from .special import (
     CENTRAL,
     TAIL_EDGES,
@@ -23,6 +22,7 @@ from .special import (
     near_tail_quantile,
     upper_tail,
 )
+from .truncated_normal import HUGE, exponential_moments, mass_and_ends, truncated_quantile
 
 #: Values per block: two vectors of eight float64.
 LANES = 16

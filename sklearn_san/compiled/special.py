@@ -1,7 +1,6 @@
 """Elementary functions as polynomials without branches, which compilers turn into vector code.
 
-Accuracies are stated per function and tested against scipy; the reference is `torch.special` and
-`_special`.
+Accuracies are stated per function and tested against scipy; in the reference, torch has them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pictures of values that are uniform if a model is calibrated; see `_plot_levels`.
+"""Pictures of values that are uniform if a model is calibrated; see `levels`.
 
 =============  ==============================================================
 `PITDisplay`   probability integral transform of each output
@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from . import _plot_arrays as arrays
-from . import _plot_base as base
-from ._diagnostics import binomial_band, uniform_band
-from ._plot_levels import N_POINTS, check_probabilities, ranks_of
+from .._diagnostics import binomial_band, uniform_band
+from . import arrays, drawing
+from .levels import N_POINTS, check_probabilities, ranks_of
 
 
 class PITDisplay:
@@ -392,9 +391,9 @@ def _plot_uniformity(
 ) -> None:
     """Draw `counts` (n_outputs, n_bins) of values that are uniform if all is well."""
     ax, kind, level, color = options
-    level, color = base.check_level(level), base.COLOURS[0] if color is None else color
-    names, _ = base.check_names(display.output_names, None, len(counts))
-    panels = base.Panels.make(len(counts), ax, (2.7, 2.2) if len(counts) > 1 else (4.0, 3.2))
+    level, color = drawing.check_level(level), drawing.COLOURS[0] if color is None else color
+    names, _ = drawing.check_names(display.output_names, None, len(counts))
+    panels = drawing.Panels.make(len(counts), ax, (2.7, 2.2) if len(counts) > 1 else (4.0, 3.2))
     display.figure_, display.axes_ = panels.figure, panels.axes
     n = int(counts[0].sum())
     if kind == "ecdf":
@@ -426,10 +425,10 @@ def _draw_bars(
     low, high = band
     heights = counts / (counts.sum() * np.diff(edges))
     outside = (heights < low) | (heights > high)
-    for chosen, fill in ((~outside, color), (outside, base.TRUTH)):
+    for chosen, fill in ((~outside, color), (outside, drawing.TRUTH)):
         axis.stairs(np.where(chosen, heights, 0.0), edges, fill=True, color=fill, alpha=0.3)
-    shade = axis.stairs(high, edges, baseline=low, fill=True, color=base.REFERENCE, alpha=0.25)
-    axis.axhline(1.0, color=base.REFERENCE, lw=0.8)
+    shade = axis.stairs(high, edges, baseline=low, fill=True, color=drawing.REFERENCE, alpha=0.25)
+    axis.axhline(1.0, color=drawing.REFERENCE, lw=0.8)
     bars = axis.stairs(heights, edges, color=color, lw=1.2)
     axis.set_ylim(0.0, max(1.1 * max(high.max(), heights.max()), 1.6))
     return shade, bars
@@ -444,8 +443,8 @@ def _draw_curve(
 ) -> tuple[Any, Any]:
     """Empirical minus uniform distribution function, over the band of the whole curve."""
     low, high = band
-    shade = axis.fill_between(edges, low, high, color=base.BAND, lw=0)
-    axis.axhline(0.0, color=base.REFERENCE, lw=0.8)
+    shade = axis.fill_between(edges, low, high, color=drawing.BAND, lw=0)
+    axis.axhline(0.0, color=drawing.REFERENCE, lw=0.8)
     difference = np.concatenate([[0.0], counts.cumsum() / counts.sum()]) - edges
     line = axis.plot(edges, difference, color=color, lw=1.3)[0]
     reach = 1.15 * max(np.abs([low, high, difference]).max(), 1e-3)
@@ -460,7 +459,7 @@ def _n_bins(n_rows: int) -> int:
 
 def _n_cells(kind: str, n_bins: Any) -> int:
     """Bins of a histogram, or points of a curve."""
-    base.check_option("kind", kind, ("histogram", "ecdf"))
+    drawing.check_option("kind", kind, ("histogram", "ecdf"))
     if isinstance(n_bins, bool) or not isinstance(n_bins, (int, np.integer)) or n_bins < 2:
         raise ValueError(f"n_bins must be an integer of at least 2, got {n_bins!r}.")
     return int(n_bins) if kind == "histogram" else N_POINTS

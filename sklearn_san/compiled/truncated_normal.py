@@ -1,4 +1,4 @@
-"""The truncated normal distribution compiled; the reference is `_normal`, with its symbols."""
+"""The truncated normal distribution compiled; the reference has the same names and symbols."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def exp_small(h):
 
 @piece
 def mass_and_ends(a, b, width):
-    """Mass M of `_normal.log_scaled_mass`, and ``exp(-(t^2 - c^2) / 2)`` at t = a and t = b."""
+    """Mass M of `log_scaled_mass`, and ``exp(-(t^2 - c^2) / 2)`` at t = a and t = b."""
     flip = b < 0.0
     near = -b if flip else a
     far = -a if flip else b
@@ -54,7 +54,7 @@ def mass_and_ends(a, b, width):
 
 @kernel
 def tail_offset(u, near, width):
-    """As `_normal._tail_offset`: quantile of a normal on [near, near + width], less `near`."""
+    """As `_tail_offset`: quantile of a normal on [near, near + width], less `near`."""
     start = math.log(erfcx(near * SQRT_HALF))
     far = 0.0
     if width < HUGE:

@@ -208,7 +208,7 @@ def set_ticks(
     axis: Any, view: tuple[float, float], font_size: float = 8.0, overhang: float = 0.12
 ) -> None:
     """Give an xaxis or yaxis few ticks, and leave `power_of_ten` to its label."""
-    from ._plot_ticks import SparseLocator  # needs matplotlib
+    from .ticks import SparseLocator  # needs matplotlib
 
     power = power_of_ten(view)
     axis.set_major_locator(SparseLocator(4, power, font_size, overhang))

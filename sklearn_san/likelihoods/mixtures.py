@@ -10,8 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ._constants import MAX_RAW_SCALE
-from ._kernels import (
+from .._constants import MAX_RAW_SCALE
+from .base import (
+    DEFAULT_MIN_SCALE,
+    Likelihood,
+    Support,
+    choose_component,
+    invert_cdf,
+    widen,
+)
+from .components import (
     Kernel,
     Logistic,
     Normal,
@@ -20,16 +28,8 @@ from ._kernels import (
     Truncated,
     TruncatedNormal,
 )
-from ._kernels import (
+from .components import (
     Laplace as LaplaceKernel,
-)
-from ._likelihood import (
-    DEFAULT_MIN_SCALE,
-    Likelihood,
-    Support,
-    choose_component,
-    invert_cdf,
-    widen,
 )
 
 

@@ -1,4 +1,4 @@
-"""Nominal against empirical coverage; levels are from `_plot_levels`, bands from `_diagnostics`."""
+"""Nominal against empirical coverage; levels are from `levels`, bands from `_diagnostics`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from . import _plot_arrays as arrays
-from . import _plot_base as base
-from ._diagnostics import uniform_band
-from ._plot_levels import N_POINTS, check_probabilities, hpd_levels
+from .._diagnostics import uniform_band
+from . import arrays, drawing
+from .levels import N_POINTS, check_probabilities, hpd_levels
 
 #: Curves up to which their names fit into the axes.
 MAX_INSIDE = 4
@@ -184,22 +183,22 @@ class CoverageDisplay:
         CoverageDisplay
             This display.
         """
-        base.check_option("kind", kind, ("coverage", "difference"))
-        panels = base.Panels.make(1, ax, (4.8, 4.6))
+        drawing.check_option("kind", kind, ("coverage", "difference"))
+        panels = drawing.Panels.make(1, ax, (4.8, 4.6))
         self.figure_, self.ax_ = panels.figure, panels.axes[0]
         nominal = np.linspace(0.0, 1.0, N_POINTS + 1)
         offset = nominal if kind == "coverage" else np.zeros_like(nominal)
         n_rows = len(next(iter(self.levels.values())))
-        low, high = uniform_band(n_rows, tuple(nominal.tolist()), base.check_level(level))
+        low, high = uniform_band(n_rows, tuple(nominal.tolist()), drawing.check_level(level))
         self.band_ = self.ax_.fill_between(
             nominal,
             low + offset,
             high + offset,
-            color=base.BAND,
+            color=drawing.BAND,
             lw=0,
             label=f"{100 * level:g} % band",
         )
-        self.ax_.plot(nominal, offset, color=base.REFERENCE, lw=0.8)
+        self.ax_.plot(nominal, offset, color=drawing.REFERENCE, lw=0.8)
         self.lines_ = {}
         styles = _curve_styles(list(self.levels), colors)
         for (name, values), style in zip(self.levels.items(), styles, strict=True):
@@ -215,7 +214,7 @@ class CoverageDisplay:
         axis = self.ax_
         y_label = "empirical coverage" if kind == "coverage" else "empirical minus nominal coverage"
         axis.set(xlabel="nominal coverage", ylabel=y_label, xlim=(0.0, 1.0))
-        words = {"color": base.REFERENCE, "fontsize": 8, "transform": axis.transAxes}
+        words = {"color": drawing.REFERENCE, "fontsize": 8, "transform": axis.transAxes}
         if kind == "coverage":
             axis.set_ylim(0.0, 1.0)
             axis.text(0.97, 0.03, "regions too small", ha="right", **words)
@@ -239,8 +238,8 @@ class CoverageDisplay:
 def _curve_styles(names: list[str], colors: Any) -> list[dict[str, Any]]:
     """Colour and dashes of each curve; black and thick for the joint one."""
     if colors is not None:
-        return [{"color": colour, "lw": 1.4} for colour in base.pick_colours(colors, len(names))]
-    palette = base.COLOURS[:-1]
+        return [{"color": colour, "lw": 1.4} for colour in drawing.pick_colours(colors, len(names))]
+    palette = drawing.COLOURS[:-1]
     styles: list[dict[str, Any]] = []
     for index, name in enumerate(names):
         dashes = ("-", "--", ":", "-.")[(index // len(palette)) % 4]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ._likelihood import (
+from .base import (
     Likelihood,
     Support,
     check_n_components,
@@ -15,7 +15,7 @@ from ._likelihood import (
     invert_cdf,
     require,
 )
-from ._special import beta_cdf, beta_icdf
+from .distribution_functions import beta_cdf, beta_icdf
 
 #: Betas are evaluated this far from the ends of the unit interval at least.
 _EDGE = 1e-12

@@ -23,12 +23,12 @@ References
 
 from __future__ import annotations
 
-from ._plot_corner import CornerDisplay
-from ._plot_coverage import CoverageDisplay
-from ._plot_marginal import MarginalDisplay
-from ._plot_recovery import RecoveryDisplay
-from ._plot_training import TrainingDisplay
-from ._plot_uniformity import PITDisplay, RankDisplay
+from .corner import CornerDisplay
+from .coverage import CoverageDisplay
+from .marginal import MarginalDisplay
+from .recovery import RecoveryDisplay
+from .training import TrainingDisplay
+from .uniformity import PITDisplay, RankDisplay
 
 __all__ = [
     "CornerDisplay",

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ._plot_arrays import as_numbers
+from .arrays import as_numbers
 
 #: Points at which curves and their bands are evaluated.
 N_POINTS = 100

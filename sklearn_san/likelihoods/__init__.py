@@ -30,10 +30,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._bounded import MixtureOfBetas, Softmax
-from ._discrete import Categorical, Inflated, Ordinal
-from ._likelihood import Likelihood, Support
-from ._mixtures import (
+from .base import Likelihood, Support
+from .discrete import Categorical, Inflated, Ordinal
+from .interval import MixtureOfBetas, Softmax
+from .mixtures import (
     Gaussian,
     Laplace,
     MixtureOfGaussians,
@@ -43,7 +43,7 @@ from ._mixtures import (
     TruncatedMixtureOfLogistics,
     TruncatedMixtureOfStudentT,
 )
-from ._spline import Spline
+from .spline import Spline
 
 __all__ = [
     "LIKELIHOODS",

@@ -15,9 +15,9 @@ from sklearn.base import clone
 from torch import Tensor
 from torch.nn import functional
 
-from ._kernels import Logistic, log_mass
-from ._likelihood import Likelihood, Support, check_n_components, require
-from ._mixtures import TruncatedMixtureOfLogistics
+from .base import Likelihood, Support, check_n_components, require
+from .components import Logistic, log_mass
+from .mixtures import TruncatedMixtureOfLogistics
 
 #: Lattice points that are summed over for the mean of an ordinal output.
 _MOST_POINTS = 4096

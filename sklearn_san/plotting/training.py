@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from . import _plot_base as base
+from . import drawing
 
 
 class TrainingDisplay:
@@ -111,10 +111,10 @@ class TrainingDisplay:
         """
         if not len(self.loss_curve):
             raise ValueError("loss_curve is empty; there is no epoch to show.")
-        panels = base.Panels.make(1, ax, (5.2, 3.9))
+        panels = drawing.Panels.make(1, ax, (5.2, 3.9))
         self.figure_, self.ax_, self.lines_ = panels.figure, panels.axes[0], []
         curves = {"training": self.loss_curve, "validation": self.validation_curve}
-        for (name, curve), colour in zip(curves.items(), base.COLOURS, strict=False):
+        for (name, curve), colour in zip(curves.items(), drawing.COLOURS, strict=False):
             if len(curve):
                 epochs = np.arange(1, len(curve) + 1)
                 marker = "o" if len(curve) <= 20 else None
@@ -143,4 +143,4 @@ class TrainingDisplay:
             return
         loss = self.validation_curve[self.best_epoch - 1]
         label = f"kept: epoch {self.best_epoch}, ${loss:.3g}$"
-        self.ax_.axvline(self.best_epoch, color=base.REFERENCE, lw=1.0, ls=":", label=label)
+        self.ax_.axvline(self.best_epoch, color=drawing.REFERENCE, lw=1.0, ls=":", label=label)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from ._plot_base import MAX_ROWS
+from .drawing import MAX_ROWS
 
 
 def density_of(estimator: Any, X: Any) -> Any:

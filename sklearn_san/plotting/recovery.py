@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from . import _plot_arrays as arrays
-from . import _plot_base as base
-from ._smoothing import spread_ties, view_range
+from . import arrays, drawing
+from .smooth_densities import spread_ties, view_range
 
 #: Rows up to which each one is a point of its own.
 MAX_POINTS = 300
@@ -201,18 +200,18 @@ class RecoveryDisplay:
         RecoveryDisplay
             This display.
         """
-        base.check_option("kind", kind, ("auto", "points", "histogram"))
-        base.check_level(interval, "interval")
+        drawing.check_option("kind", kind, ("auto", "points", "histogram"))
+        drawing.check_level(interval, "interval")
         n_rows, n_outputs = np.shape(self.y)
-        names, units = base.check_names(self.output_names, self.units, n_outputs)
+        names, units = drawing.check_names(self.output_names, self.units, n_outputs)
         limits = arrays.check_limits(self.limits, n_outputs)
         arrays.check_inside([np.reshape(self.draws, (-1, n_outputs))], limits, names)
         levels = [0.5 - interval / 2, 0.5, 0.5 + interval / 2]
         quantiles = np.quantile(self.draws, levels, axis=1)  # (3, n_rows, n_outputs)
         self.r2_, self.rmse_, self.coverage_ = _agreement(self.y, quantiles)
         points = kind == "points" or (kind == "auto" and n_rows <= MAX_POINTS)
-        colour = base.COLOURS[0] if color is None else color
-        panels = base.Panels.make(n_outputs, ax, (2.7, 3.0) if n_outputs > 1 else (4.2, 4.5))
+        colour = drawing.COLOURS[0] if color is None else color
+        panels = drawing.Panels.make(n_outputs, ax, (2.7, 3.0) if n_outputs > 1 else (4.2, 4.5))
         self.figure_, self.axes_, self.artists_ = panels.figure, panels.axes, []
         for j, axis in enumerate(panels.axes):
             if points:
@@ -222,7 +221,7 @@ class RecoveryDisplay:
             artist, view = drawn
             self.artists_.append(artist)
             _square(axis, view)
-            title = base.axis_label(names[j], units[j], base.power_of_ten(view))
+            title = drawing.axis_label(names[j], units[j], drawing.power_of_ten(view))
             axis.set_title(title, fontsize=10, pad=17)
             numbers = self._numbers(j, interval)
             axis.text(0.5, 1.025, numbers, transform=axis.transAxes, ha="center", fontsize=8)
@@ -291,7 +290,7 @@ def _draw_histogram(
 
 def _square(axis: Any, view: tuple[float, float]) -> None:
     """The same range on both axes, and their diagonal."""
-    axis.plot(view, view, color=base.TRUTH, lw=1.0)
+    axis.plot(view, view, color=drawing.TRUTH, lw=1.0)
     axis.set(xlim=view, ylim=view)
-    base.set_ticks(axis.xaxis, view)
-    base.set_ticks(axis.yaxis, view)
+    drawing.set_ticks(axis.xaxis, view)
+    drawing.set_ticks(axis.yaxis, view)

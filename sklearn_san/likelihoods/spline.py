@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ._kernels import Normal
-from ._likelihood import Likelihood, Support, check_n_components
-from ._mixtures import log_scale_of
+from .base import Likelihood, Support, check_n_components
+from .components import Normal
+from .mixtures import log_scale_of
 
 #: Half-width of the spline's interval, in scales.
 BOUND = 4.0

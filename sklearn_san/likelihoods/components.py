@@ -32,15 +32,20 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from ._constants import LOG_SQRT_2PI
-from ._likelihood import Support, require
-from ._normal import (
+from .._constants import LOG_SQRT_2PI
+from .base import Support, require
+from .distribution_functions import (
+    student_t_cdf,
+    student_t_icdf,
+    student_t_log_cdf,
+    student_t_log_icdf,
+)
+from .truncated_normal import (
     truncated_normal_cdf,
     truncated_normal_icdf,
     truncated_normal_log_prob,
     truncated_normal_moments,
 )
-from ._special import student_t_cdf, student_t_icdf, student_t_log_cdf, student_t_log_icdf
 
 Theta = tuple[Tensor, ...]
 _LOG_HALF = math.log(0.5)
@@ -231,7 +236,7 @@ class StudentT(Standard):
 
 
 class TruncatedNormal(Kernel):
-    """Normal inside bounds; see `_normal` for the numerics."""
+    """Normal inside bounds; see `truncated_normal` for the numerics."""
 
     def log_prob(self, y: Tensor, theta: Theta, support: Support | None) -> Tensor:
         loc, log_scale = theta

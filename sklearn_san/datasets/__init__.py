@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from . import _galaxies
+from . import galaxies
 
 #: Names of the columns of y in `make_galaxies`.
-GALAXY_PARAMETERS = _galaxies.PARAMETERS
+GALAXY_PARAMETERS = galaxies.PARAMETERS
 #: Names of the columns of X in `make_galaxies`.
-GALAXY_BANDS = _galaxies.BANDS
+GALAXY_BANDS = galaxies.BANDS
 #: Prior limits of each parameter of `make_galaxies`, (9, 2).
-GALAXY_LIMITS = _galaxies.LIMITS.copy()
+GALAXY_LIMITS = galaxies.LIMITS.copy()
 GALAXY_LIMITS.setflags(write=False)
 
 LogDensity = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -76,13 +76,13 @@ def make_galaxies(
     """
     _check_n_samples(n_samples)
     random = _random_stream(random_state)
-    y = _galaxies.draw_parameters(n_samples, random)
-    flux = _galaxies.fluxes(y)
+    y = galaxies.draw_parameters(n_samples, random)
+    flux = galaxies.fluxes(y)
     if noise:
-        flux = flux + _galaxies.noise_scale(flux) * random.standard_normal(flux.shape)
-    X = _galaxies.asinh_magnitudes(flux)
+        flux = flux + galaxies.noise_scale(flux) * random.standard_normal(flux.shape)
+    X = galaxies.asinh_magnitudes(flux)
     if return_errors:
-        return X, y, _galaxies.magnitude_errors(flux)
+        return X, y, galaxies.magnitude_errors(flux)
     return X, y
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from . import _plot_arrays as arrays
-from . import _plot_base as base
-from ._smoothing import density_of_draws, spread_ties, view_range
+from . import arrays, drawing
+from .smooth_densities import density_of_draws, spread_ties, view_range
 
 #: Mass that may lie outside the picture on each side.
 CUT = 0.001
@@ -191,7 +190,7 @@ class MarginalDisplay:
         parts = arrays.check_row_draws(draws)
         n_outputs = parts[0].shape[1]
         box = arrays.check_limits(limits, n_outputs)
-        names, _ = base.check_names(output_names, units, n_outputs)
+        names, _ = drawing.check_names(output_names, units, n_outputs)
         arrays.check_inside(parts, box, names)
         random = np.random.default_rng(0)
         spread = [spread_ties(part, random) for part in parts]
@@ -234,14 +233,14 @@ class MarginalDisplay:
         MarginalDisplay
             This display.
         """
-        base.check_level(interval, "interval")
+        drawing.check_level(interval, "interval")
         n_outputs, n_rows = len(self.grids), len(self.densities[0])
-        names, units = base.check_names(self.output_names, self.units, n_outputs)
+        names, units = drawing.check_names(self.output_names, self.units, n_outputs)
         row_names = arrays.check_row_names(self.row_names, n_rows)
         limits = arrays.check_limits(self.limits, n_outputs)
         truth = np.empty((0, n_outputs)) if self.y is None else np.asarray(self.y)
-        colours = base.pick_colours(colors, n_rows)
-        panels = base.Panels.make(n_outputs, ax, (2.9, 2.2) if n_outputs > 1 else (4.4, 3.3))
+        colours = drawing.pick_colours(colors, n_rows)
+        panels = drawing.Panels.make(n_outputs, ax, (2.9, 2.2) if n_outputs > 1 else (4.4, 3.3))
         self.figure_, self.axes_, self.curves_ = panels.figure, panels.axes, {}
         tails = [0.5 - interval / 2, 0.5 + interval / 2]
         for j, axis in enumerate(panels.axes):
@@ -252,8 +251,8 @@ class MarginalDisplay:
                 axis.axvline(value, **_truth_style(row, n_rows, colours))
             view = view_range(output.ends(), truth[:, j], output.limits, zoom=zoom, cut=0.0)
             _frame(axis, view, output.limits)
-            axis.set_xlabel(base.axis_label(names[j], units[j], base.power_of_ten(view)))
-            axis.set_ylabel(output.label(units[j], base.power_of_ten(axis.get_ylim())))
+            axis.set_xlabel(drawing.axis_label(names[j], units[j], drawing.power_of_ten(view)))
+            axis.set_ylabel(output.label(units[j], drawing.power_of_ten(axis.get_ylim())))
         self._explain(row_names, own_figure=ax is None)
         return self
 
@@ -262,7 +261,7 @@ class MarginalDisplay:
         n_rows = len(row_names)
         handles = [self.curves_[row, 0] for row in range(n_rows)]
         if self.y is not None:
-            style = _truth_style(0, n_rows, [base.REFERENCE])
+            style = _truth_style(0, n_rows, [drawing.REFERENCE])
             handles.append(self.axes_[0].plot([], [], **style)[0])
             row_names = [*row_names, "true value"]
         if len(handles) == 1:
@@ -305,7 +304,7 @@ class _Output:
         if self.discrete:
             return axis.bar(self.grid, density, 0.9 * self.width, fc=(colour, 0.35), ec=colour)
         ends = self._quantiles(density, tails)
-        return base.draw_density(axis, self.grid, density, colour, ends)
+        return drawing.draw_density(axis, self.grid, density, colour, ends)
 
     def label(self, unit: str, power: int) -> str:
         """Label of the vertical axis."""
@@ -327,17 +326,17 @@ class _Output:
 
 def _frame(axis: Any, view: tuple[float, float], limits: np.ndarray) -> None:
     """Range, limits and ticks."""
-    base.shade_outside(axis.axvspan, view, limits)
+    drawing.shade_outside(axis.axvspan, view, limits)
     for limit in limits[(limits >= view[0]) & (limits <= view[1])]:
-        axis.axvline(limit, color=base.REFERENCE, lw=0.9, ls=":")
+        axis.axvline(limit, color=drawing.REFERENCE, lw=0.9, ls=":")
     axis.set_xlim(view)
     axis.set_ylim(bottom=0.0)
-    base.set_ticks(axis.xaxis, view)
-    base.set_ticks(axis.yaxis, axis.get_ylim())
+    drawing.set_ticks(axis.xaxis, view)
+    drawing.set_ticks(axis.yaxis, axis.get_ylim())
 
 
 def _truth_style(row: int, n_rows: int, colours: Sequence[Any]) -> dict[str, Any]:
     """Line at a true value: dashed in the colour of its row, if there are several."""
     if n_rows == 1:
-        return {"color": base.TRUTH, "lw": 1.3}
+        return {"color": drawing.TRUTH, "lw": 1.3}
     return {"color": colours[row], "lw": 1.3, "ls": "--"}

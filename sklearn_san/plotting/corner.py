@@ -1,7 +1,7 @@
 """Corner plots: the joint density of all outputs of one or a few rows, pair by pair.
 
 Each panel below the diagonal shows the highest-density regions of two outputs, which enclose the
-given masses of the draws; each panel on it shows one output. Smoothing is in `_smoothing`.
+given masses of the draws; each panel on it shows one output. Smoothing is in `smooth_densities`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from . import _plot_arrays as arrays
-from . import _plot_base as base
-from ._smoothing import PairDensity, density_of_draws, spread_ties, view_range
+from . import arrays, drawing
+from .smooth_densities import PairDensity, density_of_draws, spread_ties, view_range
 
 #: Rows up to which titles give medians and intervals.
 MAX_NUMBERS = 4
@@ -246,16 +245,16 @@ class CornerDisplay:
         CornerDisplay
             This display.
         """
-        base.check_option("diagonal", diagonal, ("density", "histogram"))
-        base.check_level(interval, "interval")
+        drawing.check_option("diagonal", diagonal, ("density", "histogram"))
+        drawing.check_level(interval, "interval")
         for level in levels:
-            base.check_level(level, "levels")
+            drawing.check_level(level, "levels")
         n_outputs = self.draws[0].shape[1]
-        names, units = base.check_names(self.output_names, self.units, n_outputs)
+        names, units = drawing.check_names(self.output_names, self.units, n_outputs)
         limits = arrays.check_limits(self.limits, n_outputs)
         truth = np.empty((0, n_outputs)) if self.y is None else np.asarray(self.y)
         arrays.check_inside(list(self.draws), limits, names)
-        colours = base.pick_colours(colors, len(self.draws))
+        colours = drawing.pick_colours(colors, len(self.draws))
         random = np.random.default_rng(0)
         parts = [spread_ties(part, random) for part in self.draws]
         views = [
@@ -269,7 +268,7 @@ class CornerDisplay:
         _frame(self.axes_, views, limits)
         _label(self.axes_, views, names, units)
         for j in range(n_outputs):
-            title, values = base.axis_label(names[j], units[j]), [d[:, j] for d in self.draws]
+            title, values = drawing.axis_label(names[j], units[j]), [d[:, j] for d in self.draws]
             _title(self.axes_[j, j], title, values, interval, colours, topmost=j == 0)
         self.legend_ = self._explain(empty, colours, levels)
         return self
@@ -301,7 +300,7 @@ class CornerDisplay:
         for name, colour in zip(names, colours, strict=True):
             axis.fill([], [], fc=(colour, 0.4), ec=colour, label=name)
         if self.y is not None:
-            colour = base.TRUTH if len(self.draws) == 1 else base.REFERENCE
+            colour = drawing.TRUTH if len(self.draws) == 1 else drawing.REFERENCE
             axis.plot([], [], color=colour, marker="s", ms=4, lw=1.0, label="true value")
         size = 9.0 if len(self.axes_) < 4 else 11.0
         percent = " and ".join(f"{100 * level:g} %" for level in sorted(levels))
@@ -326,7 +325,7 @@ def _triangle(
             n_outputs, side, title_height=0.3 + 0.21 * (n_rows if n_rows <= MAX_NUMBERS else 0)
         )
     else:
-        figure, place = base.single_place(ax, n_outputs * (n_outputs + 1) // 2)
+        figure, place = drawing.single_place(ax, n_outputs * (n_outputs + 1) // 2)
         grid = place.subgridspec(n_outputs, n_outputs, wspace=0.06, hspace=0.06)
     axes = np.full((n_outputs, n_outputs), None, dtype=object)
     for j in range(n_outputs):
@@ -348,7 +347,7 @@ def _new_grid(n_outputs: int, side: float, title_height: float) -> tuple[Any, An
     left, right, bottom, gap = 0.85, 0.2, 0.65, 0.1  # inches
     inner = n_outputs * side + (n_outputs - 1) * gap
     width, height = left + inner + right, bottom + inner + title_height
-    figure = base.pyplot().figure(figsize=(width, height))
+    figure = drawing.pyplot().figure(figsize=(width, height))
     grid = figure.add_gridspec(
         n_outputs,
         n_outputs,
@@ -370,7 +369,7 @@ def _draw_one(
     low, median, high = np.quantile(values, [tail, 0.5, 1.0 - tail])
     if diagonal == "density":
         grid, density = density_of_draws(values, *ends)
-        return base.draw_density(axis, grid, density, colour, (low, high))
+        return drawing.draw_density(axis, grid, density, colour, (low, high))
     bars = axis.hist(
         values,
         bins=30,
@@ -405,7 +404,7 @@ def _draw_pair(
 def _draw_truth(axes: np.ndarray, truth: np.ndarray, colours: Sequence[Any]) -> None:
     """Lines and a marker at the true values (n_rows, n_outputs)."""
     for row, values in enumerate(truth):
-        colour = base.TRUTH if len(truth) == 1 else colours[row]
+        colour = drawing.TRUTH if len(truth) == 1 else colours[row]
         for i, j in _pairs(len(axes)):
             axis = axes[i, j]
             axis.axvline(values[j], color=colour, lw=0.9)
@@ -420,30 +419,30 @@ def _frame(axes: np.ndarray, views: list[tuple[float, float]], limits: np.ndarra
         axis = axes[i, j]
         bottom, left = i == len(axes) - 1, j == 0 and i > 0
         axis.tick_params(length=2.5, labelbottom=bottom, labelleft=left)
-        base.shade_outside(axis.axvspan, views[j], limits[j])
+        drawing.shade_outside(axis.axvspan, views[j], limits[j])
         axis.set_xlim(views[j])
-        base.set_ticks(axis.xaxis, views[j], **SMALL)
+        drawing.set_ticks(axis.xaxis, views[j], **SMALL)
         if i == j:
             axis.set_ylim(bottom=0.0)
         else:
-            base.shade_outside(axis.axhspan, views[i], limits[i])
+            drawing.shade_outside(axis.axhspan, views[i], limits[i])
             axis.set_ylim(views[i])
-            base.set_ticks(axis.yaxis, views[i], **SMALL)
+            drawing.set_ticks(axis.yaxis, views[i], **SMALL)
 
 
 def _label(
     axes: np.ndarray, views: list[tuple[float, float]], names: list[str], units: list[str]
 ) -> None:
     """Labels along the left and the bottom, in line beyond the longest tick label."""
-    width, height = base.size_in_inches(axes[0, 0])
-    letters = max((base.longest_tick_label(axis.yaxis) for axis in axes[1:, 0]), default=0)
+    width, height = drawing.size_in_inches(axes[0, 0])
+    letters = max((drawing.longest_tick_label(axis.yaxis) for axis in axes[1:, 0]), default=0)
     for j, view in enumerate(views):
-        label = base.axis_label(names[j], units[j], base.power_of_ten(view))
+        label = drawing.axis_label(names[j], units[j], drawing.power_of_ten(view))
         below, left = axes[-1, j], axes[j, 0]
-        below.set_xlabel(label, fontsize=base.fitting_size(label, width))
+        below.set_xlabel(label, fontsize=drawing.fitting_size(label, width))
         below.xaxis.set_label_coords(0.5, -0.33 / height)
         if j > 0:
-            left.set_ylabel(label, fontsize=base.fitting_size(label, height))
+            left.set_ylabel(label, fontsize=drawing.fitting_size(label, height))
             left.yaxis.set_label_coords(-(0.2 + 0.062 * letters) / width, 0.5)
 
 
@@ -458,11 +457,11 @@ def _title(
 ) -> None:
     """Name of the output, and the median and interval of each row in its colour."""
     tail = 0.5 * (1.0 - interval)
-    lines = [(label, "black", base.fitting_size(label, base.size_in_inches(axis)[0]))]
+    lines = [(label, "black", drawing.fitting_size(label, drawing.size_in_inches(axis)[0]))]
     numbered = parts if len(parts) <= MAX_NUMBERS else []
     for values, colour in zip(numbered, colours, strict=False):
         low, median, high = np.quantile(values, [tail, 0.5, 1.0 - tail])
-        text = base.interval_text(median, low, high)
+        text = drawing.interval_text(median, low, high)
         lines.append((text, "black" if len(parts) == 1 else colour, 9.0))
     for k, (text, colour, size) in enumerate(reversed(lines)):
         annotation = axis.annotate(

@@ -19,7 +19,7 @@ from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, clone
 from torch import Tensor
 
-from ._constants import NUMBERS
+from .._constants import NUMBERS
 
 #: Floor of a component's scale when the user gives none, in units of the modelled quantity's
 #: standard deviation.
@@ -267,6 +267,7 @@ def widen(support: Support | None) -> Support | None:
 
 
 def require(support: Support | None) -> Support:
+    """The support, of which a truncated family has need."""
     if support is None:
         raise ValueError("A truncated likelihood needs a support, got None.")
     return support

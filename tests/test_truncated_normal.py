@@ -7,7 +7,7 @@ import torch
 from conftest import SINGLE
 from scipy.stats import truncnorm
 
-from sklearn_san import _normal
+from sklearn_san.likelihoods import truncated_normal
 
 
 def exact_log_prob(y, loc, scale, low, high):
@@ -36,7 +36,7 @@ def tensors(*values, dtype=torch.float64):
 
 def test_log_prob_agrees_with_mpmath():
     y, loc, log_scale = scenarios()
-    ours = _normal.truncated_normal_log_prob(*tensors(y, loc, log_scale, 0.0, 1.0)).numpy()
+    ours = truncated_normal.truncated_normal_log_prob(*tensors(y, loc, log_scale, 0.0, 1.0)).numpy()
     scale = torch.from_numpy(log_scale).exp().numpy()
     exact = [exact_log_prob(*row, 0.0, 1.0) for row in zip(y, loc, scale, strict=True)]
     np.testing.assert_allclose(ours, exact, rtol=1e-10, atol=1e-10)
@@ -44,9 +44,9 @@ def test_log_prob_agrees_with_mpmath():
 
 def test_float32_is_close_to_float64():
     y, loc, log_scale = scenarios()
-    double = _normal.truncated_normal_log_prob(*tensors(y, loc, log_scale, 0.0, 1.0))
+    double = truncated_normal.truncated_normal_log_prob(*tensors(y, loc, log_scale, 0.0, 1.0))
     args = tensors(y, loc, log_scale, 0.0, 1.0, dtype=torch.float32)
-    single = _normal.truncated_normal_log_prob(*args)
+    single = truncated_normal.truncated_normal_log_prob(*args)
     # Rounded arguments alone change standardised distances z by `eps` (1 + |log scale|) of them
     np.testing.assert_allclose(single, double, rtol=SINGLE, atol=SINGLE)
 
@@ -58,11 +58,15 @@ def test_infinite_bounds_agree_with_scipy(low, high):
     u = np.linspace(0.01, 0.99, 9)
     y = frozen.ppf(u)
     args = tensors(loc, np.log(scale), low, high)
-    log_prob = _normal.truncated_normal_log_prob(*tensors(y), *args)
+    log_prob = truncated_normal.truncated_normal_log_prob(*tensors(y), *args)
     np.testing.assert_allclose(log_prob, frozen.logpdf(y), rtol=1e-10)
-    np.testing.assert_allclose(_normal.truncated_normal_cdf(*tensors(y), *args), u, rtol=1e-10)
-    np.testing.assert_allclose(_normal.truncated_normal_icdf(*tensors(u), *args), y, rtol=1e-10)
-    mean, variance = _normal.truncated_normal_moments(*args)
+    np.testing.assert_allclose(
+        truncated_normal.truncated_normal_cdf(*tensors(y), *args), u, rtol=1e-10
+    )
+    np.testing.assert_allclose(
+        truncated_normal.truncated_normal_icdf(*tensors(u), *args), y, rtol=1e-10
+    )
+    mean, variance = truncated_normal.truncated_normal_moments(*args)
     np.testing.assert_allclose([mean, variance], frozen.stats("mv"), rtol=1e-9)
 
 
@@ -71,8 +75,8 @@ def test_gradients_agree_with_finite_differences():
     log_scale = [-1.0, -2.0, 0.3, 2.0, -1.0, -1.0]
     args = tensors([0.3] * 6, loc, log_scale, [0.0] * 6, [1.0] * 6)
     args = [arg.requires_grad_(True) for arg in args]
-    assert torch.autograd.gradcheck(_normal.truncated_normal_log_prob, args)
-    assert torch.autograd.gradcheck(_normal.truncated_normal_cdf, args)
+    assert torch.autograd.gradcheck(truncated_normal.truncated_normal_log_prob, args)
+    assert torch.autograd.gradcheck(truncated_normal.truncated_normal_cdf, args)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -80,7 +84,7 @@ def test_gradients_agree_with_finite_differences():
 def test_far_components_have_finite_densities_and_gradients(distance, dtype):
     args = tensors([0.0, 0.5, 1.0], [distance] * 3, [0.0] * 3, dtype=dtype)
     args = [arg.requires_grad_(True) for arg in args]
-    log_prob = _normal.truncated_normal_log_prob(*args, *tensors(0.0, 1.0, dtype=dtype))
+    log_prob = truncated_normal.truncated_normal_log_prob(*args, *tensors(0.0, 1.0, dtype=dtype))
     assert torch.isfinite(log_prob).all()
     log_prob.sum().backward()
     assert all(torch.isfinite(arg.grad).all() for arg in args)
@@ -88,7 +92,7 @@ def test_far_components_have_finite_densities_and_gradients(distance, dtype):
 
 def test_moments_agree_with_mpmath():
     _, loc, log_scale = scenarios(60)
-    mean, variance = _normal.truncated_normal_moments(*tensors(loc, log_scale, 0.0, 1.0))
+    mean, variance = truncated_normal.truncated_normal_moments(*tensors(loc, log_scale, 0.0, 1.0))
     for m, s, ours_mean, ours_variance in zip(loc, np.exp(log_scale), mean, variance, strict=True):
         peak = min(max(m, 0.0), 1.0)
         with mpmath.workdps(40):
@@ -120,7 +124,7 @@ def test_quantiles_far_from_the_mode_keep_their_digits(distance, side, dtype, to
     u = np.array([1e-6, 1e-3, 0.3, 0.9])
     u = u if side < 0 else 1.0 - u
     args = tensors(u, side * distance, 0.0, low, high, dtype=dtype)
-    y = _normal.truncated_normal_icdf(*args).double().numpy()
+    y = truncated_normal.truncated_normal_icdf(*args).double().numpy()
     u = args[0].double().numpy()
     exact = []
     for p in u:
