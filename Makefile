@@ -7,6 +7,7 @@ STAMP := $(VENV)/.installed
 DOCUMENTED := $(addprefix sklearn_san/, _conditioning.py _density_base.py _draws.py _estimator.py \
 	_marginals.py _merging.py _recalibrated.py _reweighting.py \
 	calibration.py chains.py datasets/__init__.py density.py recalibration.py) \
+	$(addprefix sklearn_san/cli/, __init__.py tables.py) \
 	$(addprefix sklearn_san/metrics/, densities.py draws.py intervals.py scorers.py) \
 	$(addprefix sklearn_san/plotting/, corner.py coverage.py marginal.py recovery.py training.py \
 	uniformity.py)
