@@ -1,19 +1,51 @@
-"""Exact, fast conditional densities p(y | x) with several outputs, as scikit-learn estimators."""
+"""Exact, fast conditional densities p(y | x) with several outputs, as scikit-learn estimators.
 
-from ._estimator import SANConditionalDensityEstimator
+What is public is imported when it is asked for, since torch and scikit-learn take seconds.
+"""
+
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0.dev0"
 __all__ = ["CalibratedDensity", "SANConditionalDensityEstimator", "__version__", "merge"]
 
+_MODULES = (
+    "calibration", "chains", "datasets", "density", "exceptions", "likelihoods", "metrics",
+    "plotting", "recalibration",
+)  # fmt: skip
+#: Modules in which other public names are found.
+_HOMES = {
+    "CalibratedDensity": "recalibration",
+    "SANConditionalDensityEstimator": "_estimator",
+    "merge": "_merging",
+}
 
-def __getattr__(name: str) -> object:
-    """Import what few need when it is asked for."""
-    if name == "CalibratedDensity":
-        from .recalibration import CalibratedDensity
+if TYPE_CHECKING:
+    from . import (  # noqa: F401
+        calibration,
+        chains,
+        datasets,
+        density,
+        exceptions,
+        likelihoods,
+        metrics,
+        plotting,
+        recalibration,
+    )
+    from ._estimator import SANConditionalDensityEstimator
+    from ._merging import merge
+    from .recalibration import CalibratedDensity
+else:  # not for type checkers, to which any name would be one of ours
 
-        return CalibratedDensity
-    if name == "merge":
-        from ._merging import merge
+    def __getattr__(name):
+        """Import a module, or what is in it."""
+        from importlib import import_module
 
-        return merge
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name in _MODULES:
+            return import_module(f".{name}", __name__)
+        if name in _HOMES:
+            return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

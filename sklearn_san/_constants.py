@@ -1,6 +1,11 @@
-"""Numbers that the reference in torch and its compiled twin must share."""
+"""What stands once: numbers that torch and compiled code must share, and what a number is."""
 
 import math
+
+import numpy as np
+
+#: What counts as a number; fractions and the like are none to compiled code.
+NUMBERS = (int, float, np.integer, np.floating)
 
 LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
 #: Raw log scales above this are taken for it, so that scales stay below 1e26.

@@ -13,7 +13,7 @@ metadata, under ``"sklearn_san"``, a JSON *description* with
 
 The digest finds damage. It does not tell who wrote a file; that one from a stranger can do no harm
 is due to the way it is read: `_trees` makes nothing but data, and `_saved_states` knows what that
-must be.
+must be. `read_plain` makes no instances, and needs no torch, which takes seconds to import.
 """
 
 from __future__ import annotations
@@ -26,19 +26,22 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import sklearn
-import torch
-from torch import Tensor
 
-from ._kinds import UnfitState
-from ._trees import Decoder, Encoder
-from .exceptions import CorruptModelError
+from ._kinds import CorruptModelError, UnfitState
+from ._plain_trees import PlainDecoder
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: To be raised with every change after which older versions could not read a file rightly.
 FORMAT = 1
+#: What a file with a fitted estimator says that it holds.
+MODEL = "SANConditionalDensityEstimator"
+#: Where such a file has what scikit-learn keeps in `_metadata_request`.
+REQUESTS = "metadata_requests"
 #: Key of the description in the metadata, and its digest there: JSON text inside JSON text.
 _KEY = "sklearn_san"
 _DIGEST = re.compile(rb'\{\\"sha256\\":\\"([0-9a-f]{64})\\"')
@@ -54,13 +57,36 @@ def read_checked(path: str | os.PathLike[str], *, content: str = "tree") -> Any:
     CorruptModelError
         If `path` is a folder, or its content is none that `load_tree` takes.
     """
+    return load_tree(_bytes_in(path), content=content, source=repr(os.fspath(path)))
+
+
+def read_plain(path: str | os.PathLike[str], *, content: str) -> tuple[Any, dict[str, str]]:
+    """The same tree of plain values, and the versions of the packages that wrote it.
+
+    Tensors are arrays, instances are `Record`s, and what these hold is not checked.
+    """
+    from safetensors.numpy import load
+
+    data, source = _bytes_in(path), repr(os.fspath(path))
+    description = _undamaged(data, source)
+    with rebuilding(source):
+        _check_readable(description, content, source)
+        return PlainDecoder(load(data)).decode(description["tree"]), dict(description["versions"])
+
+
+def check_path(path: str | os.PathLike[str]) -> None:
+    """Raise unless there is a file; errors as for `read_checked`."""
     shown = os.fspath(path)
     if os.path.isdir(path):
         raise CorruptModelError(f"{shown!r} is a folder; give the name of a file.")
     if not os.path.exists(path):
         raise FileNotFoundError(f"There is no file {shown!r}; check its name.")
+
+
+def _bytes_in(path: str | os.PathLike[str]) -> bytes:
+    check_path(path)
     with open(path, "rb") as file:
-        return load_tree(file.read(), content=content, source=repr(shown))
+        return file.read()
 
 
 def dump_tree(tree: Any, *, content: str = "tree") -> bytes:
@@ -91,6 +117,8 @@ def dump_tree(tree: Any, *, content: str = "tree") -> bytes:
     >>> load_tree(dump_tree({"shape": (8, 8), "limit": float("inf")}))
     {'shape': (8, 8), 'limit': inf}
     """
+    from ._trees import Encoder
+
     encoder = Encoder()
     description = {
         "sha256": "0" * 64,
@@ -138,6 +166,18 @@ def load_tree(data: bytes, *, content: str = "tree", source: str = "The data") -
         If the bytes are not those that `dump_tree` made, down to the last bit, are of a later
         format, or hold something else than `content`.
     """
+    from safetensors.torch import load
+
+    from ._trees import Decoder
+
+    description = _undamaged(data, source)
+    with rebuilding(source):
+        _check_readable(description, content, source)
+        return Decoder(load(data)).decode(description["tree"])
+
+
+def _undamaged(data: bytes, source: str) -> dict[str, Any]:
+    """Description in a file that matches its checksum."""
     try:
         start, stop = _digest_place(data)
         description = description_of(data)
@@ -151,8 +191,7 @@ def load_tree(data: bytes, *, content: str = "tree", source: str = "The data") -
             f"{source} is damaged: its content does not match its checksum; restore it from a "
             "copy or save the model again."
         )
-    with rebuilding(source):
-        return _rebuild(data, description, content, source)
+    return description
 
 
 @contextmanager
@@ -172,10 +211,8 @@ def rebuilding(source: str) -> Iterator[None]:
         ) from error
 
 
-def _rebuild(data: bytes, description: dict[str, Any], content: str, source: str) -> Any:
-    """Tree of an undamaged file that this version of the package can read."""
-    from safetensors.torch import load
-
+def _check_readable(description: dict[str, Any], content: str, source: str) -> None:
+    """Raise unless a file holds `content`, in a format that this version of the package reads."""
     if description["format"] > FORMAT:
         raise CorruptModelError(
             f"{source} has format {description['format']}, written by sklearn_san "
@@ -186,7 +223,6 @@ def _rebuild(data: bytes, description: dict[str, Any], content: str, source: str
         raise CorruptModelError(
             f"{source} holds {description['content']!r}, not {content!r}; give another file."
         )
-    return Decoder(load(data)).decode(description["tree"])
 
 
 def _header(data: bytes) -> Any:
@@ -212,6 +248,9 @@ def _digest(data: bytes, start: int, stop: int) -> bytes:
 
 
 def _versions() -> dict[str, str]:
+    import sklearn
+    import torch
+
     return {
         # Looked up, because no module imports the package above it
         "sklearn_san": sys.modules[__name__.partition(".")[0]].__version__,

@@ -1,6 +1,7 @@
 """Files that at any time are either the old one or the whole new one.
 
 ====================  ========================================================================
+`check_writable`      whether a file may be written
 `write_atomically`    bytes to a file
 `replacing`           a temporary file to write to, which takes the place of another
 ====================  ========================================================================
@@ -13,6 +14,32 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise unless a file may be written or replaced.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder does not exist.
+    PermissionError
+        If the file or the folder may not be written to.
+    ValueError
+        If `path` is a folder or a device.
+    """
+    shown, target = os.fspath(path), os.path.realpath(path)
+    folder, exists = os.path.dirname(target), os.path.exists(target)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"The folder of {shown!r} does not exist; create it first.")
+    if exists and not os.path.isfile(target):
+        raise ValueError(f"{shown!r} is no file but a folder or device; give the name of a file.")
+    if not os.access(folder, os.W_OK) or (exists and not os.access(target, os.W_OK)):
+        raise PermissionError(f"{shown!r} may not be written to; choose another folder or name.")
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -28,12 +55,8 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 
     Raises
     ------
-    FileNotFoundError
-        If the folder does not exist.
-    PermissionError
-        If the file or the folder may not be written to.
-    ValueError
-        If `path` is a folder or a device.
+    FileNotFoundError, PermissionError, ValueError
+        See `check_writable`.
 
     Examples
     --------
@@ -43,19 +66,13 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     ...     os.listdir(folder)
     ['a']
     """
-    shown, target = os.fspath(path), os.path.realpath(path)
-    folder, exists = os.path.dirname(target), os.path.exists(target)
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(f"The folder of {shown!r} does not exist; create it first.")
-    if exists and not os.path.isfile(target):
-        raise ValueError(f"{shown!r} is no file but a folder or device; give the name of a file.")
-    if not os.access(folder, os.W_OK) or (exists and not os.access(target, os.W_OK)):
-        raise PermissionError(f"{shown!r} may not be written to; choose another folder or name.")
+    check_writable(path)
+    target = os.path.realpath(path)
     with replacing(target) as temporary, open(temporary, "xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    _flush_folder(folder)
+    _flush_folder(os.path.dirname(target))
 
 
 @contextmanager

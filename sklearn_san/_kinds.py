@@ -7,6 +7,8 @@
 `UnfitState`  the error that names the attribute, what it must be, and what it is
 ============  =============================================================================
 
+Nothing here needs torch, which takes seconds to import: tensors are known by their `detach`.
+
 Kinds are made by `whole`, `one_of`, `instance`, `listed`, `array` and `given`, and joined by ``|``.
 A *state* is attributes by name. The size of a list or an array may be given by the name of another
 attribute, which is the size itself or has it.
@@ -21,9 +23,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
-from .likelihoods.base import NUMBERS
+from ._constants import NUMBERS
 
 #: The largest size that is declared anywhere.
 LARGEST = 2**31 - 1
@@ -33,6 +34,12 @@ State = Mapping[str, Any]
 
 class UnfitState(ValueError):
     """Saved data are not what the package could have written; tells where."""
+
+
+class CorruptModelError(ValueError):
+    """A file holds no model that can be loaded: damaged, made up, foreign, or of a later format."""
+
+    __module__ = "sklearn_san.exceptions"  # where it is public
 
 
 class _LeftOut:
@@ -109,11 +116,16 @@ def holds_true(holds: Callable[..., Any], *values: Any) -> bool:
         return False
 
 
+def _as_array(value: Any) -> Any:
+    """Tensors as arrays; anything else as it is."""
+    return value.detach().numpy() if hasattr(value, "detach") else value
+
+
 def _described(value: Any) -> str:
-    if isinstance(value, (np.ndarray, Tensor)):
-        shown = f"an array of {str(value.dtype).removeprefix('torch.')}, shape {tuple(value.shape)}"
-        few = value.detach().numpy() if isinstance(value, Tensor) else value
-        return f"{shown}, {few.tolist()}" if few.size <= 8 else shown
+    array = _as_array(value)
+    if isinstance(array, np.ndarray):
+        shown = f"an array of {array.dtype}, shape {array.shape}"
+        return f"{shown}, {array.tolist()}" if array.size <= 8 else shown
     plain = value is None or isinstance(value, (bool, *NUMBERS, str, list, tuple, _LeftOut))
     return reprlib.repr(value) if plain else f"a value of type {type(value).__name__}"
 
@@ -183,8 +195,7 @@ def array(values: Values, *shape: int | str) -> Kind:
     """An array of numpy or torch, whose sizes may be given by other attributes."""
 
     def holds(value: Any, state: State) -> bool:
-        if isinstance(value, Tensor):
-            value = value.detach().numpy()
+        value = _as_array(value)
         return (
             isinstance(value, np.ndarray)
             and any(value.dtype == dtype for dtype in values.dtypes)

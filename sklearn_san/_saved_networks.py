@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,14 +33,8 @@ from ._kinds import (
     whole,
 )
 from ._network import ACTIVATIONS, SAN, Block, LinearBase, input_widths
+from ._plain_trees import Record
 from .likelihoods import Likelihood
-
-
-class Record(NamedTuple):
-    """A module inside a network: the name of its class, and its state."""
-
-    name: str
-    state: State
 
 
 def record(*classes: type) -> Kind:

@@ -63,7 +63,8 @@ from ._kinds import (
     whole,
 )
 from ._network import ACTIVATIONS, SAN, Block, LayerNorm, Linear, LinearBase
-from ._saved_networks import Record, rebuild_network
+from ._plain_trees import Record
+from ._saved_networks import rebuild_network
 from ._scaling import SCALERS, OutputScaler, _ColumnScaler
 from ._targets import TargetCodec
 from .likelihoods import LIKELIHOODS, Inflated, Likelihood

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import _validation as validation
 from ._columns import FeatureTable
-from ._container import dump_tree, read_checked, rebuilding
+from ._container import MODEL, REQUESTS, dump_tree, read_checked, rebuilding
 from ._engines import load_kernels
 from ._files import write_atomically
 from ._inputs import InputEncoder
@@ -47,10 +47,6 @@ from ._targets import TargetCodec
 from .exceptions import CorruptModelError
 from .likelihoods import Likelihood
 
-#: What a file with a fitted estimator says that it holds.
-CONTENT = "SANConditionalDensityEstimator"
-#: Where that file has what scikit-learn keeps in `_metadata_request`.
-REQUESTS = "metadata_requests"
 #: Attributes that begin so are no part of a fitted model: callbacks, or are saved in another way.
 _LEFT_OUT = ("_callback", "_parent_callback", "_skl_callback", "_metadata_request")
 #: Methods that meta-estimators may be told to pass metadata to, and how they are told.
@@ -64,12 +60,12 @@ def save_estimator(estimator: Any, path: str | os.PathLike[str]) -> None:
     check_is_fitted(estimator, "network_")
     state = {k: v for k, v in vars(estimator).items() if not k.startswith(_LEFT_OUT)}
     tree = state | {REQUESTS: _metadata_requests(estimator)}
-    write_atomically(path, dump_tree(tree, content=CONTENT))
+    write_atomically(path, dump_tree(tree, content=MODEL))
 
 
 def load_estimator(cls: type[Estimator], path: str | os.PathLike[str]) -> Estimator:
     """Estimator of class `cls` from `path`; see `SANConditionalDensityEstimator.load`."""
-    state = read_checked(path, content=CONTENT)
+    state = read_checked(path, content=MODEL)
     with rebuilding(repr(os.fspath(path))):
         if type(state) is not dict:
             raise UnfitState(f"it holds no model but a value of type {type(state).__name__}")

@@ -6,26 +6,26 @@ one key, its kind, such as ``{"tuple": [1, 2]}``. Instances can only be of the c
 `_saved_states.CLASSES`; a value that stands in several places is written once if it is one.
 
 What is read may have been made up. `Decoder` therefore makes nothing but data, checks what numpy
-and torch would take on trust, and leaves every instance to `_saved_states.rebuild`.
+and torch would take on trust, and leaves every instance to `_saved_states.rebuild`. What of it
+needs no torch is in `_plain_trees`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ._kinds import UnfitState, joined, unfit
+from ._kinds import State, joined
 from ._network import SAN
+from ._plain_trees import BYTES, PlainDecoder, check_booleans
 from ._saved_states import CLASSES, RANDOM_STATE, rebuild
 
 #: Arrays that every version of safetensors knows; others are stored as bytes.
 _NATIVE = {np.dtype(code) for code in ("?", "i1", "i2", "i4", "i8", "u1", "f2", "f4", "f8")}
-_BYTES = "iufcSUmM"
 _TORCH_DTYPES = {str(value): value for value in vars(torch).values() if type(value) is torch.dtype}
 
 
@@ -88,7 +88,7 @@ class Encoder:
         if dtype in _NATIVE:
             kind, rows = ("transposed", array.T) if array.flags.fnc else ("array", array)
             return {kind: self._put(path, torch.from_numpy(np.array(rows, order="C")))}
-        if dtype.kind not in _BYTES:
+        if dtype.kind not in BYTES:
             _refuse(array, path)
         data = np.frombuffer(bytearray(array.tobytes()), np.uint8)
         return {"bytes": [self._put(path, torch.from_numpy(data)), dtype.str, shape]}
@@ -141,7 +141,7 @@ def _module_state(module: nn.Module) -> dict[str, Any]:
     }
 
 
-class Decoder:
+class Decoder(PlainDecoder):
     """Turns what `Encoder` made into the tree again.
 
     Parameters
@@ -150,83 +150,24 @@ class Decoder:
     """
 
     def __init__(self, tensors: dict[str, Tensor]):
-        self.tensors = tensors
-        self._instances: list[Any] = []
-        self._kinds: dict[str, Callable[[Any, str], Any]] = {
-            "float": lambda text, _: float(text),
-            "tuple": lambda items, path: tuple(self.decode(items, path)),
-            "dict": self._dict,
-            "scalar": self._scalar,
-            "array": lambda name, _: self._get(name).numpy(),
-            "transposed": lambda name, _: self._get(name).numpy().T,
-            "bytes": self._bytes,
-            "objects": self._objects,
-            "strings": self._strings,
-            "tensor": lambda name, _: self._get(name),
-            "parameter": lambda pair, _: nn.Parameter(self._get(pair[0]), pair[1]),
+        super().__init__(tensors)
+        self._kinds |= {
+            "tensor": lambda name, _: self._tensor(name),
+            "parameter": lambda pair, _: nn.Parameter(self._tensor(pair[0]), pair[1]),
             "dtype": lambda name, _: _TORCH_DTYPES[name],
             "device": lambda name, _: torch.device(name),
             "random": self._random_state,
-            "instance": self._instance,
-            "again": self._again,
         }
 
-    def decode(self, node: Any, path: str = "") -> Any:
-        """Value that stands for the JSON `node` at `path`; an error tells the path."""
-        try:
-            if isinstance(node, list):
-                return [self.decode(item, f"{path}[{i}]") for i, item in enumerate(node)]
-            if not isinstance(node, dict):
-                return node
-            ((kind, content),) = node.items()
-            return self._kinds[kind](content, path)
-        except (UnfitState, MemoryError, RecursionError):
-            raise
-        except Exception as error:  # whatever data that were made up may lead to
-            reason = f"{type(error).__name__}: {error}"
-            raise UnfitState(f"{path or 'the tree'} is no data of ours ({reason})") from error
-
-    def _get(self, name: str) -> Tensor:
-        tensor = self.tensors[name]
-        if tensor.dtype == torch.bool and bool((tensor.view(torch.uint8) > 1).any()):
-            # numpy counts such booleans wrongly, and then writes as many as there are
-            raise ValueError(f"{name} holds booleans that are neither 0 nor 1")
+    def _tensor(self, name: str) -> Tensor:
+        tensor = self._stored[name]
+        if tensor.dtype == torch.bool:
+            check_booleans(tensor.view(torch.uint8).numpy(), name)
         # Copied into memory aligned as torch does, on which the last bit of sums may depend
         return tensor.clone()
 
-    def _dict(self, pairs: list[Any], path: str) -> dict[Any, Any]:
-        found = {}
-        for node, value in pairs:
-            key = self.decode(node, path)
-            found[key] = self.decode(value, joined(path, key))
-        return found
-
-    def _scalar(self, node: Any, path: str) -> Any:
-        array = self.decode(node, path)
-        if array.ndim:
-            raise ValueError(f"shape {array.shape} instead of ()")
-        return array[()]
-
-    def _bytes(self, content: list[Any], _: str) -> np.ndarray:
-        name, code, shape = content
-        dtype = np.dtype(code)
-        if dtype.kind not in _BYTES:
-            raise ValueError(f"arrays of {dtype} are not stored as bytes")
-        array = np.frombuffer(self._get(name).numpy().tobytes(), dtype).reshape(shape).copy()
-        if dtype.kind == "U":
-            array.tolist()  # fails where numbers stand for no character
-        return array
-
-    def _objects(self, content: list[Any], path: str) -> np.ndarray:
-        shape, items = content
-        array = np.empty(len(items), dtype=object)
-        for i, item in enumerate(items):
-            array[i] = self.decode(item, f"{path}[{i}]")
-        return array.reshape(shape)
-
-    def _strings(self, content: list[Any], _: str) -> np.ndarray:
-        shape, items = content
-        return np.array(items, dtype=np.dtypes.StringDType()).reshape(shape)
+    def _array(self, name: str) -> np.ndarray:
+        return self._tensor(name).numpy()
 
     def _random_state(self, node: Any, path: str) -> np.random.RandomState:
         state = self.decode(node, path)
@@ -235,14 +176,5 @@ class Decoder:
         random_state.set_state(state)
         return random_state
 
-    def _instance(self, content: list[Any], path: str) -> Any:
-        name, pairs = content
-        instance = rebuild(name, self._dict(pairs, path), path)
-        self._instances.append(instance)
-        return instance
-
-    def _again(self, number: int, path: str) -> Any:
-        n_before = len(self._instances)
-        if type(number) is not int or not 0 <= number < n_before:
-            raise unfit(path, f"one of {n_before} instances that come before", number)
-        return self._instances[number]
+    def _make(self, name: str, state: State, path: str) -> Any:
+        return rebuild(name, state, path)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -14,11 +15,11 @@ import torch
 from sklearn.utils.validation import check_array
 
 from ._columns import check_categorical_features, is_missing, is_sequence, refuse_dates
+from ._constants import NUMBERS
 from ._network import ACTIVATIONS
 from ._scaling import make_scaler
 from .exceptions import TiesWarning
 from .likelihoods import LIKELIHOODS, Likelihood, make_likelihood
-from .likelihoods.base import NUMBERS, check_n_components
 
 #: Ties are looked for from this many rows on, below this share of different values.
 MIN_ROWS_FOR_TIES, MAX_DIFFERENT = 50, 0.2
@@ -28,45 +29,6 @@ LARGEST = 2**31 - 1
 LEAST = 1e-100
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 OUTPUT_TYPES = ("mean", "median", "std", "quantiles", "mode", "samples")
-
-
-def check_parameters(params: dict[str, Any]) -> None:
-    """Raise for constructor parameters that are wrong whatever the data."""
-    check_n_components(params["K"])
-    check_integer("K", params["K"], 1)
-    check_shape("module_shape", params["module_shape"])
-    check_shape("first_module_shape", params["first_module_shape"], optional=True)
-    check_shape("encoder_shape", params["encoder_shape"], optional=True)
-    check_integer("sequence_features", params["sequence_features"], 1)
-    check_choice("activation", params["activation"], tuple(ACTIVATIONS))
-    for name in ("layer_norm", "teacher_forcing", "train_rsample"):
-        check_boolean(name, params[name])
-    check_boolean("linear_base", params["linear_base"], or_auto=True)
-    check_boolean("early_stopping", params["early_stopping"], or_auto=True)
-    check_boolean("use_errors", params["use_errors"])
-    check_boolean("warm_start", params["warm_start"])
-    check_boolean_or_integer("verbose", params["verbose"])
-    check_real("missing_rate", params["missing_rate"], 0.0, 1.0, low_included=True)
-    if params["nondetection"] is not None:
-        check_choice("nondetection", params["nondetection"], ("inf",))
-    check_categorical_features(params["categorical_features"])
-    check_folder("checkpoint_dir", params["checkpoint_dir"])
-    check_integer("n_members", params["n_members"], 1, or_auto=True)
-    check_n_jobs(params["n_jobs"])
-    check_integer("epochs", params["epochs"], 1, or_auto=True)
-    check_integer("batch_size", params["batch_size"], 1, or_auto=True)
-    check_integer("n_iter_no_change", params["n_iter_no_change"], 1, optional=True)
-    check_real("learning_rate", params["learning_rate"], 0.0, math.inf)
-    check_real("weight_decay", params["weight_decay"], 0.0, math.inf, low_included=True)
-    check_real("validation_fraction", params["validation_fraction"], 0.0, 1.0)
-    check_choice("dtype", params["dtype"], tuple(DTYPES))
-    make_scaler(params["x_scaler"], "x_scaler")
-    make_scaler(params["y_scaler"], "y_scaler")
-    if params["train_rsample"] and params["teacher_forcing"]:
-        raise ValueError(
-            "train_rsample=True needs teacher_forcing=False: with teacher forcing no draws "
-            "are made during training."
-        )
 
 
 def check_integer(
@@ -85,15 +47,15 @@ def check_integer(
         raise ValueError(f"{name} must be at most {LARGEST}, got {value!r}.")
 
 
-def check_n_jobs(n_jobs: Any) -> None:
-    """Raise unless `n_jobs` is None or a whole number that joblib takes."""
+def check_n_jobs(name: str, value: Any) -> None:
+    """Raise unless `value` is None or a whole number that joblib takes."""
     accepted = "a positive integer, a negative one as for joblib, or None"
-    if n_jobs is None:
+    if value is None:
         return
-    if isinstance(n_jobs, (bool, np.bool_)) or not isinstance(n_jobs, Integral):
-        raise TypeError(f"n_jobs must be {accepted}, got {n_jobs!r}.")
-    if n_jobs == 0 or abs(int(n_jobs)) > LARGEST:
-        raise ValueError(f"n_jobs must be {accepted}, got {n_jobs!r}.")
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be {accepted}, got {value!r}.")
+    if value == 0 or abs(int(value)) > LARGEST:
+        raise ValueError(f"{name} must be {accepted}, got {value!r}.")
 
 
 def check_real(
@@ -135,11 +97,25 @@ def check_folder(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be {accepted}, got {value!r}, which is none.")
 
 
-def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+def check_choice(
+    name: str, value: Any, choices: tuple[str, ...], *, optional: bool = False
+) -> None:
     """Raise unless `value` is one of `choices`."""
+    if optional and value is None:
+        return
     if not (isinstance(value, str) and value in choices):
         known = ", ".join(map(repr, choices))
         raise ValueError(f"{name} must be one of {known}; got {value!r}.")
+
+
+def check_scaler(name: str, value: Any) -> None:
+    """Raise unless `value` is a scaler that can be inverted, or stands for one."""
+    make_scaler(value, name)
+
+
+def check_categories(name: str, value: Any) -> None:
+    """Raise unless `value` says which features are categories."""
+    check_categorical_features(value)
 
 
 def check_shape(name: str, value: Any, *, optional: bool = False) -> None:
@@ -191,6 +167,53 @@ def check_device(device: Any) -> torch.device:
             f"device={device!r} cannot be used here ({reason}); use 'auto' or 'cpu'."
         ) from None
     return torch.device("cpu") if checked.type == "cpu" else checked
+
+
+#: What each parameter of the constructor may be, whatever the data.
+PARAMETERS: dict[str, Callable[[str, Any], None]] = {
+    "K": partial(check_integer, low=1),
+    "module_shape": check_shape,
+    "first_module_shape": partial(check_shape, optional=True),
+    "sequence_features": partial(check_integer, low=1),
+    "encoder_shape": partial(check_shape, optional=True),
+    "activation": partial(check_choice, choices=tuple(ACTIVATIONS)),
+    "layer_norm": check_boolean,
+    "linear_base": partial(check_boolean, or_auto=True),
+    "x_scaler": check_scaler,
+    "y_scaler": check_scaler,
+    "missing_rate": partial(check_real, low=0.0, high=1.0, low_included=True),
+    "nondetection": partial(check_choice, choices=("inf",), optional=True),
+    "categorical_features": check_categories,
+    "use_errors": check_boolean,
+    "teacher_forcing": check_boolean,
+    "train_rsample": check_boolean,
+    "n_members": partial(check_integer, low=1, or_auto=True),
+    "n_jobs": check_n_jobs,
+    "epochs": partial(check_integer, low=1, or_auto=True),
+    "batch_size": partial(check_integer, low=1, or_auto=True),
+    "learning_rate": partial(check_real, low=0.0, high=math.inf),
+    "weight_decay": partial(check_real, low=0.0, high=math.inf, low_included=True),
+    "early_stopping": partial(check_boolean, or_auto=True),
+    "validation_fraction": partial(check_real, low=0.0, high=1.0),
+    "n_iter_no_change": partial(check_integer, low=1, optional=True),
+    "dtype": partial(check_choice, choices=tuple(DTYPES)),
+    "verbose": check_boolean_or_integer,
+    "warm_start": check_boolean,
+    "checkpoint_dir": check_folder,
+}
+#: Those that are looked at together with the data, or by scikit-learn.
+WITH_DATA = {"likelihood", "likelihood_params", "limits", "order", "device", "random_state"}
+
+
+def check_parameters(params: dict[str, Any]) -> None:
+    """Raise for constructor parameters that are wrong whatever the data."""
+    for name, check in PARAMETERS.items():
+        check(name, params[name])
+    if params["train_rsample"] and params["teacher_forcing"]:
+        raise ValueError(
+            "train_rsample=True needs teacher_forcing=False: with teacher forcing no draws "
+            "are made during training."
+        )
 
 
 def check_limits(limits: Any, names: list[str]) -> np.ndarray:

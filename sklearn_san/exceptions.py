@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sklearn.exceptions import ConvergenceWarning
 
+from ._kinds import CorruptModelError
+
 __all__ = [
     "ConvergenceWarning",
     "CorruptModelError",
@@ -12,10 +14,6 @@ __all__ = [
     "TiesWarning",
     "TrainingInterruptedWarning",
 ]
-
-
-class CorruptModelError(ValueError):
-    """A file holds no model that can be loaded: damaged, made up, foreign, or of a later format."""
 
 
 class TrainingInterruptedWarning(ConvergenceWarning):

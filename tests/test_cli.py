@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sklearn_san import SANConditionalDensityEstimator, __version__, _cli_commands, _table_formats
+from sklearn_san import SANConditionalDensityEstimator, __version__
 from sklearn_san._callbacks import FitMonitor
-from sklearn_san._cli import main
-from sklearn_san._cli_options import parameter
 from sklearn_san._files import replacing
-from sklearn_san._tables import read_table, write_table
+from sklearn_san.cli import commands, formats, main
+from sklearn_san.cli.options import parameter
+from sklearn_san.cli.tables import read_table, write_table
 from sklearn_san.datasets import GALAXY_BANDS, GALAXY_PARAMETERS, make_galaxies
 from sklearn_san.exceptions import TrainingInterruptedWarning
 from sklearn_san.metrics import crps
@@ -92,7 +92,7 @@ def fails(capsys):
 
 @pytest.fixture
 def no_pandas(monkeypatch):
-    monkeypatch.setattr(_table_formats, "has_pandas", lambda: False)
+    monkeypatch.setattr(formats, "has_pandas", lambda: False)
 
 
 def fit_command(table, model, *more, fit=FIT, tiny=TINY):
@@ -212,7 +212,7 @@ def test_sample_is_that_of_python(here, run):
 @pytest.mark.parametrize("n_values", [2**20, 40, 5])
 def test_sample_array_in_blocks(here, run, monkeypatch, n_values):
     # All rows at once, three rows at once, and two draws of one row at once
-    monkeypatch.setattr(_cli_commands, "N_VALUES", n_values)
+    monkeypatch.setattr(commands, "N_VALUES", n_values)
     write_table("few.csv", [{name: column[:20] for name, column in CATALOGUE.items()}])
     common = ["sample", "few.csv", "--model", "m.san", "-n", 6, "--seed", 1]
     run(*common, "--out", "draws.npy")
@@ -376,8 +376,8 @@ CSV_FILES = {
 @pytest.mark.parametrize("case", CSV_FILES)
 def test_csv(case, pandas, tmp_path, monkeypatch):
     if not pandas:
-        monkeypatch.setattr(_table_formats, "has_pandas", lambda: False)
-        monkeypatch.setattr(_table_formats, "N_ROWS", 2)
+        monkeypatch.setattr(formats, "has_pandas", lambda: False)
+        monkeypatch.setattr(formats, "N_ROWS", 2)
     path = tmp_path / "t.csv.gz"
     path.write_bytes(gzip.compress(CSV_FILES[case].encode()))
     table = read_table(str(path), numbers=["a"], values=["b", "id", "a"], verbatim=["id"])
@@ -421,7 +421,7 @@ def test_csv_types(tmp_path):
 )
 def test_csv_that_is_wrong(text, message, pandas, tmp_path, monkeypatch):
     if not pandas:
-        monkeypatch.setattr(_table_formats, "has_pandas", lambda: False)
+        monkeypatch.setattr(formats, "has_pandas", lambda: False)
     path = tmp_path / "t.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
@@ -448,7 +448,7 @@ def test_without_pandas(here, run, no_pandas):
 @pytest.mark.parametrize("pandas", [True, False])
 def test_labels_among_features_and_targets(here, run, fails, monkeypatch, pandas):
     if not pandas:
-        monkeypatch.setattr(_table_formats, "has_pandas", lambda: False)
+        monkeypatch.setattr(formats, "has_pandas", lambda: False)
     field = np.array(["1", "2", "x"], dtype=object)[np.arange(300) % 3]
     field[:2] = None
     write_table("c.csv", [{**CATALOGUE, "field": field}])
@@ -760,15 +760,15 @@ def test_overwrite(here, run):
     ("error", "code"), [(RuntimeError("no\nluck"), 1), (KeyboardInterrupt(), 130)]
 )
 def test_no_file_is_left_after_a_failure(here, capsys, monkeypatch, ending, error, code):
-    plain = _cli_commands._draws
+    plain = commands._draws
 
     def break_off(*arguments):
         blocks = plain(*arguments)
         yield next(blocks)
         raise error
 
-    monkeypatch.setattr(_cli_commands, "N_VALUES", 1000)
-    monkeypatch.setattr(_cli_commands, "_draws", break_off)
+    monkeypatch.setattr(commands, "N_VALUES", 1000)
+    monkeypatch.setattr(commands, "_draws", break_off)
     Path(f"o{ending}").write_text("old")
     assert main([*SAMPLE, "--out", f"o{ending}", "--overwrite"]) == code
     out, err = capsys.readouterr()
@@ -817,7 +817,7 @@ def test_debug_shows_where(here):
 
 
 def test_a_reader_that_has_had_enough(here, monkeypatch):
-    monkeypatch.setattr(_cli_commands, "write_table", raise_broken_pipe)
+    monkeypatch.setattr(commands, "write_table", raise_broken_pipe)
     with open("out", "w") as file:
         monkeypatch.setattr(sys, "stdout", file)
         assert main([*SAMPLE, "--out", "-"]) == 1

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sklearn_san._cli import _parser
-from sklearn_san._cli_options import complete
+from sklearn_san.cli.options import complete
+from sklearn_san.cli.parser import make_parser
 
 DOCS = Path(__file__).parents[1] / "docs"
 GUIDE = (DOCS / "guide.rst").read_text()
@@ -71,15 +71,14 @@ def test_commands_of_the_guide_are_accepted():
     for command in commands:
         program, *arguments = shlex.split(command)
         assert program == "sklearn-san"
-        assert _parser().parse_args(arguments).command.__name__ == arguments[0]
+        assert make_parser().parse_args(arguments).command.__name__ == arguments[0]
 
 
 def test_configuration_file_of_the_guide_is_accepted(tmp_path):
     pytest.importorskip("tomllib", reason="Python 3.10 has no reader of TOML")
     (toml,) = blocks("toml")
     (tmp_path / "fit.toml").write_text(toml)
-    options = _parser().parse_args(["fit", "--config", str(tmp_path / "fit.toml")])
-    options.progress = False
+    options = make_parser().parse_args(["fit", "--config", str(tmp_path / "fit.toml")])
     complete(options)
     assert options.features == ["u", "g", "r", "i", "z"]
     assert options.limits == {"redshift": [0, 13]}

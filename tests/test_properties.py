@@ -42,7 +42,7 @@ from sklearn.preprocessing import (
 )
 
 from sklearn_san import SANConditionalDensityEstimator
-from sklearn_san._cli import main
+from sklearn_san.cli import main
 from sklearn_san.density import resample
 from sklearn_san.likelihoods import Categorical, Inflated, MixtureOfGaussians, Ordinal
 
@@ -766,7 +766,7 @@ def parameters():
 
 #: Parameters that are wrong together or in detail, and what the message must match.
 DETAILS = [
-    ({"K": np.int64(0)}, "ValueError: K must be at least 1, got 0"),
+    ({"K": np.int64(0)}, r"ValueError: K must be an integer of at least 1, got np.int64\(0\)"),
     ({"K": np.array(2)}, "TypeError: K must be an integer of at least 1, got array"),
     ({"module_shape": (8, 0)}, r"module_shape .* got \(8, 0\)"),
     ({"module_shape": (8, True)}, r"module_shape .* got \(8, True\)"),
@@ -1242,6 +1242,10 @@ def choices():
         ("ratio", "function, class", density.marginalise),
         ("other", "", density.kl),
         ("outputs", "0, 1, -1", density.marginal),
+        ("output", "0, 1, -1, None", density.components),
+        ("output", "0, 1, -1", lambda v: density.pdf_grid(v, [0.0, 1.0])),
+        ("output", "0, 1, -1", lambda v: density.marginal_log_prob(v, Y[:, 0])),
+        ("values", "", lambda v: density.marginal_cdf(0, v)),
         ("grid", "None, 0, 1, -1, 0.5, 2.0, -0.5, numbers, [1.5], array, array of no axes, 1/2, "
          "Decimal, tensor, True, False, 1e300, 10**30", lambda v: density.marginal(0, grid=v)),
         ("index", "None", lambda v: density.to_frame(index=v)),
@@ -1816,7 +1820,12 @@ def test_every_argument_has_bad_inputs(tmp_path, monkeypatch):
     for name in ("numbers_of_draws", "random_states", "levels", "choices"):
         covered |= {what.partition("=")[0] for what, _, _ in GROUPS[name]()}
     density = plain().predict_density(X)
-    for one in (plain(), density, density.given({0: 0.0}), density.marginalise(len)):
+    for one in (
+        plain(),
+        density,
+        density.given({0: 0.0}),
+        density.marginalise(lambda y: np.ones(len(y))),
+    ):
         methods = [
             function
             for name, function in inspect.getmembers(one, inspect.ismethod)

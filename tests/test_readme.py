@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sklearn_san._cli import main
+from sklearn_san.cli import main
 
 ROOT = Path(__file__).parents[1]
 

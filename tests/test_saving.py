@@ -191,14 +191,14 @@ def test_metadata_requests_are_kept_and_callbacks_are_not(tmp_path):
 )
 def test_metadata_requests_that_were_made_up_are_refused(requests, tiny, tmp_path):
     tree = vars(tiny) | {_saving.REQUESTS: requests}
-    write_atomically(tmp_path / "m", dump_tree(tree, content=_saving.CONTENT))
+    write_atomically(tmp_path / "m", dump_tree(tree, content=_container.MODEL))
     with pytest.raises(CorruptModelError, match=r"metadata requests .*, which this estimator does"):
         SANConditionalDensityEstimator.load(tmp_path / "m")
 
 
 def test_parameters_that_a_file_does_not_know_keep_their_defaults(tiny, tmp_path):
     state = {k: v for k, v in vars(tiny).items() if k != "weight_decay"}
-    write_atomically(tmp_path / "m", dump_tree(state, content=_saving.CONTENT))
+    write_atomically(tmp_path / "m", dump_tree(state, content=_container.MODEL))
     again = SANConditionalDensityEstimator.load(tmp_path / "m")
     assert again.weight_decay == SANConditionalDensityEstimator().weight_decay
 
@@ -253,12 +253,12 @@ def test_an_unfitted_estimator_is_refused(tmp_path):
 
 @pytest.mark.parametrize("tree", [[1], {"K": 1}, {"network_": 1}, {1: 2}], ids=str)
 def test_files_without_a_model_are_refused(tree, tmp_path):
-    write_atomically(tmp_path / "m", dump_tree(tree, content=_saving.CONTENT))
+    write_atomically(tmp_path / "m", dump_tree(tree, content=_container.MODEL))
     with pytest.raises(CorruptModelError, match=r"it holds no model but|network_ must be SAN, got"):
         SANConditionalDensityEstimator.load(tmp_path / "m")
 
 
 def test_attributes_of_ones_own_are_kept(tiny, tmp_path):
     tree = vars(tiny) | {"survey": "south"}
-    write_atomically(tmp_path / "m", dump_tree(tree, content=_saving.CONTENT))
+    write_atomically(tmp_path / "m", dump_tree(tree, content=_container.MODEL))
     assert SANConditionalDensityEstimator.load(tmp_path / "m").survey == "south"

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 from conftest import small
 
+from sklearn_san import SANConditionalDensityEstimator
+from sklearn_san._validation import PARAMETERS, WITH_DATA
+
 
 def test_a_power_transform_that_saturates_needs_a_bounded_family():
     heavy = np.random.default_rng(0).pareto(1.0, size=(200, 1))
@@ -12,3 +15,9 @@ def test_a_power_transform_that_saturates_needs_a_bounded_family():
         small(y_scaler="power", likelihood="mog").fit(x, heavy)
     draws = small(y_scaler="power").fit(x, heavy).sample(x, 50, random_state=0)
     assert np.isfinite(draws).all()
+
+
+def test_every_parameter_is_checked():
+    named = set(SANConditionalDensityEstimator().get_params())
+    assert named == set(PARAMETERS) | WITH_DATA
+    assert not set(PARAMETERS) & WITH_DATA

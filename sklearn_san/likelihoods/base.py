@@ -19,8 +19,8 @@ from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, clone
 from torch import Tensor
 
-#: What counts as a number; fractions and the like are none to compiled code.
-NUMBERS = (int, float, np.integer, np.floating)
+from .._constants import NUMBERS
+
 #: Floor of a component's scale when the user gives none, in units of the modelled quantity's
 #: standard deviation.
 DEFAULT_MIN_SCALE = 1e-5

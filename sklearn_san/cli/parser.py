@@ -1,117 +1,20 @@
-"""The command line ``sklearn-san``: models of tables in files, without a line of Python.
-
-===========  ================================================================================
-``fit``      a model file from a table
-``sample``   draws from p(y | x) for each row of a table
-``predict``  means, standard deviations, quantiles and modes for each row
-``score``    mean log-likelihood and CRPS of a table whose targets are known
-``info``     what is in a model file
-===========  ================================================================================
-
-Everything that can be checked is checked before anything is computed, and a file is written whole
-or not at all. Standard output has results alone.
-
-=========  ==================================================================================
-exit code  meaning
-=========  ==================================================================================
-0          done
-1          failed; one line on standard error says why
-2          the command line or the configuration file is wrong
-130        stopped by Ctrl-C
-=========  ==================================================================================
-"""
+"""Commands, options and their help."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-import warnings
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from . import __version__
-from ._cli_commands import N_DRAWS, N_SCORED, STATISTICS, fit, predict, sample, score
-from ._cli_info import info
-from ._cli_options import (
-    UsageError,
-    count,
-    error_column,
-    limits_of,
-    parameter,
-    seed,
-    share,
-    statistic,
-)
-from .exceptions import TrainingInterruptedWarning
+from .. import __version__
+from .commands import N_DRAWS, N_SCORED, STATISTICS, fit, predict, sample, score
+from .info import info
+from .options import count, error_column, limits_of, parameter, seed, share, statistic
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command.
-
-    Parameters
-    ----------
-    argv : sequence of str, default=None
-        Arguments; None takes those of the process.
-
-    Returns
-    -------
-    int
-        Exit code.
-
-    Examples
-    --------
-    >>> main(["--version"])
-    sklearn-san ...
-    0
-    """
-    try:
-        options = _parser().parse_args(argv)
-        options.progress = not options.quiet and sys.stderr.isatty()
-        return _run(options)
-    except SystemExit as stop:  # argparse has said why
-        return stop.code if isinstance(stop.code, int) else 0
-
-
-def _run(options: Namespace) -> int:
-    with warnings.catch_warnings():
-        warnings.showwarning = _show_warning  # type: ignore[assignment]
-        # Half a training is not worth the model that it would take the place of.
-        warnings.filterwarnings("error", category=TrainingInterruptedWarning)
-        # Without pandas there are no frames, but the columns are the right ones all the same.
-        warnings.filterwarnings("ignore", message="X does not have valid feature names")
-        try:
-            options.command(options)
-            sys.stdout.flush()
-        except UsageError as error:
-            options.parser.error(str(error))
-        except BrokenPipeError:  # whoever read the results has had enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
-        except (KeyboardInterrupt, TrainingInterruptedWarning):
-            print("sklearn-san: stopped", file=sys.stderr)
-            return 130
-        except Exception as error:
-            if options.debug:
-                raise
-            print(f"sklearn-san: error: {_one_line(error)}", file=sys.stderr)
-            return 1
-    return 0
-
-
-def _show_warning(message: Any, *_: Any) -> None:
-    print(f"sklearn-san: warning: {_one_line(message)}", file=sys.stderr)
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    if isinstance(error, (ValueError, TypeError, OSError, ImportError, Warning)) and text:
-        return text
-    return f"{type(error).__name__} {text}".strip()
-
-
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Parser of the whole command line; `command` of what it returns is the function to call."""
     parser = argparse.ArgumentParser(
         prog="sklearn-san",
         description="Conditional densities p(y | x) of tables: CSV, Parquet (.parquet), FITS.",

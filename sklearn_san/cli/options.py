@@ -9,21 +9,16 @@ from __future__ import annotations
 import ast
 import importlib
 import math
-import os
 import re
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from . import SANConditionalDensityEstimator
-from ._table_formats import listing, suggestion
+from .formats import listing, suggestion
+from .tables import UsageError, check_file
 
 _OTHER_WAYS = {"limits": "--limits", "random_state": "--seed", "verbose": "--quiet"}
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
-
-
-class UsageError(ValueError):
-    """The command line or the configuration file asks for what makes no sense."""
 
 
 def limits_of(text: str) -> tuple[str, tuple[float, float]]:
@@ -151,8 +146,7 @@ _CONFIGURABLE: dict[str, tuple[str, Callable[[Any], bool]]] = {
 def _read_config(path: str) -> dict[str, Any]:
     """Options in a TOML file, checked."""
     tomllib = _toml_reader()
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"There is no file {path!r}; check its name.")
+    check_file(path)
     with open(path, "rb") as file:
         try:
             content = tomllib.load(file)
@@ -194,7 +188,6 @@ def complete(options: Namespace) -> None:
     for name, value in config.items():
         if getattr(options, name) is None or getattr(options, name) is False:
             setattr(options, name, value)
-    options.progress = options.progress and not options.quiet
     if options.features_from_file:
         options.features = _lines(options.features_from_file)
     wanted = {"table": "TABLE", "model": "--model", "features": "--features"}
@@ -205,14 +198,13 @@ def complete(options: Namespace) -> None:
 
 def _lines(path: str) -> list[str]:
     """Names in a file, one a line."""
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"There is no file {path!r}; check its name.")
+    check_file(path)
     with open(path, encoding="utf-8-sig") as file:
         return [line.strip() for line in file if line.strip()]
 
 
 def check_fit(options: Namespace) -> None:
-    """Raise for names that do not go together and parameters that do not exist."""
+    """Raise for names that do not go together and parameters that are set in another way."""
     columns = [*options.features, *options.targets]
     for name in columns:
         if columns.count(name) > 1:
@@ -220,8 +212,6 @@ def check_fit(options: Namespace) -> None:
     for name in options.parameters:
         if name in _OTHER_WAYS:
             raise UsageError(f"{name!r} cannot be set so; use {_OTHER_WAYS[name]}.")
-    known = SANConditionalDensityEstimator().get_params()
-    check_known(options.parameters, known, "The estimator", "parameter")
     check_known(options.limits, options.targets, "--limits", "target")
     check_known(options.errors, options.features, "--errors", "feature")
     check_known(options.categorical or (), columns, "--categorical", "feature or target")

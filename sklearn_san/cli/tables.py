@@ -2,10 +2,10 @@
 
 ==================  =========================================================================
 `read_table`        columns as arrays: numbers, values of any kind, or cells as they stand
+`check_input`       whether a table may be there to be read
 `check_output`      whether a file may be written, before there is anything to write
 `write_table`       pieces of columns to a table
 `write_array`       pieces of an array to a .npy file
-`replacing`         a file that is at any time the old one or the whole new one
 ==================  =========================================================================
 
 What a file is follows from its ending; see `FORMATS`.
@@ -23,9 +23,13 @@ from functools import partial
 
 import numpy as np
 
-from . import _table_formats as formats
-from ._files import replacing
-from ._table_formats import Columns, Request, Table
+from .._files import check_writable, replacing
+from . import formats
+from .formats import Columns, Request, Table
+
+
+class UsageError(ValueError):
+    """The command line or the configuration file asks for what makes no sense."""
 
 
 def read_table(
@@ -53,6 +57,8 @@ def read_table(
         If there is no such file.
     ImportError
         If the package that reads files of this kind is not installed.
+    UsageError
+        If tables do not end so.
     ValueError
         If the file is of another kind than its ending says, has no such column or no rows, or
         holds something else than numbers where they are asked for.
@@ -67,12 +73,23 @@ def read_table(
     >>> table.numbers["mag"].tolist(), table.values["name"].tolist()
     ([0.03, nan], ['Vega', 'Sirius'])
     """
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"There is no file {path!r}; check its name.")
+    check_input(path)
     table = _format(path).read(path, Request(numbers, values, verbatim))
     if table.n_rows == 0:
         raise ValueError(f"{path!r} has no rows.")
     return table
+
+
+def check_input(path: str) -> None:
+    """Raise unless there is a file whose ending is that of tables that can be read here."""
+    _format(path)
+    check_file(path)
+
+
+def check_file(path: str) -> None:
+    """Raise unless there is such a file."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"There is no file {path!r}; check its name.")
 
 
 def check_output(path: str, *, overwrite: bool, inputs: Sequence[str] = ()) -> None:
@@ -91,21 +108,14 @@ def check_output(path: str, *, overwrite: bool, inputs: Sequence[str] = ()) -> N
     FileExistsError, FileNotFoundError, PermissionError, ValueError
         Tells what stands in the way.
     """
-    target = os.path.realpath(path)
-    folder = os.path.dirname(target)
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(f"The folder of {path!r} does not exist; create it first.")
-    if os.path.isdir(target):
-        raise ValueError(f"{path!r} is a folder; give the name of a file.")
-    if os.path.exists(target):
-        for other in inputs:
-            if os.path.exists(other) and os.path.samefile(other, target):
-                raise ValueError(f"{path!r} is read by this command; write to another file.")
-        if not overwrite:
-            raise FileExistsError(f"{path!r} exists; add --overwrite to replace it.")
-    needed = [folder, target] if os.path.exists(target) else [folder]
-    if not all(os.access(one, os.W_OK) for one in needed):
-        raise PermissionError(f"{path!r} may not be written to; choose another folder or name.")
+    check_writable(path)
+    if not os.path.exists(path):
+        return
+    for other in inputs:
+        if os.path.exists(other) and os.path.samefile(other, path):
+            raise ValueError(f"{path!r} is read by this command; write to another file.")
+    if not overwrite:
+        raise FileExistsError(f"{path!r} exists; add --overwrite to replace it.")
 
 
 def write_table(path: str, pieces: Iterable[Columns]) -> None:
@@ -200,11 +210,6 @@ FORMATS = {
 }
 
 
-def is_table(path: str) -> bool:
-    """Whether the ending of a file is that of a table."""
-    return path.lower().endswith(tuple(FORMATS))
-
-
 def has_text_cells(path: str) -> bool:
     """Whether cells of a file have no type of their own; "-" is CSV."""
     return path == "-" or path.lower().endswith((".csv", ".csv.gz"))
@@ -213,7 +218,7 @@ def has_text_cells(path: str) -> bool:
 def _format(path: str) -> Format:
     found = next((one for end, one in FORMATS.items() if path.lower().endswith(end)), None)
     if found is None:
-        raise ValueError(f"{path!r} must end in one of {', '.join(FORMATS)}.")
+        raise UsageError(f"{path!r} must end in one of {', '.join(FORMATS)}.")
     if found.module:
         try:
             importlib.import_module(found.module)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from . import SANConditionalDensityEstimator, _table_formats
-from ._cli_options import UsageError, check_known
-from ._table_formats import MISSING, Columns, listing
-from ._tables import FORMATS, has_text_cells, is_table, read_table
+from . import formats
+from .formats import MISSING, Columns, listing
+from .options import check_known
+from .printing import note
+from .tables import has_text_cells, read_table
 
 
 class Frame:
@@ -38,7 +38,7 @@ class Frame:
 
 def as_frame(columns: Columns) -> Any:
     """Columns under their names, for the estimator."""
-    if not _table_formats.has_pandas():
+    if not formats.has_pandas():
         return Frame(columns)
     import pandas as pd
 
@@ -87,7 +87,7 @@ class Rows:
         given = {"sample_weight": self.weight, "X_err": self.errors}
         return {name: value for name, value in given.items() if value is not None}
 
-    def density(self, estimator: SANConditionalDensityEstimator) -> Any:
+    def density(self, estimator: Any) -> Any:
         """Conditional density of each row."""
         named = hasattr(estimator, "feature_names_in_")
         X = as_frame(self.features) if named else np.stack(list(self.features.values()), axis=1)
@@ -111,8 +111,6 @@ def read_rows(
     labels : dict of str to sequence or None
         Features and targets that are labels, with those that the model knows; None takes any text.
     """
-    if not is_table(options.table):
-        raise UsageError(f"{options.table!r} must end in one of {', '.join(FORMATS)}.")
     columns = {**features, **targets}
     errors = dict(options.errors or ())
     weights, keep = getattr(options, "weights", None), getattr(options, "keep", [])
@@ -199,21 +197,26 @@ def check_finite(options: Namespace, rows: Rows, estimator: Any) -> None:
 
 def load(options: Namespace, *, with_targets: bool = False) -> tuple[Any, Rows]:
     """Model, and the rows of the table that it is asked about."""
+    from .._estimator import SANConditionalDensityEstimator
+    from .._schema import Schema
+
     estimator = SANConditionalDensityEstimator.load(options.model)
-    names = getattr(estimator, "feature_names_in_", None)
-    if names is None and not options.features:
+    if not hasattr(estimator, "feature_names_in_") and not options.features:
         raise ValueError(
             f"{options.model!r} was fitted without names of columns; name its "
             f"{estimator.n_features_in_} features in their order with --features."
         )
-    if names is None:
-        names = [f"x{j}" for j in range(estimator.n_features_in_)]
-    names = list(names)
+    schema = Schema.of(estimator)
+    names, outputs = schema.feature_names, schema.names if with_targets else []
     features = _matched(names, options.features or names, "--features")
-    outputs = estimator.output_names_ if with_targets else []
     targets = _matched(outputs, getattr(options, "targets", None) or outputs, "--targets")
     check_known(dict(options.errors or ()), names, "--errors", "feature")
-    rows = read_rows(options, features, targets, _known_labels(estimator, names, outputs))
+    known = [] if schema.table is None else zip(names, schema.table.categories, strict=True)
+    labels = {name: categories for name, categories in known if categories is not None}
+    for name, classes in zip(outputs, schema.codec.classes, strict=False):
+        if classes is not None:
+            labels[name] = classes.tolist()
+    rows = read_rows(options, features, targets, labels)
     check_finite(options, rows, estimator)
     return estimator, rows
 
@@ -225,25 +228,3 @@ def _matched(names: Sequence[str], columns: Sequence[str], option: str) -> dict[
             f"{listing(names)}."
         )
     return dict(zip(names, columns, strict=True))
-
-
-def _known_labels(estimator: Any, features: list[str], outputs: list[str]) -> dict[str, Any]:
-    """Labels of each feature and output that has any."""
-    found: dict[str, Any] = dict(zip(features, categories(estimator), strict=True))
-    found = {name: known for name, known in found.items() if known}
-    for name, classes in zip(outputs, estimator.codec_.classes, strict=False):
-        if classes is not None:
-            found[name] = classes.tolist()
-    return found
-
-
-def categories(estimator: Any) -> list[list[Any] | None]:
-    """Categories of each feature; None for numbers."""
-    table = getattr(estimator, "feature_table_", None)
-    return [None] * estimator.n_features_in_ if table is None else table.categories
-
-
-def note(options: Namespace, text: str) -> None:
-    """Say something on standard error, unless --quiet."""
-    if not options.quiet:
-        print(text, file=sys.stderr)

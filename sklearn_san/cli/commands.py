@@ -8,22 +8,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from . import SANConditionalDensityEstimator
-from ._cli_info import print_json, print_lines
-from ._cli_options import UsageError, check_fit, complete, percent
-from ._cli_rows import Rows, as_frame, check_finite, load, note, read_rows
-from ._table_formats import Columns
-from ._tables import (
-    FORMATS,
+from .._container import check_path
+from .formats import Columns
+from .options import check_fit, check_known, complete, percent
+from .printing import note, print_json, print_lines, progress_bar
+from .rows import Rows, as_frame, check_finite, load, read_rows
+from .tables import (
+    UsageError,
     check_format,
+    check_input,
     check_output,
-    is_table,
     write_array,
     write_table,
 )
-from .metrics import crps
 
 #: Numbers that are drawn at once, and rows that are summarised at once.
 N_VALUES, N_ROWS = 2**20, 2048
@@ -33,16 +31,12 @@ STATISTICS = ("mean", "std", "median", "q05", "q95")
 
 
 def fit(options: Namespace) -> None:
+    """Fit a model to a table, and write it."""
     complete(options)
     check_fit(options)
+    check_input(options.table)
     check_output(options.model, overwrite=options.overwrite, inputs=[options.table])
-    limits = [options.limits.get(name, (-np.inf, np.inf)) for name in options.targets]
-    estimator = SANConditionalDensityEstimator(
-        **options.parameters,
-        limits=limits if options.limits else None,
-        random_state=options.seed,
-        verbose=options.progress,
-    )
+    estimator = _new_estimator(options)
     features, targets = ({n: n for n in names} for names in (options.features, options.targets))
     rows = read_rows(options, features, targets, dict.fromkeys(options.categorical or ()))
     check_finite(options, rows, estimator)
@@ -50,7 +44,7 @@ def fit(options: Namespace) -> None:
     estimator.fit(as_frame(training.features), as_frame(training.targets), **training.fit_options())
     if not hasattr(estimator, "feature_names_in_"):
         estimator.feature_names_in_ = np.array(options.features, dtype=object)
-    # The file is the same whether there was a terminal or not.
+    # The file is the same with --quiet and without.
     estimator.set_params(verbose=False).save(options.model)
     note(
         options,
@@ -61,6 +55,20 @@ def fit(options: Namespace) -> None:
         log_prob = test.density(estimator).log_prob(as_frame(test.targets))
         mean, error = _mean_and_error(log_prob, test.weight)
         print(f"test log-likelihood: {mean:.4f} +- {error:.4f} nats per row ({len(test)} rows)")
+
+
+def _new_estimator(options: Namespace) -> Any:
+    from .._estimator import SANConditionalDensityEstimator
+
+    known = SANConditionalDensityEstimator().get_params()
+    check_known(options.parameters, known, "The estimator", "parameter")
+    limits = [options.limits.get(name, (-np.inf, np.inf)) for name in options.targets]
+    return SANConditionalDensityEstimator(
+        **options.parameters,
+        limits=limits if options.limits else None,
+        random_state=options.seed,
+        verbose=not options.quiet,
+    )
 
 
 def _split(rows: Rows, share: float | None, seed: int | None) -> tuple[Rows, Rows | None]:
@@ -91,15 +99,13 @@ def _mean_and_error(values: np.ndarray, weight: np.ndarray | None) -> tuple[floa
 
 
 def sample(options: Namespace) -> None:
+    """Write draws for each row of a table."""
     is_array = options.format == "npy" or (options.format is None and options.out.endswith(".npy"))
     if is_array and options.keep:
         raise UsageError("--keep goes with a table, not with --format npy.")
     if is_array and options.out == "-":
         raise UsageError("--format npy needs a file, not '-'.")
-    if is_array:
-        check_output(options.out, overwrite=options.overwrite, inputs=_inputs(options))
-    else:
-        _check_table(options)
+    _check_files(options, is_table=not is_array)
     estimator, rows = load(options)
     if is_array:
         for name, classes in zip(estimator.output_names_, estimator.codec_.classes, strict=True):
@@ -113,18 +119,16 @@ def sample(options: Namespace) -> None:
         write_table(options.out, _long_pieces(options, estimator, rows))
 
 
-def _inputs(options: Namespace) -> list[str]:
-    return [options.table, options.model]
-
-
-def _check_table(options: Namespace) -> None:
-    """Raise unless a table can be written as asked for."""
-    if options.out == "-":
+def _check_files(options: Namespace, *, is_table: bool = True) -> None:
+    """Raise unless there are files to be read, and one, if any, can be written as asked for."""
+    check_input(options.table)
+    check_path(options.model)
+    if options.out in (None, "-"):
         return
-    if not is_table(options.out):
-        raise UsageError(f"{options.out!r} must end in one of {', '.join(FORMATS)}.")
-    check_format(options.out)
-    check_output(options.out, overwrite=options.overwrite, inputs=_inputs(options))
+    if is_table:
+        check_format(options.out)
+    inputs = [options.table, options.model]
+    check_output(options.out, overwrite=options.overwrite, inputs=inputs)
 
 
 def _check_distinct(kept: Iterable[str], written: Iterable[str]) -> None:
@@ -140,7 +144,7 @@ def _draws(options: Namespace, density: Any) -> Iterator[tuple[slice, slice, np.
     They do not depend on the format; those of the first block are `sample`'s with the same seed.
     """
     random = np.random.RandomState(options.seed)
-    with _bar(options, "sample", len(density)) as bar:
+    with progress_bar(options, "sample", len(density)) as bar:
         for rows, draws in _blocks(len(density), options.n, density.n_outputs):
             n = draws.stop - draws.start
             block = density[rows].sample(n, random_state=random)
@@ -160,10 +164,6 @@ def _blocks(n_rows: int, n_draws: int, n_outputs: int) -> Iterator[tuple[slice, 
 def _slices(n: int, size: int) -> Iterator[slice]:
     for start in range(0, n, size):
         yield slice(start, min(start + size, n))
-
-
-def _bar(options: Namespace, name: str, n_rows: int) -> Any:
-    return tqdm(total=n_rows, desc=name, unit="row", disable=not options.progress)
 
 
 def _long_pieces(options: Namespace, estimator: Any, rows: Rows) -> Iterator[Columns]:
@@ -186,7 +186,8 @@ def _outputs(estimator: Any, values: np.ndarray) -> Columns:
 
 
 def predict(options: Namespace) -> None:
-    _check_table(options)
+    """Write summaries for each row of a table."""
+    _check_files(options)
     estimator, rows = load(options)
     has_labels = any(classes is not None for classes in estimator.codec_.classes)
     # Labels have nothing but a most probable one.
@@ -201,7 +202,7 @@ def _summary_pieces(
     options: Namespace, estimator: Any, rows: Rows, statistics: list[str]
 ) -> Iterator[Columns]:
     density = rows.density(estimator)
-    with _bar(options, "predict", len(rows)) as bar:
+    with progress_bar(options, "predict", len(rows)) as bar:
         for some in _slices(len(rows), N_ROWS):
             summaries = _summaries(density[some], statistics)
             columns = {name: column[some] for name, column in rows.kept.items()}
@@ -229,10 +230,10 @@ def _summaries(density: Any, statistics: Sequence[str]) -> dict[str, np.ndarray]
 
 
 def score(options: Namespace) -> None:
-    if options.out:
-        _check_table(options)
-    elif options.keep:
+    """Print log-likelihood and CRPS of a table with targets, and write those of each row."""
+    if options.keep and not options.out:
         raise UsageError("--keep goes with --per-row.")
+    _check_files(options)
     estimator, rows = load(options, with_targets=True)
     names = [
         name
@@ -257,9 +258,11 @@ def _scores(
     options: Namespace, estimator: Any, rows: Rows, names: list[str]
 ) -> tuple[np.ndarray, Columns]:
     """Log density of each row, and the CRPS of each output in `names`; nan without a target."""
+    from ..metrics import crps
+
     density, random = rows.density(estimator), np.random.RandomState(options.seed)
     log_prob, scores = np.empty(len(rows)), {name: np.empty(len(rows)) for name in names}
-    with _bar(options, "score", len(rows)) as bar:
+    with progress_bar(options, "score", len(rows)) as bar:
         for some in _slices(len(rows), max(1, N_VALUES // (options.n * density.n_outputs))):
             part = rows.take(some)
             log_prob[some] = density[some].log_prob(as_frame(part.targets))
