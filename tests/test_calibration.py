@@ -8,21 +8,27 @@ thousand seeds.
 import dataclasses
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import small
 from scipy import stats
 
-from sklearn_san import _diagnostics as numerics
 from sklearn_san.calibration import (
     DIAGNOSTICS,
+    DrawsDiagnostic,
+    bands,
     calibration_report,
+    diagnostic,
     hpd_coverage_from_log_prob,
+    local,
     local_calibration,
     rank_test_from_draws,
     rosenblatt_test,
+    tarp,
     tarp_coverage_from_draws,
+    uniformity,
 )
 
 N_REPETITIONS = 400
@@ -155,13 +161,13 @@ def is_inside(curve, band):
 
 
 def test_binomial_band_is_exact():
-    low, high = numerics.binomial_band(100, np.array([0.1, 0.9]), 0.95)
+    low, high = bands.binomial_band(100, np.array([0.1, 0.9]), 0.95)
     np.testing.assert_allclose(low, stats.binom.ppf(0.025, 100, [0.1, 0.9]))
     np.testing.assert_allclose(high, stats.binom.ppf(0.975, 100, [0.1, 0.9]))
 
 
 def test_binomial_band_holds_at_least_its_share():
-    low, high = numerics.binomial_band(100, np.array([0.1, 0.5]), 0.9)
+    low, high = bands.binomial_band(100, np.array([0.1, 0.5]), 0.9)
     assert (stats.binom.cdf(high, 100, [0.1, 0.5]) >= 0.95).all()
     assert (stats.binom.cdf(low - 1, 100, [0.1, 0.5]) <= 0.05).all()
 
@@ -169,12 +175,12 @@ def test_binomial_band_holds_at_least_its_share():
 @pytest.mark.parametrize("level", [0.9, 0.99])
 def test_uniform_band_holds_whole_curves(level):
     edges = np.linspace(0, 1, 101) ** 1.2
-    low, high = numerics.uniform_band(300, tuple(edges.tolist()), level)
+    low, high = bands.uniform_band(300, tuple(edges.tolist()), level)
     counts = np.random.default_rng(7).multinomial(300, np.diff(edges), size=4000)
     curves = counts.cumsum(axis=1) / 300 - edges[1:]
     inside = ((curves >= low[1:] - 1e-12) & (curves <= high[1:] + 1e-12)).all(axis=1)
     # Errors of the band's simulations and of these 4000: fails by chance once in 10,000 times
-    error = np.sqrt(level * (1 - level) * (1 / numerics.N_SIMULATIONS + 1 / 4000))
+    error = np.sqrt(level * (1 - level) * (1 / bands.N_SIMULATIONS + 1 / 4000))
     assert inside.mean() == pytest.approx(level, abs=3.9 * error)
 
 
@@ -185,10 +191,10 @@ def test_false_alarms_of_local_calibration(distort):
     for seed in range(4):
         random = np.random.default_rng(seed)
         X, u = random.normal(size=(300, 3)), distort(random.uniform(size=(300, 100)))
-        scores = numerics.polynomials(u, 2).reshape(300, -1)
-        linear.extend(numerics.linear_pvalues(X, scores)[:100])
+        scores = uniformity.polynomials(u, 2).reshape(300, -1)
+        linear.extend(local.linear_pvalues(X, scores)[:100])
         stream = np.random.RandomState(seed)
-        trees.extend(numerics.forward_pvalues(X, scores, stream, n_trees=20)[:100])
+        trees.extend(local.forward_pvalues(X, scores, stream, n_trees=20)[:100])
     assert_five_percent(linear)
     assert_five_percent(trees)
 
@@ -198,21 +204,21 @@ def test_regions_are_flagged_at_the_stated_rate():
     values, u = random.uniform(size=300), random.uniform(size=(N_REPETITIONS, 300, 2))
     smallest = []
     for one in u:
-        pvalues = [row[-1] for row in numerics.bin_statistics(one, values, 5, (0.5, 0.9))]
-        smallest.append(numerics.holm(np.array(pvalues)).min())
+        pvalues = [row[-1] for row in local.bin_statistics(one, values, 5, (0.5, 0.9))]
+        smallest.append(uniformity.holm(np.array(pvalues)).min())
     low, high = stats.binom.interval(0.999, N_REPETITIONS, 0.05)
     assert low / 3 <= np.count_nonzero(np.array(smallest) <= 0.05) <= high  # conservative
 
 
 def test_combinations_of_pvalues_are_uniform():
     p = np.random.default_rng(0).uniform(size=(4000, 6))
-    combined = [numerics.combine_independent(row) for row in p]
+    combined = [uniformity.combine_independent(row) for row in p]
     low, high = stats.binom.interval(0.999, 4000, 0.05)
     assert low <= np.count_nonzero(np.array(combined) <= 0.05) <= high
-    assert numerics.combine_independent(np.array([0.03])) == pytest.approx(0.03, rel=0.01)
-    assert numerics.combine(np.array([0.2, 0.2])) == pytest.approx(0.2)
-    assert numerics.combine(np.array([1e-12, 1.0])) < 1e-11
-    assert numerics.combine_independent(np.zeros(3)) < 1e-200
+    assert uniformity.combine_independent(np.array([0.03])) == pytest.approx(0.03, rel=0.01)
+    assert uniformity.combine(np.array([0.2, 0.2])) == pytest.approx(0.2)
+    assert uniformity.combine(np.array([1e-12, 1.0])) < 1e-11
+    assert uniformity.combine_independent(np.zeros(3)) < 1e-200
 
 
 # Closed forms
@@ -220,7 +226,7 @@ def test_combinations_of_pvalues_are_uniform():
 
 def test_polynomials_are_orthonormal():
     nodes, weights = np.polynomial.legendre.leggauss(10)
-    values = numerics.polynomials(0.5 + 0.5 * nodes, 4)
+    values = uniformity.polynomials(0.5 + 0.5 * nodes, 4)
     weights = 0.5 * weights
     np.testing.assert_allclose(values.T @ (weights[:, None] * values), np.eye(4), atol=1e-12)
     np.testing.assert_allclose(weights @ values, 0.0, atol=1e-12)
@@ -229,7 +235,7 @@ def test_polynomials_are_orthonormal():
 def test_pvalues_agree_with_scipy():
     u = np.random.default_rng(0).uniform(size=(60, 2)) ** 1.3
     expected = [stats.kstest(column, "uniform", method="exact").pvalue for column in u.T]
-    np.testing.assert_allclose(numerics.ks_pvalue(u), expected)
+    np.testing.assert_allclose(uniformity.ks_pvalue(u), expected)
     draws, y, _ = correlated(90, 25, 0)
     result = rank_test_from_draws(draws, y, n_bins=7, random_state=0)
     expected = [stats.chisquare(counts, result.expected).pvalue for counts in result.counts.T]
@@ -239,9 +245,9 @@ def test_pvalues_agree_with_scipy():
 
 
 def test_holm():
-    adjusted = numerics.holm(np.array([0.04, 0.01, 0.03, 0.5]))
+    adjusted = uniformity.holm(np.array([0.04, 0.01, 0.03, 0.5]))
     np.testing.assert_allclose(adjusted, [0.09, 0.04, 0.09, 0.5])
-    assert numerics.holm(np.array([0.6, 0.9])).max() == 1.0
+    assert uniformity.holm(np.array([0.6, 0.9])).max() == 1.0
 
 
 def test_linear_pvalues_are_those_of_the_f_test():
@@ -252,12 +258,12 @@ def test_linear_pvalues_are_those_of_the_f_test():
     rest = score - design @ np.linalg.lstsq(design, score)[0]
     explained = ((score - score.mean()) ** 2).sum() - (rest**2).sum()
     f = (explained / 4) / ((rest**2).sum() / 75)
-    pvalue = numerics.linear_pvalues(X, score[:, None])[0]
+    pvalue = local.linear_pvalues(X, score[:, None])[0]
     assert pvalue == pytest.approx(stats.f.sf(f, 4, 75))
     # Columns that repeat or are constant change nothing; too many for the rows give up.
     wide = np.column_stack([X, X[:, :1], np.ones(80)])
-    assert numerics.linear_pvalues(wide, score[:, None])[0] == pytest.approx(pvalue)
-    assert numerics.linear_pvalues(random.normal(size=(80, 60)), score[:, None])[0] == 1.0
+    assert local.linear_pvalues(wide, score[:, None])[0] == pytest.approx(pvalue)
+    assert local.linear_pvalues(random.normal(size=(80, 60)), score[:, None])[0] == 1.0
 
 
 def test_ranks_count_the_draws_below():
@@ -309,9 +315,7 @@ def test_ball_fractions_agree_with_a_double_loop():
     random = np.random.default_rng(0)
     draws, y = random.normal(size=(30, 12, 3)), random.normal(size=(30, 3))
     points, scale = random.normal(size=(30, 2, 3)), np.array([0.5, 1.0, 2.0])
-    fractions, stand_ins = numerics.ball_fractions(
-        draws, y, points, scale, np.random.RandomState(0)
-    )
+    fractions, stand_ins = tarp.ball_fractions(draws, y, points, scale, np.random.RandomState(0))
 
     def count(truth, others, point):
         radius = np.linalg.norm((truth - point) / scale)
@@ -320,7 +324,7 @@ def test_ball_fractions_agree_with_a_double_loop():
     for i in range(30):
         for r in range(2):
             assert np.floor(fractions[i, r] * 13) == count(y[i], draws[i], points[i, r])
-            for s in range(numerics.N_STAND_INS):
+            for s in range(tarp.N_STAND_INS):
                 others = np.delete(draws[i], s, axis=0)
                 expected = count(draws[i, s], others, points[i, r])
                 assert np.floor(stand_ins[i, s, r] * 12) == expected
@@ -329,7 +333,7 @@ def test_ball_fractions_agree_with_a_double_loop():
 def test_chunks_hold_all_rows(monkeypatch):
     draws, y, log_prob = correlated(50, 40, 0)
     whole = rank_test_from_draws(draws, y, random_state=0)
-    monkeypatch.setattr(numerics, "CHUNK", 7 * 80)
+    monkeypatch.setattr(diagnostic, "CHUNK", 7 * 80)
     np.testing.assert_array_equal(rank_test_from_draws(draws, y, random_state=0).ranks, whole.ranks)
     result = hpd_coverage_from_log_prob(log_prob[:, 1:], log_prob[:, 0], random_state=0)
     expected = (log_prob[:, 1:] > log_prob[:, :1]).sum(axis=1)
@@ -464,10 +468,10 @@ def test_the_report_passes_the_exact_density():
     X, y = gaussian_data(600)
     model = Model()
     report = calibration_report(model, X, y, n_draws=2000, random_state=0)
-    assert tuple(report.pvalues) == DIAGNOSTICS
+    assert list(report.pvalues) == list(DIAGNOSTICS)
     assert min(report.pvalues.values()) > 0.01
     assert report.pvalue <= 5 * min(report.pvalues.values())
-    assert model.density.largest <= numerics.CHUNK < 600 * 2000 * 2
+    assert model.density.largest <= diagnostic.CHUNK < 600 * 2000 * 2
     assert "not rejected" in report.summary()
     assert str(report) == report.summary()
     assert repr(report) == f"CalibrationReport(pvalue={report.pvalue:.3g})"
@@ -557,10 +561,63 @@ def test_report_with_labels_and_whole_numbers():
 
 
 def test_labels_become_their_order():
-    targets = numerics.NumericTargets(np.array([["b", 2], ["d", 1]], dtype=object))
+    targets = diagnostic.NumericTargets(np.array([["b", 2], ["d", 1]], dtype=object))
     np.testing.assert_array_equal(targets.numbers, [[0.0, 2.0], [1.0, 1.0]])
     draws = np.array([["a", 3], ["c", 1], ["d", 0]], dtype=object)
     np.testing.assert_array_equal(targets.encode(draws)[:, 0], [-0.5, 0.5, 1.0])
+
+
+def of_the_first_output(held_out, random):
+    """A diagnostic of one's own: Kolmogorov and Smirnov's test of one output, jittered."""
+    assert held_out.truth.shape == held_out.u.shape
+    u = np.clip(held_out.u[:, 0] + 1e-12 * random.uniform(size=len(held_out.u)), 0.0, 1.0)
+    pvalue = stats.kstest(u, "uniform").pvalue
+    return SimpleNamespace(pvalue=pvalue, summary=lambda: f"First output: p = {pvalue:.3g}")
+
+
+def test_a_function_is_a_diagnostic():
+    X, y = gaussian_data(200)
+    diagnostics = ["rosenblatt", of_the_first_output]
+    report = calibration_report(Model(), X, y, diagnostics=diagnostics, random_state=0)
+    own = report.results["of_the_first_output"]
+    assert report.pvalues == {
+        "rosenblatt": report.rosenblatt.pvalue,
+        "of_the_first_output": own.pvalue,
+    }
+    assert own.pvalue == pytest.approx(report.rosenblatt.ks_pvalues[0], rel=1e-6)
+    assert report.summary().endswith(own.summary())
+    assert report.ranks is None
+    wrong = calibration_report(
+        Model(shift=0.5), X, y, diagnostics=[of_the_first_output], random_state=0
+    )
+    assert wrong.pvalue < 1e-6
+
+
+def test_a_registered_diagnostic_reads_draws_and_leaves_the_others_alone(monkeypatch):
+    def below_zero(held_out, some, random):
+        assert some.numbers.shape == (len(some.density), 30, 2)
+        return (some.numbers < 0.0).mean(axis=1)
+
+    def test(held_out, random, kept):
+        error = np.sqrt(kept * (1.0 - kept) / len(kept)).mean(axis=0)
+        z = ((held_out.truth < 0.0).mean(axis=0) - kept.mean(axis=0)) / error
+        pvalue = float(np.clip(4.0 * stats.norm.sf(np.abs(z).max()), 0.0, 1.0))
+        return SimpleNamespace(pvalue=pvalue, summary=lambda: "Share below 0")
+
+    X, y = gaussian_data(200)
+    before = calibration_report(Model(), X, y, n_draws=30, random_state=0)
+    monkeypatch.setitem(DIAGNOSTICS, "below_zero", DrawsDiagnostic(below_zero, test))
+    monkeypatch.setattr(diagnostic, "CHUNK", 7 * 60)  # some rows at a time
+    small = calibration_report(Model(), X, y, n_draws=30, random_state=0)
+    assert list(small.pvalues) == [*before.pvalues, "below_zero"]
+    assert small.pvalues["below_zero"] > 0.01
+    monkeypatch.setattr(diagnostic, "CHUNK", 1_000_000)
+    report = calibration_report(Model(), X, y, n_draws=30, random_state=0)
+    assert {name: report.pvalues[name] for name in before.pvalues} == before.pvalues
+    wrong = calibration_report(
+        Model(shift=0.5), X, y, n_draws=30, diagnostics=["below_zero"], random_state=0
+    )
+    assert wrong.pvalue < 1e-6
 
 
 def test_the_benchmark_measures_power():
@@ -635,8 +692,18 @@ def test_bad_reports():
     X, y = gaussian_data(30)
     with pytest.raises(ValueError, match=r"diagnostics must be one of .* got 'pit'"):
         calibration_report(Model(), X, y, diagnostics=["pit"])
-    with pytest.raises(TypeError, match="diagnostics must be a sequence of names, got 'tarp'"):
+    with pytest.raises(
+        TypeError, match="diagnostics must be a sequence of names or callables, got 'tarp'"
+    ):
         calibration_report(Model(), X, y, diagnostics="tarp")
+    with pytest.raises(TypeError, match=r"'<lambda>' returned 0.5; results need a pvalue"):
+        calibration_report(Model(), X, y, diagnostics=[lambda held_out, random: 0.5])
+    with pytest.raises(TypeError, match=r"'<lambda>' returned .*; results need a pvalue"):
+        calibration_report(
+            Model(), X, y, diagnostics=[lambda held_out, random: SimpleNamespace(pvalue=np.nan)]
+        )
+    with pytest.raises(ValueError, match="diagnostics has two of the name '<lambda>'"):
+        calibration_report(Model(), X, y, diagnostics=[lambda h, r: 0.5, lambda h, r: 0.6])
     with pytest.raises(ValueError, match="diagnostics is empty"):
         calibration_report(Model(), X, y, diagnostics=[])
     with pytest.raises(ValueError, match="y has 19 rows; at least 20"):

@@ -22,13 +22,8 @@ MODULES = (
 )  # fmt: skip
 #: Public in their modules, but no part of the interface; or documented under another name.
 INNER = {
-    "LIKELIHOODS",
-    "SCORERS",
-    "ScoreMap",
-    "fit_score_map",
-    "density_deficit",
-    "CalibratedDensity",
-}
+    "CalibratedDensity", "DIAGNOSTICS", "LIKELIHOODS", "SCORERS", "ScoreMap", "fit_score_map",
+}  # fmt: skip
 
 
 def documented():

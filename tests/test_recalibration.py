@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 
 from sklearn_san import CalibratedDensity
-from sklearn_san._recalibrated import density_deficit
+from sklearn_san.calibration.recalibrated import density_deficit
 from sklearn_san.recalibration import ScoreMap, fit_score_map
 
 

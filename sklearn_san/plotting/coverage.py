@@ -1,4 +1,4 @@
-"""Nominal against empirical coverage; levels are from `levels`, bands from `_diagnostics`."""
+"""Nominal against empirical coverage; levels are from `levels`, bands from `calibration`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._diagnostics import uniform_band
+from ..calibration.bands import uniform_band
 from . import arrays, drawing
 from .levels import N_POINTS, check_probabilities, hpd_levels
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .._diagnostics import binomial_band, uniform_band
+from ..calibration.bands import binomial_band, uniform_band
 from . import arrays, drawing
 from .levels import N_POINTS, check_probabilities, ranks_of
 

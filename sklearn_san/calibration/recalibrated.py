@@ -1,6 +1,6 @@
 """Recalibrated densities of given rows, and conformal sets.
 
-With the maps Q_j of `_score_maps`, whose densities are q_j,
+With the maps Q_j of `score_maps`, whose densities are q_j,
 
     p_c(y | x) = p(y | x) prod_j q_j(s_j) / phi(s_j),    s_j = ndtri(u_j(y | x))
 
@@ -25,16 +25,16 @@ import torch
 from scipy.special import logsumexp, ndtr, ndtri
 from torch import Tensor
 
-from ._density_base import N_POINTS, Block, Density
-from ._draws import pair_blocks, shifted_sobol_points
-from ._marginals import Components
-from ._model import CHUNK, chunks, mixed_conditionals, sobol_points
-from ._network import SAN, uniform
-from ._reweighting import ReweightedDensity, check_ratio
-from ._score_maps import EDGE, ScoreMap
-from ._targets import TargetCodec, split_columns
-from ._validation import check_choice, check_real, check_unit_cube
-from .density import ConditionalDensity
+from .._density_base import N_POINTS, Block, Density
+from .._draws import pair_blocks, shifted_sobol_points
+from .._marginals import Components
+from .._model import CHUNK, chunks, mixed_conditionals, sobol_points
+from .._network import SAN, uniform
+from .._reweighting import ReweightedDensity, check_ratio
+from .._targets import TargetCodec, split_columns
+from .._validation import check_choice, check_real, check_unit_cube
+from ..density import ConditionalDensity
+from .score_maps import EDGE, ScoreMap
 
 #: Central intervals that conformal ones are widened from; the nearest to the wanted level is taken.
 BASE_LEVELS = np.array([0.5, 0.8, 0.9, 0.95, 0.99])
