@@ -8,6 +8,7 @@ DOCUMENTED := $(addprefix sklearn_san/, _conditioning.py _density_base.py _draws
 	_marginals.py _merging.py _reweighting.py chains.py datasets/__init__.py density.py) \
 	$(addprefix sklearn_san/calibration/, coverage.py diagnostic.py hpd.py local.py ranks.py \
 	recalibrated.py recalibrator.py report.py rosenblatt.py tarp.py) \
+	$(addprefix sklearn_san/cli/, __init__.py tables.py) \
 	$(addprefix sklearn_san/metrics/, densities.py draws.py intervals.py scorers.py) \
 	$(addprefix sklearn_san/plotting/, corner.py coverage.py marginal.py recovery.py training.py \
 	uniformity.py)

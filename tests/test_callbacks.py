@@ -2,6 +2,8 @@
 
 import re
 import sys
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 import sklearn
@@ -57,17 +59,17 @@ def test_without_a_terminal_there_are_lines_now_and_then(bimodal, capsys, monkey
     X, y, _ = bimodal
     small(verbose=True, epochs=4).fit(X, y)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(_callbacks, "INTERVAL", 0.0)
-    small(verbose=True, epochs=2).fit(X, y)
+    clock = count(0, 20)  # seconds
+    monkeypatch.setattr(_callbacks, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    small(verbose=True, epochs=4).fit(X, y)
     lines = capsys.readouterr().err.splitlines()
     number = r"-?\d+\.\d{3}"
-    for epoch, line in enumerate(lines, start=1):
+    for epoch, line in zip((2, 4), lines, strict=True):  # at 40, and at 100, 40 after 60
         assert re.fullmatch(
-            rf"SANConditionalDensityEstimator: epoch {epoch} of 2, train NLL {number}, "
+            rf"SANConditionalDensityEstimator: epoch {epoch} of 4, train NLL {number}, "
             rf"validation NLL {number}",
             line,
         )
-    assert len(lines) == 2
     small(epochs=2).fit(X, y)
     assert capsys.readouterr().err == ""
 

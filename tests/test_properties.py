@@ -1616,7 +1616,7 @@ BAD_COMMANDS = {
     "fit TABLE --model new --features a --targets kind": "kind",
     "fit TABLE --model TABLE --features a --targets y": "is read by this command",
     "fit TABLE --model MODEL --features a --targets y": "exists; add --overwrite",
-    "fit TABLE --model . --features a --targets y": "is a folder",
+    "fit TABLE --model . --features a --targets y": "no file but a folder",
     "fit TABLE --model no/where --features a --targets y": "does not exist",
     "fit TABLE --model new --features a --features-from-file TABLE --targets y": "not allowed",
     "fit TABLE --model new --features-from-file missing --targets y": "no file 'missing'",
