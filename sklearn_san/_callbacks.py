@@ -1,8 +1,13 @@
-"""What is told to the outside while a model is fitted: a progress bar, scikit-learn's callbacks."""
+"""What is told to the outside while a model is fitted: by progress bars, lines, and callbacks.
+
+Callbacks are those of scikit-learn. Bars are for terminals and notebooks; elsewhere, as in a log
+file, there is a line now and then.
+"""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,8 +30,12 @@ except ImportError:
 __all__ = ["CallbackSupportMixin", "FitMonitor", "with_callbacks"]
 
 
+#: Seconds between two lines about a fit where there is no bar, at least.
+INTERVAL = 30.0
+
+
 class FitMonitor:
-    """Shows a bar with epoch, losses and time left, and drives the callbacks of an estimator.
+    """Shows epoch, losses and time left, and drives the callbacks of an estimator.
 
     Parameters
     ----------
@@ -37,7 +46,7 @@ class FitMonitor:
     epochs : int
         Largest number of epochs.
     verbose : bool
-        Whether to show the bar, on standard error.
+        Whether to show anything, on standard error.
     fitted_attributes : callable
         Returns the attributes that make a copy of the estimator usable as if the fit ended now.
     """
@@ -53,9 +62,11 @@ class FitMonitor:
         self.estimator = estimator
         self.data = data
         self.fitted_attributes = fitted_attributes
-        self.bar = tqdm(
-            total=epochs, desc=type(estimator).__name__, unit="epoch", disable=not verbose
-        )
+        self.name = type(estimator).__name__
+        self.verbose = verbose
+        has_bar = verbose and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+        self.bar = tqdm(total=epochs, desc=self.name, unit="epoch", disable=not has_bar)
+        self.last_line = time.monotonic()
         self.fit_task: Any = None
         self.epoch_task: Any = None
         if hasattr(estimator, "_skl_callbacks"):
@@ -64,14 +75,13 @@ class FitMonitor:
             self._begin_epoch()
 
     def tell(self, text: str) -> None:
-        """Say something beside the bar, if there is one."""
-        if not self.bar.disable:
-            self.bar.write(f"{self.bar.desc}: {text}", file=sys.stderr)
+        """Say something, beside the bar if there is one."""
+        if self.verbose:
+            self.bar.write(f"{self.name}: {text}", file=sys.stderr)
 
     def end_epoch(self, epoch: int, history: History) -> bool:
         """Report one epoch; True if a callback asks to stop."""
-        self.bar.set_postfix_str(_losses(history), refresh=False)
-        self.bar.update(epoch - self.bar.n)
+        self._show(epoch, _losses(history))
         stop = self._end_task(self.epoch_task)
         if self.fit_task is not None and not stop and epoch < self.bar.total:
             self._begin_epoch()
@@ -84,6 +94,14 @@ class FitMonitor:
         self._end_task(self.epoch_task)
         self._end_task(self.fit_task)
         self.bar.close()
+
+    def _show(self, epoch: int, losses: str) -> None:
+        if not self.bar.disable:
+            self.bar.set_postfix_str(losses, refresh=False)
+            self.bar.update(epoch - self.bar.n)
+        elif time.monotonic() - self.last_line >= INTERVAL:
+            self.tell(f"epoch {epoch} of {self.bar.total}, {losses}")
+            self.last_line = time.monotonic()
 
     def _begin_epoch(self) -> None:
         self.epoch_task = self.fit_task.subcontext(task_name="epoch")

@@ -117,7 +117,8 @@ default="standard"
     device : str or torch.device, default="auto"
         Where to compute; "auto" takes CUDA where there is one, else the CPU.
     verbose : bool, default=False
-        Whether to show a progress bar with the losses.
+        Whether to show a progress bar with the losses on standard error, or a line twice a minute
+        where that is no terminal.
     random_state : int, RandomState or None, default=None
         Seed of the initial weights, the split and the order of rows. None draws fresh entropy;
         the global random state is neither read nor changed.

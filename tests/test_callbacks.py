@@ -1,11 +1,14 @@
 """Progress bar and scikit-learn's callbacks."""
 
+import re
+import sys
+
 import pytest
 import sklearn
 from conftest import small
 from sklearn.utils.fixes import parse_version
 
-from sklearn_san import SANConditionalDensityEstimator
+from sklearn_san import SANConditionalDensityEstimator, _callbacks
 
 needs_callbacks = pytest.mark.skipif(
     parse_version(sklearn.__version__) < parse_version("1.9"),
@@ -37,14 +40,34 @@ class Recorder:
         self.events.append("teardown")
 
 
-def test_the_bar_shows_epoch_losses_and_time_left(bimodal, capsys):
+def test_the_bar_shows_epoch_losses_and_time_left(bimodal, capsys, monkeypatch):
     X, y, _ = bimodal
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     small(verbose=True, epochs=4).fit(X, y)
     shown = capsys.readouterr().err
     assert "4/4" in shown
     assert "train NLL" in shown
     assert "validation NLL" in shown
     assert "SANConditionalDensityEstimator" in shown
+    small(epochs=2).fit(X, y)
+    assert capsys.readouterr().err == ""
+
+
+def test_without_a_terminal_there_are_lines_now_and_then(bimodal, capsys, monkeypatch):
+    X, y, _ = bimodal
+    small(verbose=True, epochs=4).fit(X, y)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(_callbacks, "INTERVAL", 0.0)
+    small(verbose=True, epochs=2).fit(X, y)
+    lines = capsys.readouterr().err.splitlines()
+    number = r"-?\d+\.\d{3}"
+    for epoch, line in enumerate(lines, start=1):
+        assert re.fullmatch(
+            rf"SANConditionalDensityEstimator: epoch {epoch} of 2, train NLL {number}, "
+            rf"validation NLL {number}",
+            line,
+        )
+    assert len(lines) == 2
     small(epochs=2).fit(X, y)
     assert capsys.readouterr().err == ""
 

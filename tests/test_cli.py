@@ -15,15 +15,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.preprocessing import RobustScaler
 
-from sklearn_san import SANConditionalDensityEstimator, __version__
+from sklearn_san import SANConditionalDensityEstimator, __version__, _callbacks
 from sklearn_san._callbacks import FitMonitor
+from sklearn_san._container import MODEL, dump_tree
 from sklearn_san._files import replacing
 from sklearn_san.cli import commands, formats, main
 from sklearn_san.cli.options import parameter
+from sklearn_san.cli.printing import plain
 from sklearn_san.cli.tables import read_table, write_table
+from sklearn_san.compiled import engine
 from sklearn_san.datasets import GALAXY_BANDS, GALAXY_PARAMETERS, make_galaxies
-from sklearn_san.exceptions import TrainingInterruptedWarning
+from sklearn_san.likelihoods import Inflated, MixtureOfGaussians
 from sklearn_san.metrics import crps
 
 X, Y, X_ERR = make_galaxies(300, return_errors=True, random_state=0)
@@ -159,6 +163,63 @@ def test_info(here, run):
     assert found["training_nll"] == est.loss_curve_[-1]
     assert found["versions"]["sklearn_san"] == __version__
     assert found["bytes"] == os.path.getsize("m.san")
+
+
+def described(est):
+    """Same as `info --json`, from a model that was loaded."""
+    table, place = est.feature_table_, np.argsort(est.order_)
+    names = getattr(est, "feature_names_in_", [f"x{j}" for j in range(est.n_features_in_)])
+    resolved = {name: getattr(est, f"{name}_") for name in ("n_members", "epochs", "batch_size")}
+    return {
+        "features": [
+            {"name": name, "labels": None if table is None else table.categories[j]}
+            for j, name in enumerate(names)
+        ],
+        "targets": [
+            {
+                "name": name,
+                "limits": est.limits_[j],
+                "family": repr(est.families_[place[j]]),
+                "labels": est.codec_.classes[j],
+                "position": place[j],
+            }
+            for j, name in enumerate(est.output_names_)
+        ],
+        "networks": est.n_members_,
+        "weights": sum(weight.numel() for weight in est.network_.parameters()),
+        "epochs": est.n_iter_,
+        "best_epoch": est.best_epoch_,
+        "training_nll": est.loss_curve_[-1],
+        "validation_nll": min(est.validation_curve_, default=None),
+        "parameters": est.get_params() | resolved,
+    }
+
+
+GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("path", [*GOLDEN, "own.san"], ids=lambda path: Path(path).stem)
+def test_info_is_that_of_the_loaded_model(here, run, path):
+    if path == "own.san":
+        est = SANConditionalDensityEstimator(
+            **{"K": 1, "module_shape": (2,), "n_members": 1, "epochs": 1, "random_state": 0},
+            **{"x_scaler": RobustScaler(with_centering=False), "early_stopping": False},
+            likelihood=Inflated(MixtureOfGaussians(K=2), at=0.0),
+            encoder_shape=(3,),
+        )
+        est.fit(X, Y[:, :2]).save(path)
+    found = json.loads(run("info", path, "--json"))
+    expected = plain(described(SANConditionalDensityEstimator.load(path)))
+    assert list(found["parameters"]) == list(expected["parameters"])
+    for name, value in expected.items():
+        assert found.pop(name) == value
+    assert set(found) == {"file", "bytes", "versions"}
+
+
+def test_info_of_models_that_were_made_up(here, fails):
+    for tree in ([1], {"order_": 1}, {"network_": None}):
+        Path("made.up").write_bytes(dump_tree(tree, content=MODEL))
+        assert "'made.up' cannot be rebuilt (" in fails(1, "info", "made.up")
 
 
 def test_score(here, run):
@@ -633,7 +694,8 @@ def test_features_from_a_file(here, run):
 
 
 FAILURES = [  # all others are in `test_properties`
-    (["sample", "cat.csv", "--model", "m.san", "--out", "sub.csv"], "'sub.csv' is a folder"),
+    (["sample", "cat.csv", "--model", "m.san", "--out", "sub.csv"],
+     "'sub.csv' is no file but a folder or device; give the name of a file."),
     (["sample", "cat.csv", "--model", "m.san", "--out", "old.csv"],
      "'old.csv' exists; add --overwrite to replace it."),
     (["sample", "cat.csv", "--model", "m.san", "--out", "cat.csv", "--overwrite"],
@@ -780,22 +842,6 @@ def test_no_file_is_left_after_a_failure(here, capsys, monkeypatch, ending, erro
     assert names_in(here) == sorted(["cat.csv", "m.san", f"o{ending}"])
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, TrainingInterruptedWarning])
-def test_a_training_that_is_stopped_leaves_the_old_model(here, capsys, monkeypatch, stop):
-    def fit(self, *_, **__):
-        if stop is KeyboardInterrupt:
-            raise KeyboardInterrupt
-        warnings.warn("stopped", TrainingInterruptedWarning, stacklevel=2)
-        return self
-
-    monkeypatch.setattr(SANConditionalDensityEstimator, "fit", fit)
-    before = Path("m.san").read_bytes()
-    assert main(fit_command("cat.csv", "m.san", "--overwrite")) == 130
-    assert capsys.readouterr() == ("", "sklearn-san: stopped\n")
-    assert Path("m.san").read_bytes() == before
-    assert names_in(here) == ["cat.csv", "m.san"]
-
-
 @pytest.fixture
 def interruptible():
     """Ctrl-C as in a terminal: background jobs of a shell ignore it."""
@@ -804,10 +850,15 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
-def test_ctrl_c_during_a_real_training(here, capsys, monkeypatch, interruptible):
-    monkeypatch.setattr(FitMonitor, "end_epoch", lambda *_: signal.raise_signal(signal.SIGINT))
-    assert main(fit_command("cat.csv", "new.san")) == 130
-    assert capsys.readouterr().err == "sklearn-san: stopped\n"
+@pytest.mark.parametrize("step", ["__init__", "end_epoch", "close"])
+def test_a_training_that_is_stopped_leaves_the_old_model(
+    here, capsys, monkeypatch, interruptible, step
+):
+    monkeypatch.setattr(FitMonitor, step, lambda *_: signal.raise_signal(signal.SIGINT))
+    before = Path("m.san").read_bytes()
+    assert main(fit_command("cat.csv", "m.san", "--overwrite")) == 130
+    assert capsys.readouterr() == ("", "sklearn-san: stopped\n")
+    assert Path("m.san").read_bytes() == before
     assert names_in(here) == ["cat.csv", "m.san"]
 
 
@@ -837,6 +888,54 @@ def test_warnings_are_one_line(here, capsys):
     assert err.startswith("sklearn-san: warning: y has only ")
     assert "(log_mass)" in err
     assert err.count("\n") == 1
+
+
+def test_fit_tells_what_it_waits_for(here, capsys, monkeypatch):
+    monkeypatch.setattr(engine, "is_kept", lambda *_: False)
+    monkeypatch.setattr(_callbacks, "INTERVAL", 0.0)
+    assert main(fit_command("cat.csv", "new.san")) == 0
+    lines = capsys.readouterr().err.splitlines()
+    name = "SANConditionalDensityEstimator"
+    assert lines[0] == f"{name}: compiling kernels, once on this machine"
+    assert [line.partition(",")[0] for line in lines[1:-1]] == [
+        f"{name}: epoch {epoch} of 2" for epoch in (1, 2)
+    ]
+    assert lines[-1].startswith("wrote 'new.san'")
+    assert main(fit_command("cat.csv", "new.san", "--quiet", "--overwrite")) == 0
+    assert capsys.readouterr().err == ""
+
+
+#: Calls that compute nothing, and their exit codes.
+LIGHT_CALLS = [
+    (["--help"], 0),
+    (["--version"], 0),
+    (["predict", "--help"], 0),
+    (["info", "m.san"], 0),
+    (["info", "m.san", "--json"], 0),
+    (["info", "cat.csv"], 1),
+    (["train"], 2),
+    (["fit", "cat.csv"], 2),
+    (["fit", "none.csv", "--model", "o.san", *FIT], 1),
+    (["fit", "cat.csv", "--model", "m.san", *FIT], 1),
+    (["fit", "cat.csv", "--model", "o.san", *FIT, "--limits", "size=0,1"], 2),
+    (["sample", "cat.csv", "--model", "none.san", "--out", "o.csv"], 1),
+    (["predict", "none.csv", "--model", "m.san", "--out", "o.csv"], 1),
+    (["predict", "cat.csv", "--model", "m.san", "--out", "o.txt"], 2),
+    (["score", "cat.csv", "--model", "m.san", "--keep", "id"], 2),
+]
+
+
+def test_what_computes_nothing_starts_without_torch(here):
+    code = f"""
+import sys
+from sklearn_san.cli import main
+for argv, code in {LIGHT_CALLS!r}:
+    assert main(argv) == code, argv
+heavy = {{"torch", "sklearn", "scipy", "numba", "pandas"}} & sys.modules.keys()
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_progress_bars_are_for_terminals(here, capsys, monkeypatch):

@@ -143,27 +143,16 @@ def _draws(options: Namespace, density: Any) -> Iterator[tuple[slice, slice, np.
 
     They do not depend on the format; those of the first block are `sample`'s with the same seed.
     """
+    from .._draws import pair_blocks
+
     random = np.random.RandomState(options.seed)
+    n_pairs = max(1, N_VALUES // density.n_outputs)
     with progress_bar(options, "sample", len(density)) as bar:
-        for rows, draws in _blocks(len(density), options.n, density.n_outputs):
+        for rows, draws in pair_blocks(len(density), options.n, n_pairs):
             n = draws.stop - draws.start
             block = density[rows].sample(n, random_state=random)
             yield rows, draws, block.reshape(-1, n, density.n_outputs)
             bar.update((rows.stop - rows.start) * n / options.n)
-
-
-def _blocks(n_rows: int, n_draws: int, n_outputs: int) -> Iterator[tuple[slice, slice]]:
-    """Several rows with all their draws, or some draws of one row."""
-    n_rows_at_once = max(1, N_VALUES // (n_draws * n_outputs))
-    n_draws_at_once = min(n_draws, max(1, N_VALUES // n_outputs))
-    for rows in _slices(n_rows, n_rows_at_once):
-        for draws in _slices(n_draws, n_draws_at_once):
-            yield rows, draws
-
-
-def _slices(n: int, size: int) -> Iterator[slice]:
-    for start in range(0, n, size):
-        yield slice(start, min(start + size, n))
 
 
 def _long_pieces(options: Namespace, estimator: Any, rows: Rows) -> Iterator[Columns]:
@@ -201,9 +190,11 @@ def predict(options: Namespace) -> None:
 def _summary_pieces(
     options: Namespace, estimator: Any, rows: Rows, statistics: list[str]
 ) -> Iterator[Columns]:
+    from .._model import chunks
+
     density = rows.density(estimator)
     with progress_bar(options, "predict", len(rows)) as bar:
-        for some in _slices(len(rows), N_ROWS):
+        for some in chunks(len(rows), N_ROWS):
             summaries = _summaries(density[some], statistics)
             columns = {name: column[some] for name, column in rows.kept.items()}
             for j, name in enumerate(estimator.output_names_):
@@ -258,12 +249,13 @@ def _scores(
     options: Namespace, estimator: Any, rows: Rows, names: list[str]
 ) -> tuple[np.ndarray, Columns]:
     """Log density of each row, and the CRPS of each output in `names`; nan without a target."""
+    from .._model import chunks
     from ..metrics import crps
 
     density, random = rows.density(estimator), np.random.RandomState(options.seed)
     log_prob, scores = np.empty(len(rows)), {name: np.empty(len(rows)) for name in names}
     with progress_bar(options, "score", len(rows)) as bar:
-        for some in _slices(len(rows), max(1, N_VALUES // (options.n * density.n_outputs))):
+        for some in chunks(len(rows), max(1, N_VALUES // (options.n * density.n_outputs))):
             part = rows.take(some)
             log_prob[some] = density[some].log_prob(as_frame(part.targets))
             draws = density[some].sample(options.n, random_state=random)

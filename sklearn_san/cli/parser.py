@@ -12,6 +12,15 @@ from .commands import N_DRAWS, N_SCORED, STATISTICS, fit, predict, sample, score
 from .info import info
 from .options import count, error_column, limits_of, parameter, seed, share, statistic
 
+#: What options are of commands that do not have them.
+_LEFT_OUT: dict[str, Any] = {
+    "targets": None,
+    "weights": None,
+    "out": None,
+    "keep": [],
+    "drop_missing": False,
+}
+
 
 def make_parser() -> argparse.ArgumentParser:
     """Parser of the whole command line; `command` of what it returns is the function to call."""
@@ -25,8 +34,8 @@ def make_parser() -> argparse.ArgumentParser:
 
     def add(name: str, command: Callable[[Namespace], None], text: str) -> Any:
         one = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        one.set_defaults(command=command, parser=one)
-        one.add_argument("--quiet", action="store_true", help="no progress bars and notes")
+        one.set_defaults(command=command, parser=one, **_LEFT_OUT)
+        one.add_argument("--quiet", action="store_true", help="no progress and no notes")
         one.add_argument("--debug", action="store_true", help="show where an error comes from")
         return one
 

@@ -111,39 +111,46 @@ def read_rows(
     labels : dict of str to sequence or None
         Features and targets that are labels, with those that the model knows; None takes any text.
     """
-    columns = {**features, **targets}
-    errors = dict(options.errors or ())
-    weights, keep = getattr(options, "weights", None), getattr(options, "keep", [])
-    as_text = has_text_cells(getattr(options, "out", None) or "-")
+    columns, errors = [*features.items(), *targets.items()], dict(options.errors or ())
+    as_text = has_text_cells(options.out or "-")
     table = read_table(
         options.table,
-        numbers=[column for name, column in columns.items() if name not in labels]
+        numbers=[column for name, column in columns if name not in labels]
         + list(errors.values())
-        + ([weights] if weights else []),
-        values=[] if as_text else keep,
-        verbatim=[columns[name] for name in labels] + (keep if as_text else []),
+        + ([options.weights] if options.weights else []),
+        values=[] if as_text else options.keep,
+        verbatim=[column for name, column in columns if name in labels]
+        + (options.keep if as_text else []),
     )
-    data = {
-        name: _as_labels(table.verbatim[column], labels[name])
-        if name in labels
-        else table.numbers[column]
-        for name, column in columns.items()
-    }
-    kept = {name: (table.verbatim if as_text else table.values)[name] for name in keep}
+
+    def named(part: Mapping[str, str]) -> Columns:
+        return {
+            name: _as_labels(table.verbatim[column], labels[name])
+            if name in labels
+            else table.numbers[column]
+            for name, column in part.items()
+        }
+
+    kept = table.verbatim if as_text else table.values
     rows = Rows(
-        {name: data[name] for name in features},
-        {name: data[name] for name in targets},
+        named(features),
+        named(targets),
         _error_matrix(table.numbers, list(features), errors, table.n_rows) if errors else None,
-        table.numbers[weights] if weights else None,
-        kept or {"row": np.arange(table.n_rows)},
+        table.numbers[options.weights] if options.weights else None,
+        {name: kept[name] for name in options.keep} or {"row": np.arange(table.n_rows)},
     )
-    rows = _with_targets(options, rows) if getattr(options, "drop_missing", False) else rows
+    if options.drop_missing:
+        rows = _with_targets(options, rows)
+    _check_weights(options, rows)
+    return rows
+
+
+def _check_weights(options: Namespace, rows: Rows) -> None:
     if rows.weight is not None and not (rows.weight >= 0).all():
         raise ValueError(
-            f"Column {weights!r} of {options.table!r} has weights that are missing or negative; "
-            "set them to 0 where a row is not to count."
+            f"Column {options.weights!r} of {options.table!r} has weights that are missing or "
+            "negative; set them to 0 where a row is not to count."
         )
-    return rows
 
 
 def _as_labels(column: np.ndarray, known: Sequence[Any] | None) -> np.ndarray:
@@ -209,7 +216,7 @@ def load(options: Namespace, *, with_targets: bool = False) -> tuple[Any, Rows]:
     schema = Schema.of(estimator)
     names, outputs = schema.feature_names, schema.names if with_targets else []
     features = _matched(names, options.features or names, "--features")
-    targets = _matched(outputs, getattr(options, "targets", None) or outputs, "--targets")
+    targets = _matched(outputs, options.targets or outputs, "--targets")
     check_known(dict(options.errors or ()), names, "--errors", "feature")
     known = [] if schema.table is None else zip(names, schema.table.categories, strict=True)
     labels = {name: categories for name, categories in known if categories is not None}
