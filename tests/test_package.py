@@ -1,4 +1,4 @@
-"""The package itself: what is public is imported when it is asked for, every folder is installed."""
+"""The package itself: its public names are imported when asked for, every folder is installed."""
 
 import pickle
 import subprocess

@@ -8,9 +8,9 @@
 `unavailable`   why kernels cannot be used here, if they cannot
 ==============  ============================================================================
 
-Compiled kernels are kept in a folder named after the versions, the CPU and all files that hold some:
-a kernel contains code of the files that it calls, of whose changes numba alone would take no notice.
-A file that cannot be read or written is no error; the kernel is then compiled anew.
+Compiled kernels are kept in a folder named after the versions, the CPU and all files that hold
+kernels: each contains code of the files that it calls, of whose changes numba alone would take no
+notice. A file that cannot be read or written is no error; the kernel is then compiled anew.
 """
 
 from __future__ import annotations
