@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from . import _validation as validation
 from ._callbacks import CallbackSupportMixin, FitMonitor, with_callbacks
 from ._checkpoints import DiskCheckpoint, MemoryCheckpoint, fingerprint
-from ._engines import engine_report
+from ._engines import engine_report, load_kernels
 from ._fitting import Fitted, fit_ensemble
 from ._model import FittedModel, make_generator
 from ._rows import as_rows
@@ -255,6 +255,11 @@ default="standard"
         self.random_state = random_state
         self.warm_start = warm_start
         self.checkpoint_dir = checkpoint_dir
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)
+        if "network_" in vars(self):
+            load_kernels(self.network_)
 
     def __sklearn_tags__(self) -> Any:
         """Describe what the estimator accepts."""

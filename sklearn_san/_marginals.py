@@ -43,7 +43,7 @@ from ._network import SAN, Conditional
 from .likelihoods import Likelihood
 from .likelihoods.base import widen
 from .likelihoods.components import Kernel, Normal, Truncated, TruncatedNormal
-from .likelihoods.mixtures import _Mixture, _Single
+from .likelihoods.mixtures import LocationScale, LocationScaleMixture
 
 #: Numbers of an array that is worked on at once.
 SIZE = 1_000_000
@@ -246,9 +246,9 @@ class Mixture(NamedTuple):
 def mixture_of(one: Conditional) -> Mixture:
     """Components of a conditional; raises `TypeError` if its family has none."""
     family = one.family
-    if isinstance(family, _Mixture):
+    if isinstance(family, LocationScaleMixture):
         log_weight, theta = family.components(one.raw)
-    elif isinstance(family, _Single):
+    elif isinstance(family, LocationScale):
         theta = tuple(value.unsqueeze(-1) for value in family.theta(one.raw))
         log_weight = torch.zeros_like(theta[0])
     else:
@@ -267,5 +267,5 @@ def kernel_name(family: Likelihood) -> str:
 
 
 def _kernel_of(family: Likelihood) -> Kernel:
-    assert isinstance(family, (_Mixture, _Single))  # `mixture_of` has seen it
+    assert isinstance(family, (LocationScaleMixture, LocationScale))  # `mixture_of` has seen it
     return family.kernel

@@ -15,6 +15,7 @@ from sklearn_san.cli.options import complete
 from sklearn_san.cli.parser import make_parser
 
 DOCS = Path(__file__).parents[1] / "docs"
+PACKAGE = Path(__file__).parents[1] / "sklearn_san"
 GUIDE = (DOCS / "guide.rst").read_text()
 MODULES = (
     "calibration", "chains", "datasets", "density", "exceptions", "likelihoods", "metrics",
@@ -63,6 +64,19 @@ def test_what_is_documented_exists():
     for name in documented():
         module, _, attribute = name.rpartition(".")
         assert hasattr(importlib.import_module(module), attribute), name
+
+
+def test_the_map_names_every_file_and_no_other():
+    text = (DOCS / "development" / "contributing.rst").read_text()
+    (drawn,) = re.findall(r"code-block:: text\n\n((?:   .*\n)+)", text)
+    names = [name for line in drawn.splitlines() for name in re.split(r" {2,}", line)[1].split()]
+    files = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    folders = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
+    assert sorted(names) == sorted(files | folders)
+    paths = [path for path in re.findall(r"``([^`\s]+)``", text) if re.search(r"/|\.py$", path)]
+    assert len(paths) > 50
+    for path in paths:
+        assert (PACKAGE / path).exists() or (DOCS.parent / path).exists(), path
 
 
 def test_commands_of_the_guide_are_accepted():

@@ -1,13 +1,16 @@
-"""The package itself: what is public is imported when it is asked for."""
+"""The package itself: its public names are imported when asked for, every folder is installed."""
 
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import small
 
 import sklearn_san
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_nothing_is_imported_before_it_is_asked_for():
@@ -50,3 +53,12 @@ print(estimator.K, type(error).__module__, error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "7 sklearn_san.exceptions no\n", done.stderr
+
+
+def test_every_folder_is_installed():
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no reader of TOML")
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {path.parent for path in (ROOT / "sklearn_san").rglob("__init__.py")}
+    assert {".".join(folder.relative_to(ROOT).parts) for folder in folders} == set(
+        setuptools["packages"]
+    )

@@ -391,14 +391,14 @@ class CompiledEngine(Engine):
 
 def load_kernels(tell: Callable[[str], None] | None = None, *, for_training: bool) -> None:
     """See `_engines.load_kernels`."""
-    wanted = _training_examples() if for_training else _drawing_examples()
-    missing = [one for one in wanted if not is_kept(*one)]
-    if missing and not for_training:
-        return
-    if missing and tell is not None:
+    scoring, *training = _training_examples()
+    wanted = [scoring, *training] if for_training else [scoring, *_drawing_examples()]
+    kept = [is_kept(*one) for one in wanted]
+    if for_training and not all(kept) and tell is not None:
         tell("compiling kernels, once on this machine")
-    for dispatcher, *arguments in wanted:
-        prepare(dispatcher, *arguments)
+    for (dispatcher, *arguments), is_there in zip(wanted, kept, strict=True):
+        if for_training or is_there:
+            prepare(dispatcher, *arguments)
 
 
 def _training_examples() -> list[tuple[Any, ...]]:

@@ -8,9 +8,9 @@
 `unavailable`   why kernels cannot be used here, if they cannot
 ==============  ============================================================================
 
-Compiled kernels are kept in a folder named after the versions, the CPU and *all* files here: a
-kernel contains code of the files that it calls, of whose changes numba alone would take no notice.
-A file that cannot be read or written is no error; the kernel is then compiled anew.
+Compiled kernels are kept in a folder named after the versions, the CPU and all files that hold
+kernels: each contains code of the files that it calls, of whose changes numba alone would take no
+notice. A file that cannot be read or written is no error; the kernel is then compiled anew.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from numba.misc.appdirs import AppDirs
 from ..exceptions import KernelCacheWarning
 
 _COMMON: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+#: Files of this folder in which no kernel is.
+WITHOUT_KERNELS = {"__init__.py", "engine.py"}
 #: What the compiler may change: contract products and sums, or also the order of sums.
 _EXACT, _SUMS = {"contract"}, {"contract", "reassoc", "nsz"}
 
@@ -118,7 +120,8 @@ def _fingerprint(sources: Path = Path(__file__).parent) -> str:
     ):
         digest.update(f"{value}\n".encode())
     for path in sorted(sources.glob("*.py")):
-        digest.update(path.read_bytes())
+        if path.name not in WITHOUT_KERNELS:
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 

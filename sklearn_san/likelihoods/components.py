@@ -1,7 +1,8 @@
 """Components of mixtures: location-scale distributions, and their truncation.
 
-A kernel is stateless. `theta` holds the parameters of the components, each ``(..., K)``: location,
-log scale, and whatever else the kernel needs. With ``z = (y - location) / scale``,
+A kernel is the shape of a component, and stateless. `theta` holds the parameters of the components,
+each ``(..., K)``: location, log scale, and whatever else the kernel needs. With
+``z = (y - location) / scale``,
 
     log p(y) = log f(z) - log scale,     truncated:  ... - log (F(b) - F(a))
 

@@ -44,7 +44,7 @@ def log_scale_of(raw: Tensor, min_scale: float | None) -> Tensor:
     return functional.softplus(raw.clamp(max=MAX_RAW_SCALE) - log_floor) + log_floor
 
 
-class _Single(Likelihood):
+class LocationScale(Likelihood):
     """One location-scale distribution; raw parameters are location and log scale."""
 
     kernel: ClassVar[Kernel]
@@ -83,7 +83,7 @@ class _Single(Likelihood):
         return np.array([np.median(y), math.log(max(float(np.std(y)), 1e-12))])
 
 
-class Gaussian(_Single):
+class Gaussian(LocationScale):
     """One Gaussian on the whole line.
 
     Parameters
@@ -96,13 +96,13 @@ class Gaussian(_Single):
     kernel = Normal()
 
 
-class Laplace(_Single):
+class Laplace(LocationScale):
     """One Laplace distribution on the whole line. Parameters as for `Gaussian`."""
 
     kernel = LaplaceKernel()
 
 
-class _Mixture(Likelihood):
+class LocationScaleMixture(Likelihood):
     """Mixture of `K` components: logits, locations, log scales and what else the kernel has."""
 
     kernel: ClassVar[Kernel]
@@ -189,7 +189,7 @@ class _Mixture(Likelihood):
         return np.concatenate([np.zeros(K), loc, np.log(scale), self.kernel.initial_extra(K)])
 
 
-class MixtureOfGaussians(_Mixture):
+class MixtureOfGaussians(LocationScaleMixture):
     """Mixture of `K` Gaussians on the whole line (Bishop 1994).
 
     Parameters
@@ -212,13 +212,13 @@ class MixtureOfGaussians(_Mixture):
     kernel = Normal()
 
 
-class MixtureOfLogistics(_Mixture):
+class MixtureOfLogistics(LocationScaleMixture):
     """Mixture of `K` logistic distributions. Parameters as for `MixtureOfGaussians`."""
 
     kernel = Logistic()
 
 
-class MixtureOfStudentT(_Mixture):
+class MixtureOfStudentT(LocationScaleMixture):
     """Mixture of `K` Student's t with learned degrees of freedom above 1, for heavy tails.
 
     Parameters as for `MixtureOfGaussians`.
@@ -227,7 +227,7 @@ class MixtureOfStudentT(_Mixture):
     kernel = StudentT()
 
 
-class TruncatedMixtureOfGaussians(_Mixture):
+class TruncatedMixtureOfGaussians(LocationScaleMixture):
     """Mixture of `K` Gaussians, each truncated to the support and normalised inside it.
 
     One or both bounds may be infinite. Parameters as for `MixtureOfGaussians`.
@@ -246,7 +246,7 @@ class TruncatedMixtureOfGaussians(_Mixture):
     kernel = TruncatedNormal()
 
 
-class TruncatedMixtureOfLogistics(_Mixture):
+class TruncatedMixtureOfLogistics(LocationScaleMixture):
     """Mixture of `K` logistics inside the support. Parameters as for `MixtureOfGaussians`."""
 
     bounded = True
@@ -254,7 +254,7 @@ class TruncatedMixtureOfLogistics(_Mixture):
     kernel = Truncated(Logistic())
 
 
-class TruncatedMixtureOfStudentT(_Mixture):
+class TruncatedMixtureOfStudentT(LocationScaleMixture):
     """Mixture of `K` Student's t inside the support. Parameters as for `MixtureOfGaussians`.
 
     Its mass inside the support is computed on the CPU, which makes training slower than that of
