@@ -28,8 +28,9 @@ $(BENCH_STAMP): $(STAMP)
 demo: $(STAMP)
 	$(BIN)/python examples/plot_galaxy_parameters.py
 
+# One thread for each of two processes: most tests have work for one only.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations=10
 
 # The numerical tests as on other kinds of CPU: one with AVX2 alone, and a generic one. The short
 # form is part of continuous integration.
