@@ -72,8 +72,9 @@ def test_values_and_gradients_equal_those_of_torch_in_float64(bounds, n, spread,
     by_raw = torch.autograd.grad(exact.sum(), raw64)[0].numpy()
     # The result is rounded to float32 once; polynomials inside are good to 1e-10
     np.testing.assert_allclose(own, exact.detach(), rtol=4 * EPS, atol=4 * EPS)
-    # Differences of moments at the bounds and of z cancel by up to a thousand
-    assert (np.abs(gradient - by_raw) / np.abs(by_raw).clip(1.0)).max() < 1e3 * EPS
+    # Differences of moments at the bounds and of z cancel by some thousand, for the normal here as
+    # in the reference, for the logistic in the reference alone
+    assert (np.abs(gradient - by_raw) / np.abs(by_raw).clip(1.0)).max() < 2e3 * EPS
     alone = np.empty(n, dtype=np.float32)
     log_prob(*arguments, log_floor, alone, gradient, False)
     np.testing.assert_array_equal(alone, own)
