@@ -94,7 +94,7 @@ def load_kernels(
         return
     from .compiled.engine import load_kernels as load
 
-    load(tell, for_training=for_training)
+    load(network, tell, for_training=for_training)
 
 
 def _why_not_compiled(network: SAN, dtype: torch.dtype, device: torch.device) -> str | None:

@@ -13,6 +13,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from conftest import small
 from numba import config
 
 import sklearn_san.compiled.engine as engine_module
@@ -75,6 +76,22 @@ def test_a_kernel_is_read_the_second_time(cache):
     assert jit.is_kept(kernel, np.arange(4.0))
     assert not jit.is_kept(kernel, np.arange(4))
     run(expect_hit=True)
+
+
+def difference(values):
+    return -double(values)
+
+
+def test_a_twin_calls_others_and_is_kept_on_its_own(cache, monkeypatch):
+    monkeypatch.setitem(globals(), "double", jit.kernel(double))
+    values = np.arange(4.0)
+    triple = jit.kernel(lambda values: 3.0 * values.sum())
+    for expect_hit in (False, True):
+        kernel = jit.kernel(difference)
+        twin = jit.twin(kernel, "other_difference", double=triple)
+        assert kernel(values) == -12.0
+        assert twin(values) == -18.0
+        assert bool(twin.stats.cache_hits) == expect_hit
 
 
 @pytest.mark.parametrize("ending", ["nbi", "nbc"])
@@ -182,6 +199,29 @@ def test_no_call_compiles_a_second_time():
     ]
 
 
+def test_kernels_of_other_families_are_read_in_another_process():
+    code = """
+        import numpy as np
+        from sklearn_san import SANConditionalDensityEstimator
+        from sklearn_san.datasets import make_bimodal
+        from sklearn_san.likelihoods import Softmax
+        from sklearn_san.compiled import network
+
+        X, y, _ = make_bimodal(150, random_state=0)
+        parameters = dict(K=2, module_shape=(4,), epochs=1, random_state=0)
+        for likelihood in (["molog", Softmax(atoms=5)], ["mog", "truncated_molog"]):
+            est = SANConditionalDensityEstimator(
+                **parameters, likelihood=likelihood, limits=[(-np.inf, np.inf), (-9, 9)]
+            ).fit(X, y)
+            est.sample(X[:3], 4), est.predict(X[:3]), est.sample(X[:2], 3, given={1: 0.0})
+        for one in (network._score_any, network._draw_rows_any):
+            print(len(one.signatures), len(one.stats.cache_hits), len(one.stats.cache_misses))
+        print(len(network.score.signatures), len(network.draw_rows.signatures))
+        """
+    run_python(code)
+    assert run_python(code).split() == ["1", "1", "0"] * 2 + ["0", "0"]
+
+
 def test_without_a_compiler_everything_is_done_in_torch():
     found = run_python(
         """
@@ -257,13 +297,17 @@ def test_a_worker_of_joblib_has_one_thread(backend):
     assert n_threads() == min(joblib.cpu_count(), torch.get_num_threads())
 
 
-def test_a_first_fit_says_what_it_waits_for(monkeypatch, capsys):
+def test_a_first_fit_says_what_it_waits_for(monkeypatch, bimodal):
+    X, y, _ = bimodal
+    network = small(epochs=1).fit(X, y).network_
     told = []
     monkeypatch.setattr(engine_module, "is_kept", lambda *_: False)
     monkeypatch.setattr(engine_module, "prepare", lambda *_: None)
-    engine_module.load_kernels(told.append, for_training=True)
+    engine_module.load_kernels(network, told.append, for_training=True)
     assert told == ["compiling kernels, once on this machine"]
-    engine_module.load_kernels(told.append, for_training=False)  # later, when they are needed
+    engine_module.load_kernels(
+        network, told.append, for_training=False
+    )  # later, when they are needed
     monkeypatch.setattr(engine_module, "is_kept", lambda *_: True)
-    engine_module.load_kernels(told.append, for_training=True)
+    engine_module.load_kernels(network, told.append, for_training=True)
     assert len(told) == 1

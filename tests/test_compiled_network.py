@@ -16,12 +16,27 @@ from sklearn_san._model import quasi_random_points
 from sklearn_san._network import SAN, LinearBase, uniform
 from sklearn_san._training import Objective, Recipe, Rows, Weights
 from sklearn_san.compiled.engine import CompiledEngine, CompiledObjective, Threads
-from sklearn_san.likelihoods import MixtureOfGaussians, TruncatedMixtureOfGaussians
+from sklearn_san.likelihoods import (
+    MixtureOfGaussians,
+    MixtureOfLogistics,
+    Softmax,
+    TruncatedMixtureOfGaussians,
+    TruncatedMixtureOfLogistics,
+)
 
 EPS = float(np.finfo(np.float32).eps)
 CPU = torch.device("cpu")
 
 LIMITS = np.array([[-np.inf, np.inf], [-2.0, 2.0], [-1.0, np.inf], [-3.0, 3.0]])
+FREE = np.array([[-np.inf, np.inf]] * 4)
+CLOSED = np.array([[-4.0, 4.0], [-2.0, 2.0], [-1.0, 5.0], [-3.0, 3.0]])
+OTHER_FAMILIES = {
+    "logistic": {"kinds": ("logistic",), "limits": FREE},
+    "truncated logistic": {"kinds": ("logistic",)},
+    "histogram": {"kinds": ("histogram",), "limits": CLOSED},
+    "interpolated histogram": {"kinds": ("interpolated",), "limits": CLOSED},
+    "mixed": {"kinds": ("logistic", "normal", "logistic", "histogram")},
+}
 CASES = {
     "default": {},
     "without norm": {"layer_norm": False},
@@ -38,10 +53,32 @@ CASES = {
     "elu": {"activation": "elu", "layer_norm": False},
     "tanh": {"activation": "tanh", "encoder_shape": (4,)},
     "other numbers of components": {"K": (2, 5, 3, 1)},
+    **OTHER_FAMILIES,
 }
 
 
-def make_network(*, n_outputs=4, with_base=True, K=3, seed=0, **parameters):
+def make_family(kind, limits, K):
+    if kind in ("histogram", "interpolated"):
+        return Softmax(atoms=4 + K, interpolate=kind == "interpolated")
+    truncated = bool(np.isfinite(limits).any())
+    family = {
+        ("normal", False): MixtureOfGaussians,
+        ("normal", True): TruncatedMixtureOfGaussians,
+        ("logistic", False): MixtureOfLogistics,
+        ("logistic", True): TruncatedMixtureOfLogistics,
+    }[kind, truncated]
+    return family(K=K, min_scale=1e-3 if truncated else 1e-5)
+
+
+def make_raw(family, random):
+    if isinstance(family, Softmax):
+        return random.normal(size=family.n_params)
+    return np.concatenate([random.normal(size=2 * family.K), np.full(family.K, -1.0)])
+
+
+def make_network(
+    *, n_outputs=4, with_base=True, K=3, kinds=("normal",), limits=LIMITS, seed=0, **parameters
+):
     generator, random = torch.Generator().manual_seed(seed), np.random.default_rng(0)
     used = np.array([True, False, True, False])[:n_outputs] & with_base
     weight_y = np.tril(random.normal(size=(n_outputs, n_outputs)), -1)
@@ -52,14 +89,10 @@ def make_network(*, n_outputs=4, with_base=True, K=3, seed=0, **parameters):
         np.where(used, [0.5, 1.0, 0.2, 1.0][:n_outputs], 1.0),
         used,
     )
-    limits = LIMITS[:n_outputs]
-    families = [
-        TruncatedMixtureOfGaussians(K=k, min_scale=1e-3)
-        if np.isfinite(row).any()
-        else MixtureOfGaussians(K=k, min_scale=1e-5)
-        for row, k in zip(limits, np.broadcast_to(K, len(limits)).tolist(), strict=True)
-    ]
-    raw = [np.concatenate([random.normal(size=2 * f.K), np.full(f.K, -1.0)]) for f in families]
+    limits = limits[:n_outputs]
+    columns = np.broadcast_to(kinds, n_outputs).tolist(), np.broadcast_to(K, n_outputs).tolist()
+    families = [make_family(*one) for one in zip(columns[0], limits, columns[1], strict=True)]
+    raw = [make_raw(family, random) for family in families]
     defaults = {
         "n_members": 2,
         "first_module_shape": (16, 12),
@@ -185,7 +218,7 @@ def different_draws(own, exact, tolerance):
 def test_draws_equal_those_of_the_reference_for_the_same_noise(case, n_rows, n_draws):
     network = make_network(**case)
     x = torch.randn((n_rows, 2), generator=torch.Generator().manual_seed(1)).numpy()
-    shape = (n_rows, n_draws, 1 + 2 * network.n_outputs)
+    shape = (n_rows, n_draws, 1 + network.n_noise * network.n_outputs)
     noise = uniform(shape, torch.Generator().manual_seed(2), torch.float32).numpy()
     own = CompiledEngine(network, CPU).draw(x, noise)
     exact = Engine(network.double(), CPU).draw(x.astype(float), noise.astype(float))
@@ -194,7 +227,9 @@ def test_draws_equal_those_of_the_reference_for_the_same_noise(case, n_rows, n_d
     assert np.median(np.abs(own - exact)) < 10 * EPS
 
 
-@pytest.mark.parametrize("case", ["default", "encoder", "many members", "one output"])
+@pytest.mark.parametrize(
+    "case", ["default", "encoder", "many members", "one output", *OTHER_FAMILIES]
+)
 def test_draws_and_moments_at_shared_points(case):
     network = make_network(**CASES[case])
     x = torch.randn((9, 2), generator=torch.Generator().manual_seed(1)).numpy()
@@ -218,13 +253,14 @@ def test_draws_and_moments_at_shared_points(case):
 
 
 @pytest.mark.parametrize("known_outputs", [[0], [1, 2], [3]])
-@pytest.mark.parametrize("case", ["default", "no base", "many members", "encoder"])
+@pytest.mark.parametrize("case", ["default", "no base", "many members", "encoder", *OTHER_FAMILIES])
 def test_draws_beside_known_outputs(case, known_outputs):
     network = make_network(**CASES[case])
     generator = torch.Generator().manual_seed(3)
     n_rows, n_draws, n_outputs = 6, 50, network.n_outputs
     x = torch.randn((n_rows, 2), generator=generator).numpy()
-    noise = uniform((n_rows * n_draws, 1 + 2 * n_outputs), generator, torch.float32).numpy()
+    shape = (n_rows * n_draws, 1 + network.n_noise * n_outputs)
+    noise = uniform(shape, generator, torch.float32).numpy()
     chosen = torch.randint(network.n_members, (n_rows, n_draws), generator=generator).numpy()
     known = np.full((n_rows, n_outputs), np.nan)
     known[:, known_outputs] = rows_of(network, n_rows)[1].double()[:, known_outputs]
@@ -328,6 +364,8 @@ def test_what_the_kernels_cannot_do_is_left_to_torch_and_said(bimodal, change, r
         {"activation": "relu"},
         {"encoder_shape": (4,)},
         {"likelihood": ["mog", MixtureOfGaussians(K=2)]},
+        {"likelihood": ["molog", "mog"]},
+        {"likelihood": Softmax(atoms=6), "limits": [(-9.0, 9.0), (-9.0, 9.0)]},
     ],
 )
 def test_what_the_kernels_can_do_is_compiled(bimodal, change):
@@ -337,7 +375,9 @@ def test_what_the_kernels_can_do_is_compiled(bimodal, change):
     assert isinstance(engine_for(est.network_, CPU), CompiledEngine)
 
 
-@pytest.mark.parametrize("change", [{}, {"encoder_shape": (5,), "activation": "tanh"}])
+@pytest.mark.parametrize(
+    "change", [{}, {"encoder_shape": (5,), "activation": "tanh"}, {"likelihood": "molog"}]
+)
 def test_a_fit_is_the_same_compiled_or_not(bimodal, change):
     X, y, _ = bimodal
     compiled = small(n_members=2, epochs=3, **change).fit(X, y)

@@ -361,3 +361,14 @@ def test_a_family_without_K_or_support_says_so():
         _ = MixtureOfGaussians().n_params
     with pytest.raises(ValueError, match="needs a support, got None"):
         TruncatedMixtureOfGaussians(K=1).log_prob(torch.zeros(3), torch.zeros(()))
+
+
+def test_an_interpolated_histogram_has_its_own_height_at_an_edge():
+    family, support = (
+        Softmax(atoms=2, interpolate=True),
+        Support(*torch.tensor([0.0, 1.0]).double()),
+    )
+    raw = torch.tensor([0.0, 60.0, 0.0], dtype=torch.float64)
+    at_limit = family.log_prob(raw, torch.ones((), dtype=torch.float64), support)
+    # The middle has all the area, half of a bin on each side
+    assert at_limit.item() == pytest.approx(np.log(2.0) - 60.0, rel=1e-12)

@@ -4,7 +4,10 @@
 `jit`               how kernels are compiled, and where they are kept
 `special`           elementary functions
 `truncated_normal`  the truncated normal distribution
-`mixtures`          log density with gradient, draws and moments of Gaussian mixtures
+`components`        normal and logistic components of mixtures
+`mixtures`          log density with gradient, draws and moments of mixtures
+`interval`          the same of histograms
+`families`          the same by the family of an output
 `activations`       layer normalisation and activations
 `network`           the network in tiles: log density with gradient, and draws
 `training`          a step of the optimiser

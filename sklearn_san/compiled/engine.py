@@ -26,14 +26,27 @@ from .._engine import Engine
 from .._network import ACTIVATIONS, SAN, Block, Linear
 from .._training import Objective, Weights
 from .._training import Rows as TrainingRows
-from ..likelihoods import Likelihood, MixtureOfGaussians, TruncatedMixtureOfGaussians
+from ..likelihoods import (
+    Likelihood,
+    MixtureOfGaussians,
+    MixtureOfLogistics,
+    Softmax,
+    TruncatedMixtureOfGaussians,
+    TruncatedMixtureOfLogistics,
+)
 from ..likelihoods.mixtures import log_floor_of
-from . import activations
+from . import activations, families
 from .jit import is_kept, prepare, unavailable
-from .network import Draws, Known, Plan, Rows, Target, draw_rows, make_plan, score
+from .network import Draws, Known, Plan, Rows, Target, kernels_for, make_plan
 from .training import adamw
 
-_KERNEL_FAMILIES = (MixtureOfGaussians, TruncatedMixtureOfGaussians)
+_FAMILIES: dict[type[Likelihood], int] = {
+    MixtureOfGaussians: families.GAUSSIANS,
+    TruncatedMixtureOfGaussians: families.GAUSSIANS,
+    MixtureOfLogistics: families.LOGISTICS,
+    TruncatedMixtureOfLogistics: families.LOGISTICS,
+    Softmax: families.HISTOGRAM,
+}
 
 
 def why_not(network: SAN, dtype: torch.dtype, device: torch.device) -> str | None:
@@ -45,7 +58,7 @@ def why_not(network: SAN, dtype: torch.dtype, device: torch.device) -> str | Non
     if dtype != torch.float32:
         return f"dtype {str(dtype).removeprefix('torch.')}"
     for family in network.families:
-        if type(family) not in _KERNEL_FAMILIES:
+        if type(family) not in _FAMILIES:
             return f"likelihood {type(family).__name__}"
     return None
 
@@ -60,16 +73,18 @@ def n_threads() -> int:
 
 def layout_of(network: SAN) -> Plan:
     """Plan of a network that the kernels can do."""
-    families, blocks = network.families, [cast(Block, block) for block in network.blocks]
+    outputs, blocks = network.families, [cast(Block, block) for block in network.blocks]
     return make_plan(
         network.n_features,
         blocks[0].n_sequence,
         [cast(Linear, layer).weight.shape[-1] for layer in network.encoder],
         [block.shape for block in blocks],
-        [family.n_params for family in families],
+        [family.n_params for family in outputs],
         based=network.base.used,
-        bounded=[family.bounded for family in families],
-        log_floor=[_log_floor(family) for family in families],
+        family=[_number_of(family) for family in outputs],
+        bounded=[family.bounded for family in outputs],
+        log_floor=[_log_floor(family) for family in outputs],
+        n_noise=network.n_noise,
         activation=activations.ACTIVATIONS.index(_name_of(network.activation)),
         layer_norm=blocks[0].layer_norm,
     )
@@ -79,8 +94,15 @@ def _name_of(activation: torch.nn.Module) -> str:
     return next(name for name, cls in ACTIVATIONS.items() if type(activation) is cls)
 
 
+def _number_of(family: Likelihood) -> int:
+    if isinstance(family, Softmax) and family.interpolate:
+        return families.INTERPOLATED_HISTOGRAM
+    return _FAMILIES[type(family)]
+
+
 def _log_floor(family: Likelihood) -> float:
-    return log_floor_of(family.get_params(deep=False)["min_scale"])
+    """Log of the smallest scale, where a family has scales."""
+    return log_floor_of(family.get_params(deep=False).get("min_scale"))
 
 
 def _at_the_door(array: np.ndarray, dtype: Any) -> np.ndarray:
@@ -147,6 +169,7 @@ class Scorer:
 
     def __init__(self, network: SAN, x: Tensor, z: Tensor):
         self.plan = layout_of(network)
+        self.score, _ = kernels_for(self.plan)
         x64, z64, base = x.double(), z.double().nan_to_num(), network.base
         weight_x, weight_y, intercept, scale, limits = (
             value.double()
@@ -179,8 +202,8 @@ class Scorer:
 
         def task(m: int, part: slice) -> Callable[[], None]:
             own = _at_the_door(index[m, part], np.int64)
-            return lambda: score(values[m], nothing, self.plan, self.rows, own, nothing,
-                                 log_prob[m, part], False)  # fmt: skip
+            return lambda: self.score(values[m], nothing, self.plan, self.rows, own, nothing,
+                                      log_prob[m, part], False)  # fmt: skip
 
         parts = [slice(a, b) for a, b in pairwise(bounds)]
         threads.run([task(m, part) for m in range(n_members) for part in parts])
@@ -206,8 +229,8 @@ class Scorer:
             target = gradient[m] if partial is None else partial[part, m]
             own = _at_the_door(index[m, rows], np.int64)
             share = _at_the_door(weight[m, rows], np.float32)
-            return lambda: score(values[m], target, self.plan, self.rows, own, share,
-                                 log_prob[m, rows], True)  # fmt: skip
+            return lambda: self.score(values[m], target, self.plan, self.rows, own, share,
+                                      log_prob[m, rows], True)  # fmt: skip
 
         threads.run([task(m, part) for m in range(n_members) for part in range(n_parts)])
         if partial is not None:
@@ -272,6 +295,7 @@ class Sampler:
         base = network.base
         columns = [base.weight_x, base.weight_y, base.intercept[:, None], base.scale[:, None]]
         self.plan = layout_of(network)
+        _, self.draw_rows = kernels_for(self.plan)
         self.values = _at_the_door(values_of(network).numpy(), np.float32)
         self.target = Target(
             _at_the_door(torch.cat(columns, 1).numpy(), np.float64),
@@ -294,7 +318,7 @@ class Sampler:
         Parameters
         ----------
         x : ndarray of shape (n_rows, n_inputs)
-        noise : ndarray of shape (n_rows * n_draws or fewer, 1 + 2 * n_outputs)
+        noise : ndarray of shape (n_rows * n_draws or fewer, 1 + n_outputs * n_noise)
             Repeated where there are fewer; the first number chooses the member.
         n_draws : int
             Of each row.
@@ -324,7 +348,7 @@ class Sampler:
 
         def task(m: int, pairs: np.ndarray) -> Callable[[], None]:
             own = _at_the_door(pairs, np.int64)
-            return lambda: draw_rows(
+            return lambda: self.draw_rows(
                 self.values[m], self.plan, self.target, x, n_draws, noise, own,
                 n_pairs if group is None else group, with_moments, fixed, draws,
             )  # fmt: skip
@@ -389,10 +413,13 @@ class CompiledEngine(Engine):
         return draws.out.reshape(*chosen.shape, -1), draws.log_weight.reshape(chosen.shape)
 
 
-def load_kernels(tell: Callable[[str], None] | None = None, *, for_training: bool) -> None:
+def load_kernels(
+    network: SAN, tell: Callable[[str], None] | None = None, *, for_training: bool
+) -> None:
     """See `_engines.load_kernels`."""
-    scoring, *training = _training_examples()
-    wanted = [scoring, *training] if for_training else [scoring, *_drawing_examples()]
+    plan = layout_of(network)
+    scoring, *training = _training_examples(plan)
+    wanted = [scoring, *training] if for_training else [scoring, *_drawing_examples(plan)]
     kept = [is_kept(*one) for one in wanted]
     if for_training and not all(kept) and tell is not None:
         tell("compiling kernels, once on this machine")
@@ -401,26 +428,25 @@ def load_kernels(tell: Callable[[str], None] | None = None, *, for_training: boo
             prepare(dispatcher, *arguments)
 
 
-def _training_examples() -> list[tuple[Any, ...]]:
+def _training_examples(plan: Plan) -> list[tuple[Any, ...]]:
     """Kernels with arguments of the types that they are called with."""
     vector, matrix = np.zeros(1, dtype=np.float32), np.zeros((1, 1), dtype=np.float32)
     index = np.zeros(1, dtype=np.int64)
     rows = Rows(matrix, matrix, matrix, matrix, matrix, index)
+    score, _ = kernels_for(plan)
     return [
-        (score, vector, vector, _smallest_plan(), rows, index, vector, np.zeros(1), True),
+        (score, vector, vector, plan, rows, index, vector, np.zeros(1), True),
         (adamw, vector, vector, vector, vector, 1.0, 1.0, 1.0, 1),
     ]
 
 
-def _drawing_examples() -> list[tuple[Any, ...]]:
+def _drawing_examples(plan: Plan) -> list[tuple[Any, ...]]:
     vector, matrix = np.zeros(1, dtype=np.float32), np.zeros((1, 1), dtype=np.float32)
     index, wide = np.zeros(1, dtype=np.int64), np.zeros((1, 1))
     known = Known(wide, np.zeros(1, dtype=np.bool_))
     draws = Draws(matrix, wide, wide, np.zeros(1))
-    arguments = (Target(wide, wide), matrix, 1, matrix, index, 1, True, known, draws)
-    return [(draw_rows, vector, _smallest_plan(), *arguments)]
-
-
-def _smallest_plan() -> Plan:
-    return make_plan(1, 1, [], [[1]], [3], based=[], bounded=[True], log_floor=[0.0],
-                     activation=0, layer_norm=True)  # fmt: skip
+    _, draw_rows = kernels_for(plan)
+    return [
+        (draw_rows, vector, plan, Target(wide, wide), matrix, 1, matrix, index, 1, True, known,
+         draws)
+    ]  # fmt: skip

@@ -3,6 +3,7 @@
 ==============  ============================================================================
 `piece`         a function that is part of the kernels that call it
 `kernel`        a function that is compiled once, for the types of its first call
+`twin`          a kernel again, with other functions in the place of some that it calls
 `prepare`       compiles a kernel for given arguments, or reads it from the folder
 `is_kept`       whether reading is enough
 `unavailable`   why kernels cannot be used here, if they cannot
@@ -23,6 +24,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import llvmlite
@@ -59,6 +61,17 @@ def kernel(function: Callable | None = None, *, reorder_sums: bool = False) -> A
     if unavailable() is None and folder() is not None:
         dispatcher._cache = _KernelCache(function)
     return dispatcher
+
+
+def twin(dispatcher: Any, name: str, **others: Any) -> Any:
+    """A kernel of the same source, with `others` in the place of what it calls by their names.
+
+    Closures would do the same, but numba finds none of those in the folder in another process.
+    """
+    function = getattr(dispatcher, "py_func", dispatcher)  # itself with NUMBA_DISABLE_JIT
+    other = FunctionType(function.__code__, {**function.__globals__, **others}, name)
+    other.__qualname__, other.__doc__ = name, function.__doc__
+    return kernel(other)
 
 
 def prepare(dispatcher: Any, *arguments: Any) -> None:

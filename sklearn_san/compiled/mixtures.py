@@ -1,8 +1,8 @@
-"""Mixtures of Gaussians compiled, free or inside limits: log density with gradient, draws, moments.
+"""Mixtures compiled, free or inside limits: log density with gradient, draws, moments.
 
 One pass per value, in float64 inside, instead of some fifty passes over arrays. The reference is
 `likelihoods.mixtures`. Values are handled in blocks of `LANES`, so that the compiler turns the
-innermost loops into vector instructions.
+innermost loops into vector instructions. Components are normal; those of the twins are logistic.
 """
 
 from __future__ import annotations
@@ -11,32 +11,38 @@ import math
 
 import numpy as np
 
-from .._constants import LOG_SQRT_2PI, MAX_RAW_SCALE
-from .jit import kernel
-from .special import (
-    CENTRAL,
-    TAIL_EDGES,
-    central_quantile,
-    exp,
-    log,
-    near_tail_quantile,
-    upper_tail,
+from .._constants import MAX_RAW_SCALE
+from .components import (
+    logistic_density,
+    logistic_moments,
+    logistic_quantile,
 )
-from .truncated_normal import HUGE, exponential_moments, mass_and_ends, truncated_quantile
+from .components import (
+    normal_density as component_density,
+)
+from .components import (
+    normal_moments as component_moments,
+)
+from .components import (
+    normal_quantile as component_quantile,
+)
+from .jit import kernel, twin
+from .special import exp, log
+from .truncated_normal import HUGE, truncated_quantile
 
 #: Values per block: two vectors of eight float64.
 LANES = 16
 
 
 @kernel
-def log_prob(raw, y, low, high, bounded, log_floor, out, gradient, slope, with_gradient):
-    """Log density `out` (n,), its gradient by `raw` (n, 3 K) and its slope in `y` (n,)."""
+def log_prob(raw, y, low, high, bounded, log_floor, out, gradient, with_gradient):
+    """Log density `out` (n,) and its gradient by `raw` (n, 3 K)."""
     n, n_params = raw.shape
     K = n_params // 3
     floor = math.exp(log_floor)
     value, bottom, top = np.empty(LANES), np.zeros(LANES), np.zeros(LANES)
     largest_logit, largest = np.empty(LANES), np.empty(LANES)
-    total, weight_total, drift = np.empty(LANES), np.empty(LANES), np.empty(LANES)
+    total, weight_total = np.empty(LANES), np.empty(LANES)
     logit, loc, raw_scale = np.empty((K, LANES)), np.empty((K, LANES)), np.empty((K, LANES))
     log_density, by_loc = np.empty((K, LANES)), np.empty((K, LANES))
     by_scale = np.empty((K, LANES))
@@ -57,7 +63,6 @@ def log_prob(raw, y, low, high, bounded, log_floor, out, gradient, slope, with_g
             largest[j] = -np.inf
             total[j] = 0.0
             weight_total[j] = 0.0
-            drift[j] = 0.0
         for k in range(K):
             for j in range(LANES):
                 largest_logit[j] = max(largest_logit[j], logit[k, j])
@@ -68,33 +73,14 @@ def log_prob(raw, y, low, high, bounded, log_floor, out, gradient, slope, with_g
             for j in range(LANES):
                 grown = exp(min(raw_scale[k, j], MAX_RAW_SCALE))
                 scale = floor + grown
-                inverse = 1.0 / scale
                 # d log(scale) / d raw
-                share = grown * inverse if raw_scale[k, j] < MAX_RAW_SCALE else 0.0
-                m = loc[k, j]
-                z = (value[j] - m) * inverse
-                if bounded:
-                    a = (bottom[j] - m) * inverse
-                    b = (top[j] - m) * inverse
-                    width = (top[j] - bottom[j]) * inverse
-                    mass, at_low, at_high = mass_and_ends(a, b, width)
-                    centre = min(max(m, bottom[j]), top[j])
-                    exponent = -((value[j] - centre) * inverse) * (
-                        (0.5 * (value[j] + centre) - m) * inverse
-                    )
-                    norm = mass * scale
-                    log_density[k, j] = logit[k, j] + exponent - log(max(norm, 1e-300))
-                    at_low = at_low / mass
-                    at_high = at_high / mass
-                    by_loc[k, j] = (z + at_high - at_low) * inverse
-                    # An infinite bound has no density, so its moment is nothing
-                    moment_low = a * at_low if at_low > 0.0 else 0.0
-                    moment_high = b * at_high if at_high > 0.0 else 0.0
-                    by_scale[k, j] = (z * z - 1.0 + moment_high - moment_low) * share
-                else:
-                    log_density[k, j] = logit[k, j] - 0.5 * z * z - log(scale) - LOG_SQRT_2PI
-                    by_loc[k, j] = z * inverse
-                    by_scale[k, j] = (z * z - 1.0) * share
+                share = grown / scale if raw_scale[k, j] < MAX_RAW_SCALE else 0.0
+                density, density_by_loc, density_by_scale = component_density(
+                    value[j], loc[k, j], scale, bottom[j], top[j], bounded
+                )
+                log_density[k, j] = logit[k, j] + density
+                by_loc[k, j] = density_by_loc
+                by_scale[k, j] = density_by_scale * share
         for k in range(K):
             for j in range(LANES):
                 largest[j] = max(largest[j], log_density[k, j])
@@ -114,17 +100,12 @@ def log_prob(raw, y, low, high, bounded, log_floor, out, gradient, slope, with_g
                 logit[k, j] = responsibility - weight
                 by_loc[k, j] *= responsibility
                 by_scale[k, j] *= responsibility
-                grown = exp(min(raw_scale[k, j], MAX_RAW_SCALE))
-                inverse = 1.0 / (floor + grown)
-                drift[j] -= responsibility * (value[j] - loc[k, j]) * inverse * inverse
         for j in range(count):
             i = start + j
-            slope[i] = drift[j]
             for k in range(K):
                 gradient[i, k] = logit[k, j]
                 gradient[i, K + k] = by_loc[k, j]
                 gradient[i, 2 * K + k] = by_scale[k, j]
-    return None
 
 
 @kernel
@@ -142,7 +123,7 @@ def draw(raw, noise_component, noise_value, bounded, floor, low, high, out):
     chosen = np.empty(LANES, dtype=np.int64)
     loc, scale, u = np.empty(LANES), np.empty(LANES), np.empty(LANES)
     bottom, top = np.full(LANES, -HUGE), np.full(LANES, HUGE)
-    z, rare = np.empty(LANES), np.empty(LANES)
+    place, rare = np.empty(LANES), np.empty(LANES)
     for start in range(0, n, LANES):
         count = min(LANES, n - start)
         for j in range(LANES):
@@ -179,24 +160,9 @@ def draw(raw, noise_component, noise_value, bounded, floor, low, high, out):
         for j in range(LANES):
             scale[j] = floor + exp(min(scale[j], MAX_RAW_SCALE))
         for j in range(LANES):
-            inverse = 1.0 / scale[j]
-            a, b = (bottom[j] - loc[j]) * inverse, (top[j] - loc[j]) * inverse
-            # Whichever side keeps more digits: the mirror image has its mass below zero
-            mirror = a + b > 0.0
-            left, right = (-b if mirror else a), (-a if mirror else b)
-            v = 1.0 - u[j] if mirror else u[j]
-            below, above = upper_tail(-left), upper_tail(-right)
-            p = below + v * (above - below)
-            q = p - 0.5
-            r = math.sqrt(-log(max(min(p, 1.0 - p), 1e-300)))
-            near = near_tail_quantile(r)
-            tail = near if q < 0.0 else -near
-            central = abs(q) <= CENTRAL
-            value = central_quantile(q) if central else tail
-            z[j] = -value if mirror else value
-            rare[j] = 1.0 if right < -1.0 or (r > TAIL_EDGES[1] and not central) else 0.0
+            place[j], rare[j] = component_quantile(u[j], loc[j], scale[j], bottom[j], top[j])
         for j in range(count):
-            y = loc[j] + scale[j] * z[j]
+            y = place[j]
             if rare[j] > 0.0:
                 y = truncated_quantile(u[j], loc[j], scale[j], bottom[j], top[j])
             out[start + j] = min(max(y, bottom[j]), top[j])
@@ -237,34 +203,18 @@ def moments(raw, bounded, floor, low, high, mean, variance):
                 w = exp(weight[k, j] - largest[j])
                 total[j] += w
                 s = floor + exp(min(scale[j], MAX_RAW_SCALE))
-                m, square = loc[j], s * s
-                if bounded:
-                    inverse = 1.0 / s
-                    a, b = (bottom[j] - m) * inverse, (top[j] - m) * inverse
-                    width = (top[j] - bottom[j]) * inverse
-                    mass, at_low, at_high = mass_and_ends(a, b, width)
-                    at_low, at_high = at_low / mass, at_high / mass
-                    z = at_low - at_high
-                    moment_low = a * at_low if at_low > 0.0 else 0.0
-                    moment_high = b * at_high if at_high > 0.0 else 0.0
-                    square_z = 1.0 + moment_low - moment_high - z * z
-                    # Where that cancels: narrow, or far in the tail
-                    below = b < 0.0
-                    near = -b if below else a
-                    is_far = near > 50.0
-                    middle = abs(0.5 * (a + b))
-                    rate = near + 1.0 / near if is_far else middle
-                    offset, spread = exponential_moments(rate, width)
-                    if is_far or width < 0.05:
-                        towards = -1.0 if (below or (a + b) < 0.0) else 1.0
-                        edge = a if towards > 0.0 else b
-                        z = edge + towards * offset
-                        square_z = spread
-                    m = min(max(m + s * z, bottom[j]), top[j])
-                    square *= max(square_z, 0.0)
+                m, square = component_moments(loc[j], s, bottom[j], top[j], bounded)
                 first[j] += w * m
                 second[j] += w * (square + m * m)
         for j in range(count):
             centre = first[j] / total[j]
             mean[start + j] = centre
             variance[start + j] = max(second[j] / total[j] - centre * centre, 0.0)
+
+
+logistic_log_prob = twin(log_prob, "logistic_log_prob", component_density=logistic_density)
+logistic_draw = twin(draw, "logistic_draw", component_quantile=logistic_quantile)
+#: Of free mixtures alone
+logistic_mixture_moments = twin(
+    moments, "logistic_mixture_moments", component_moments=logistic_moments
+)

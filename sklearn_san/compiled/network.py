@@ -7,12 +7,13 @@ work on different members or rows.
 Parameters of one member are one flat vector in the order of ``SAN.parameters()``; `Plan` says where
 each layer's are, and where its activations lie in the scratch memory of a tile.
 
-============  ==============================================================================
-`Plan`        sizes and places of everything
-`Rows`        rows to score
-`score`       log density of rows, with the gradient of a weighted loss
-`draw_rows`   draws as a function of uniform noise, some outputs known or not
-============  ==============================================================================
+=============  =============================================================================
+`Plan`         sizes and places of everything
+`Rows`         rows to score
+`score`        log density of rows, with the gradient of a weighted loss
+`draw_rows`    draws as a function of uniform noise, some outputs known or not
+`kernels_for`  those two, or their twins where an output is no mixture of Gaussians
+=============  =============================================================================
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import mixtures
+from . import families, mixtures
 from .activations import activate, activate_with_slope, normalise, normalise_backward
-from .jit import kernel
+from .jit import kernel, piece, twin
 
 #: Largest number of multiplications that OpenBLAS leaves to one thread.
 _ONE_THREAD = 64**3
@@ -42,11 +43,13 @@ class Plan(NamedTuple):
     starts: np.ndarray  # (n_outputs + 1,): first layer of each block; its last one is the heads
     based: np.ndarray  # (n_based,): outputs whose residual is an input of later blocks
     n_raw: np.ndarray  # (n_outputs,): raw parameters
-    bounded: np.ndarray  # (n_outputs,): whether the output is truncated
+    family: np.ndarray  # (n_outputs,): numbers of `families`
+    bounded: np.ndarray  # (n_outputs,): whether the output has limits
     log_floor: np.ndarray  # (n_outputs,): of the scales
     n_features: int
     n_context: int  # features and their encoding
     n_sequence: int
+    n_noise: int  # uniform numbers of each output, 1 or 2
     activation: int
     widest: int  # of all layers
     largest: int  # number of weights of a layer
@@ -111,8 +114,10 @@ def make_plan(
     n_raw: Sequence[int],
     *,
     based: Sequence[int],
+    family: Sequence[int],
     bounded: Sequence[bool],
     log_floor: Sequence[float],
+    n_noise: int,
     activation: int,
     layer_norm: bool,
 ) -> Plan:
@@ -134,11 +139,13 @@ def make_plan(
         starts=np.array(starts, dtype=np.int64),
         based=np.array(based, dtype=np.int64),
         n_raw=np.array(n_raw, dtype=np.int64),
+        family=np.array(family, dtype=np.int64),
         bounded=np.array(bounded, dtype=np.bool_),
         log_floor=np.array(log_floor, dtype=np.float64),
         n_features=n_features,
         n_context=n_context,
         n_sequence=n_sequence,
+        n_noise=n_noise,
         activation=activation,
         widest=int(table[:, [_IN, _OUT]].max()),
         largest=largest,
@@ -411,6 +418,22 @@ def _backward(values, gradient, plan, n_rows, scratch):
             _to_input(values, plan, k, n_rows, g, scratch)
 
 
+# Of mixtures of Gaussians, which are all that most networks need; see `kernels_for`.
+@piece
+def _log_prob(family, raw, y, low, high, bounded, log_floor, out, gradient, with_gradient):
+    mixtures.log_prob(raw, y, low, high, bounded, log_floor, out, gradient, with_gradient)
+
+
+@piece
+def _draw(family, raw, noise_first, noise_last, bounded, floor, low, high, out):
+    mixtures.draw(raw, noise_first, noise_last, bounded, floor, low, high, out)
+
+
+@piece
+def _moments(family, raw, bounded, floor, low, high, drawn, mean, variance):
+    mixtures.moments(raw, bounded, floor, low, high, mean, variance)
+
+
 @kernel
 def score(values, gradient, plan, rows, index, weight, log_prob, with_gradient):
     """Log densities of the rows `index`, of the residuals, into `log_prob` (n,), float64.
@@ -424,7 +447,6 @@ def score(values, gradient, plan, rows, index, weight, log_prob, with_gradient):
     r = np.empty((tile, n_outputs), dtype=np.float32)
     low, high = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
     target, density = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
-    slope = np.empty(tile, dtype=np.float32)
     if with_gradient:
         gradient[:] = _F32(0.0)
     for start in range(0, len(index), tile):
@@ -451,9 +473,9 @@ def score(values, gradient, plan, rows, index, weight, log_prob, with_gradient):
                     high[i] = rows.high[row, d]
                     target[i] = min(max(target[i], low[i]), high[i])
             by_raw = scratch.by_raw[d]
-            mixtures.log_prob(
-                out[:, n_out - n_raw :], target[:n_rows], low, high, plan.bounded[d],
-                plan.log_floor[d], density, by_raw, slope, with_gradient,
+            _log_prob(
+                plan.family[d], out[:, n_out - n_raw :], target[:n_rows], low, high,
+                plan.bounded[d], plan.log_floor[d], density, by_raw, with_gradient,
             )  # fmt: skip
             for i in range(n_rows):
                 is_observed = d < rows.n_observed[index[start + i]]
@@ -549,7 +571,7 @@ def _gather(plan, x, n_columns, pairs, own, local):
 def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_moments, known, draws):
     """Draws of one member for some pairs ``row * n_columns + column``, in rising order.
 
-    Noise is (n or n_pairs, 1 + 2 * n_outputs), repeated; its first column chose the member.
+    Noise is (n or n_pairs, 1 + n_outputs * n_noise), repeated; its first column chose the member.
     Outputs that are known are not drawn; their log density is added to ``draws.log_weight``. No
     tile crosses a multiple of `group`, so that results do not depend on what else is asked for.
     """
@@ -564,7 +586,6 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
     chooses, places, mean, variance = np.empty(tile), np.empty(tile), np.empty(tile), np.empty(tile)
     low32, high32 = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
     residual, density = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
-    slope = np.empty(tile, dtype=np.float32)
     start = 0
     while start < len(pairs):
         n = min(tile, len(pairs) - start, group - start % group)
@@ -584,18 +605,20 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
                     r[i, d] = residual[i]
                     y[i, d] = value
                     draws.out[pairs[start + i], d] = value
-                mixtures.log_prob(raw, residual[:n], low32, high32, bounded, plan.log_floor[d],
-                                  density, scratch.by_raw[d], slope, with_gradient)  # fmt: skip
+                _log_prob(
+                    plan.family[d], raw, residual[:n], low32, high32, bounded, plan.log_floor[d],
+                    density, scratch.by_raw[d], with_gradient,
+                )  # fmt: skip
                 for i in range(n):
                     draws.log_weight[pairs[start + i]] += density[i] - math.log(scale)
                 continue
             for i in range(n):
                 own_noise = noise[pairs[start + i] % len(noise)]
-                chooses[i] = own_noise[2 * d + 1]
-                places[i] = own_noise[2 * d + 2]
-            mixtures.draw(raw, chooses, places, bounded, floor, low, high, drawn)
+                chooses[i] = own_noise[plan.n_noise * d + 1]
+                places[i] = own_noise[plan.n_noise * (d + 1)]
+            _draw(plan.family[d], raw, chooses, places, bounded, floor, low, high, drawn)
             if with_moments:
-                mixtures.moments(raw, bounded, floor, low, high, mean, variance)
+                _moments(plan.family[d], raw, bounded, floor, low, high, drawn, mean, variance)
                 for i in range(n):
                     pair = pairs[start + i]
                     draws.mean[pair, d] = location[i] + scale * mean[i]
@@ -608,3 +631,23 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
                 y[i, d] = value
                 draws.out[pairs[start + i], d] = value
         start += n
+
+
+_score_any = twin(score, "score_any", _log_prob=families.log_prob)
+_draw_rows_any = twin(
+    draw_rows,
+    "draw_rows_any",
+    _log_prob=families.log_prob,
+    _draw=families.draw,
+    _moments=families.moments,
+)
+
+
+def kernels_for(plan: Plan) -> tuple[Any, Any]:
+    """`score` and `draw_rows` for the families of a plan.
+
+    Most networks need no more than mixtures of Gaussians, and do not wait for the rest.
+    """
+    if (plan.family == families.GAUSSIANS).all():
+        return score, draw_rows
+    return _score_any, _draw_rows_any

@@ -144,6 +144,29 @@ def log(x):
 
 
 @piece
+def log1p(t):
+    """``log(1 + t)`` for t >= 0 to 1e-12, small ones as well."""
+    grown = 1.0 + t
+    counted = grown - 1.0
+    return log(grown) * (t / counted) if counted > 0.0 else t
+
+
+@piece
+def decay(x):
+    """``1 - exp(-x)`` to 1e-11 and ``exp(-x)``, for x >= 0."""
+    left = exp(-x)
+    h = min(x, 0.1)
+    p = 1.0 / 5040.0
+    p = 1.0 / 720.0 - h * p
+    p = 1.0 / 120.0 - h * p
+    p = 1.0 / 24.0 - h * p
+    p = 1.0 / 6.0 - h * p
+    p = 0.5 - h * p
+    p = 1.0 - h * p
+    return h * p if x < 0.1 else 1.0 - left, left
+
+
+@piece
 def erfcx(x):
     """Scaled complementary error function for x >= 0, to 1e-11."""
     t = (x - 2.0) / (x + 2.0)

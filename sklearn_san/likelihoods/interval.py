@@ -168,7 +168,7 @@ class Softmax(_OnInterval):
         low, width = require(support)[0], self._width(support)
         left, right = self._edges(raw)
         _, t, left, right = self._locate((y - low) / width, left, right)
-        density = left + (right - left) * t
+        density = (1.0 - t) * left + t * right  # an edge has its own, however low it is
         return density.clamp_min(torch.finfo(y.dtype).tiny).log() - width.log()
 
     def cdf(self, raw: Tensor, y: Tensor, support: Support | None = None) -> Tensor:
