@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -97,10 +98,13 @@ class FittedModel:
         """Whether every output has a density everywhere."""
         return all(family.scaling == "free" for family in self.families)
 
-    @property
+    @cached_property
     def engine(self) -> Engine:
-        """What evaluates the network."""
+        """What evaluates the network as it is now."""
         return engine_for(self.network, self.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "engine"}
 
     def on_device(self, dtype: torch.dtype | None = None) -> SAN:
         """Network in evaluation mode on the device, in `dtype` (default: its own)."""

@@ -226,7 +226,7 @@ def _matrix(values, offset, n_in, n_out):
     return values[offset : offset + n_in * n_out].reshape(n_in, n_out)
 
 
-@kernel
+@piece
 def _finish_layer(values, plan, k, n_rows, product, scratch, with_slope):
     """Normalisation and activation of hidden layer k, given its product without bias."""
     layer, work, tile = plan.layers[k], scratch.work, plan.tile
@@ -248,7 +248,7 @@ def _finish_layer(values, plan, k, n_rows, product, scratch, with_slope):
         activate(plan.activation, normal, gain, shift, out)
 
 
-@kernel
+@piece
 def _run_layer(values, plan, k, n_rows, scratch, with_slope):
     """Hidden layer k from its input to its result, in the scratch memory."""
     n_in, n_out = plan.layers[k, _IN], plan.layers[k, _OUT]
@@ -287,7 +287,7 @@ def _assemble(inputs, plan, d, n_rows, scratch, y, r):
     heads = plan.starts[d] - 1  # of the block before
     width = plan.layers[heads, _OUT]
     sequence = _part(scratch.work, plan.layers[heads, _RESULT], plan.tile, n_rows, width)
-    n_sequence = plan.n_sequence
+    n_sequence, based = plan.n_sequence, plan.based
     for i in range(n_rows):
         for j in range(n_sequence):
             inputs[i, column + j] = max(sequence[i, j], _F32(0.0))
@@ -295,9 +295,9 @@ def _assemble(inputs, plan, d, n_rows, scratch, y, r):
         for j in range(d):
             inputs[i, c + j] = y[i, j]
         c += d
-        for j in plan.based:
-            if j < d:
-                inputs[i, c] = r[i, j]
+        for b in range(len(based)):
+            if based[b] < d:
+                inputs[i, c] = r[i, based[b]]
                 c += 1
 
 
@@ -382,14 +382,15 @@ def _backward(values, gradient, plan, n_rows, scratch):
     for d in range(len(plan.n_raw) - 1, -1, -1):
         first, heads = plan.starts[d], plan.starts[d + 1] - 1
         n_out = plan.layers[heads, _OUT]
-        n_own = n_out - plan.n_raw[d]  # sequence features
+        n_raw, by_raw = plan.n_raw[d], scratch.by_raw[d]
+        n_own = n_out - n_raw  # sequence features
         g = scratch.by_out[: n_rows * n_out].reshape(n_rows, n_out)
         out = _part(scratch.work, plan.layers[heads, _RESULT], plan.tile, n_rows, n_out)
         for i in range(n_rows):
             for j in range(n_own):
                 g[i, j] = by_sequence[i * n_own + j] if out[i, j] > _F32(0.0) else _F32(0.0)
-            for j in range(plan.n_raw[d]):
-                g[i, n_own + j] = scratch.by_raw[d, i, j]
+            for j in range(n_raw):
+                g[i, n_own + j] = by_raw[i, j]
         for k in range(heads, first - 1, -1):
             n_in, n_out = plan.layers[k, _IN], plan.layers[k, _OUT]
             if k < heads:
@@ -401,10 +402,11 @@ def _backward(values, gradient, plan, n_rows, scratch):
                 continue
             weight = _matrix(values, plan.layers[k, _WEIGHT], n_in, n_out)
             if n_encoded > 0:
-                below = scratch.sums[: n_rows * n_encoded].reshape(n_rows, n_encoded)
+                flat = scratch.sums[: n_rows * n_encoded]
+                below = flat.reshape(n_rows, n_encoded)
                 np.dot(g, weight[n_features:n_context].T, below)
                 for i in range(n_rows * n_encoded):
-                    by_encoded[i] += scratch.sums[i]
+                    by_encoded[i] += flat[i]
             if d > 0:
                 below = by_sequence[: n_rows * n_sequence].reshape(n_rows, n_sequence)
                 np.dot(g, weight[n_context : n_context + n_sequence].T, below)
@@ -447,38 +449,41 @@ def score(values, gradient, plan, rows, index, weight, log_prob, with_gradient):
     r = np.empty((tile, n_outputs), dtype=np.float32)
     low, high = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
     target, density = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
+    # Fields are read outside of the loops: each reading counts a reference
+    x_rows, y_rows, r_rows, n_observed = rows.x, rows.y, rows.r, rows.n_observed
+    low_rows, high_rows, n_features = rows.low, rows.high, plan.n_features
     if with_gradient:
         gradient[:] = _F32(0.0)
     for start in range(0, len(index), tile):
         n_rows = min(tile, len(index) - start)
         for i in range(n_rows):
             row = index[start + i]
-            for j in range(plan.n_features):
-                context[i, j] = rows.x[row, j]
+            for j in range(n_features):
+                context[i, j] = x_rows[row, j]
             for j in range(n_outputs):
-                y[i, j] = rows.y[row, j]
-                r[i, j] = rows.r[row, j]
+                y[i, j] = y_rows[row, j]
+                r[i, j] = r_rows[row, j]
             log_prob[start + i] = 0.0
         _encode(values, plan, context, n_rows, scratch, with_gradient)
         _forward(values, plan, n_rows, context, y, r, scratch, with_gradient)
         for d in range(n_outputs):
-            heads, n_raw = plan.starts[d + 1] - 1, plan.n_raw[d]
+            heads, n_raw, bounded = plan.starts[d + 1] - 1, plan.n_raw[d], plan.bounded[d]
             n_out = plan.layers[heads, _OUT]
             out = _part(scratch.work, plan.layers[heads, _RESULT], tile, n_rows, n_out)
             for i in range(n_rows):
                 row = index[start + i]
                 target[i] = r[i, d]
-                if plan.bounded[d]:
-                    low[i] = rows.low[row, d]
-                    high[i] = rows.high[row, d]
+                if bounded:
+                    low[i] = low_rows[row, d]
+                    high[i] = high_rows[row, d]
                     target[i] = min(max(target[i], low[i]), high[i])
             by_raw = scratch.by_raw[d]
             _log_prob(
                 plan.family[d], out[:, n_out - n_raw :], target[:n_rows], low, high,
-                plan.bounded[d], plan.log_floor[d], density, by_raw, with_gradient,
+                bounded, plan.log_floor[d], density, by_raw, with_gradient,
             )  # fmt: skip
             for i in range(n_rows):
-                is_observed = d < rows.n_observed[index[start + i]]
+                is_observed = d < n_observed[index[start + i]]
                 log_prob[start + i] += density[i] if is_observed else 0.0
                 if with_gradient:
                     factor = -weight[start + i] if is_observed else _F32(0.0)
@@ -535,8 +540,9 @@ def _raw_of_tile(values, plan, d, n, n_rows, own, local, y, r, scratch):
 @kernel
 def _locate(plan, target, d, n, own, local, y, location, low, high):
     """Location of output d for each draw of a tile, and its bounds in units of the residual."""
-    n_features = plan.n_features
-    intercept, scale = target.base[d, -2], target.base[d, -1]
+    n_features, base = plan.n_features, target.base[d]
+    intercept, scale = base[-2], base[-1]
+    lowest, highest = target.limits[d, 0], target.limits[d, 1]
     is_based = False
     for j in plan.based:
         is_based = is_based or j == d
@@ -544,22 +550,22 @@ def _locate(plan, target, d, n, own, local, y, location, low, high):
         location[i] = intercept
         if is_based:
             for j in range(n_features):
-                location[i] += target.base[d, j] * own[local[i], j]
+                location[i] += base[j] * own[local[i], j]
             for j in range(d):
-                location[i] += target.base[d, n_features + j] * y[i, j]
-        low[i] = (target.limits[d, 0] - location[i]) / scale
-        high[i] = (target.limits[d, 1] - location[i]) / scale
+                location[i] += base[n_features + j] * y[i, j]
+        low[i] = (lowest - location[i]) / scale
+        high[i] = (highest - location[i]) / scale
     return scale
 
 
 @kernel
 def _gather(plan, x, n_columns, pairs, own, local):
     """Features of the rows of some pairs, each row once, and which of them each pair has."""
-    n_rows, last = 0, -1
+    n_rows, last, n_features = 0, -1, plan.n_features
     for i in range(len(pairs)):
         row = pairs[i] // n_columns
         if row != last:
-            for j in range(plan.n_features):
+            for j in range(n_features):
                 own[n_rows, j] = x[row, j]
             n_rows += 1
             last = row
@@ -586,6 +592,9 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
     chooses, places, mean, variance = np.empty(tile), np.empty(tile), np.empty(tile), np.empty(tile)
     low32, high32 = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
     residual, density = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
+    # Fields are read outside of the loops: each reading counts a reference
+    out, log_weight, known_values = draws.out, draws.log_weight, known.values
+    means, variances, n_noise = draws.mean, draws.variance, plan.n_noise
     start = 0
     while start < len(pairs):
         n = min(tile, len(pairs) - start, group - start % group)
@@ -597,39 +606,40 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
             bounded, floor = plan.bounded[d], math.exp(plan.log_floor[d])
             if known.is_known[d]:
                 for i in range(n):
-                    value = known.values[pairs[start + i] // n_columns, d]
+                    value = known_values[pairs[start + i] // n_columns, d]
                     residual[i] = (value - location[i]) / scale
                     low32[i], high32[i] = low[i], high[i]
                     if bounded:
                         residual[i] = min(max(residual[i], low32[i]), high32[i])
                     r[i, d] = residual[i]
                     y[i, d] = value
-                    draws.out[pairs[start + i], d] = value
+                    out[pairs[start + i], d] = value
                 _log_prob(
                     plan.family[d], raw, residual[:n], low32, high32, bounded, plan.log_floor[d],
                     density, scratch.by_raw[d], with_gradient,
                 )  # fmt: skip
                 for i in range(n):
-                    draws.log_weight[pairs[start + i]] += density[i] - math.log(scale)
+                    log_weight[pairs[start + i]] += density[i] - math.log(scale)
                 continue
             for i in range(n):
-                own_noise = noise[pairs[start + i] % len(noise)]
-                chooses[i] = own_noise[plan.n_noise * d + 1]
-                places[i] = own_noise[plan.n_noise * (d + 1)]
+                own_noise = pairs[start + i] % len(noise)
+                chooses[i] = noise[own_noise, n_noise * d + 1]
+                places[i] = noise[own_noise, n_noise * (d + 1)]
             _draw(plan.family[d], raw, chooses, places, bounded, floor, low, high, drawn)
             if with_moments:
                 _moments(plan.family[d], raw, bounded, floor, low, high, drawn, mean, variance)
                 for i in range(n):
                     pair = pairs[start + i]
-                    draws.mean[pair, d] = location[i] + scale * mean[i]
-                    draws.variance[pair, d] = scale * scale * variance[i]
+                    means[pair, d] = location[i] + scale * mean[i]
+                    variances[pair, d] = scale * scale * variance[i]
+            lowest, highest = target.limits[d, 0], target.limits[d, 1]
             for i in range(n):
                 value = location[i] + scale * drawn[i]
                 if bounded:
-                    value = min(max(value, target.limits[d, 0]), target.limits[d, 1])
+                    value = min(max(value, lowest), highest)
                 r[i, d] = drawn[i]
                 y[i, d] = value
-                draws.out[pairs[start + i], d] = value
+                out[pairs[start + i], d] = value
         start += n
 
 
