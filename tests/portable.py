@@ -35,8 +35,8 @@ def main() -> int:
         print(f"== CPU: {kind}", flush=True)
         start = time.perf_counter()
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", *sys.argv[1:]],
-            env={**os.environ, **settings, "NUMBA_CACHE_DIR": cache},
+            [sys.executable, "-m", "pytest", "-q", "-n", "2", *sys.argv[1:]],
+            env={**os.environ, **settings, "NUMBA_CACHE_DIR": cache, "OMP_NUM_THREADS": "1"},
             check=False,
         )
         print(f"== CPU: {kind}: {time.perf_counter() - start:.0f} s", flush=True)

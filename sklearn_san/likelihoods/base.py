@@ -177,7 +177,7 @@ class Likelihood(BaseEstimator):
             return loss.item(), slope.numpy()
 
         with torch.enable_grad():
-            best = minimize(loss_and_slope, guess.numpy(), jac=True, method="L-BFGS-B",
+            best = minimize(loss_and_slope, guess.numpy(), jac=True, method="BFGS",
                             options={"maxiter": 40}).x  # fmt: skip
         return best if np.isfinite(best).all() else guess.numpy()
 
