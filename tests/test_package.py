@@ -1,6 +1,7 @@
 """The package itself: its public names are imported when asked for, every folder is installed."""
 
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,3 +63,13 @@ def test_every_folder_is_installed():
     assert {".".join(folder.relative_to(ROOT).parts) for folder in folders} == set(
         setuptools["packages"]
     )
+
+
+def test_the_makefile_names_files_that_are_there():
+    text = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    lists = re.findall(r"^(\w+) := \$\(addprefix tests/test_, ([^)]*)\)", text, flags=re.MULTILINE)
+    assert {name for name, _ in lists} == {"NUMERICAL", "SHORT"}
+    for _, names in lists:
+        assert names.split()
+        for name in names.split():
+            assert (ROOT / "tests" / f"test_{name}").exists(), name
