@@ -49,12 +49,6 @@ class Engine:
         """The network in float64."""
         return _converted(self.network, self.device, torch.float64)
 
-    @property
-    def dtype(self) -> np.dtype:
-        """Of the network and its draws."""
-        single = next(self.network.parameters()).dtype == torch.float32
-        return np.dtype(np.float32 if single else np.float64)
-
     @torch.no_grad()
     def log_density(self, x: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Log density in nats per scaled unit of every output.
