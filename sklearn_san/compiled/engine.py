@@ -71,7 +71,7 @@ def n_threads() -> int:
     return max(1, min(joblib.cpu_count(), torch.get_num_threads()))
 
 
-def layout_of(network: SAN) -> Plan:
+def layout_of(network: SAN, *, for_gradient: bool = False) -> Plan:
     """Plan of a network that the kernels can do."""
     outputs, blocks = network.families, [cast(Block, block) for block in network.blocks]
     return make_plan(
@@ -87,6 +87,7 @@ def layout_of(network: SAN) -> Plan:
         n_noise=network.n_noise,
         activation=activations.ACTIVATIONS.index(_name_of(network.activation)),
         layer_norm=blocks[0].layer_norm,
+        for_gradient=for_gradient,
     )
 
 
@@ -169,6 +170,7 @@ class Scorer:
 
     def __init__(self, network: SAN, x: Tensor, z: Tensor):
         self.plan = layout_of(network)
+        self.plan_for_gradient = layout_of(network, for_gradient=True)
         self.score, _ = kernels_for(self.plan)
         x64, z64, base = x.double(), z.double().nan_to_num(), network.base
         weight_x, weight_y, intercept, scale, limits = (
@@ -229,8 +231,8 @@ class Scorer:
             target = gradient[m] if partial is None else partial[part, m]
             own = _at_the_door(index[m, rows], np.int64)
             share = _at_the_door(weight[m, rows], np.float32)
-            return lambda: self.score(values[m], target, self.plan, self.rows, own, share,
-                                      log_prob[m, rows], True)  # fmt: skip
+            return lambda: self.score(values[m], target, self.plan_for_gradient, self.rows, own,
+                                      share, log_prob[m, rows], True)  # fmt: skip
 
         threads.run([task(m, part) for m in range(n_members) for part in range(n_parts)])
         if partial is not None:

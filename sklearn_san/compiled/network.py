@@ -1,11 +1,11 @@
 """The network compiled: training gradient, log density and draws in tiles that fit the cache.
 
 `_network` is the reference that this must match. A tile of rows goes through all blocks while it
-stays in the cache; products are BLAS calls on tiles small enough to run on one thread, and threads
-work on different members or rows.
+stays in the cache; threads work on different members or rows.
 
 Parameters of one member are one flat vector in the order of ``SAN.parameters()``; `Plan` says where
-each layer's are, and where its activations lie in the scratch memory of a tile.
+each layer's are, and where its activations lie in the scratch memory of a tile. For a gradient all
+of them are kept; otherwise blocks share their memory, a quarter of it, and keep their heads alone.
 
 =============  =============================================================================
 `Plan`         sizes and places of everything
@@ -28,9 +28,10 @@ import numpy as np
 from . import families, mixtures
 from .activations import activate, activate_with_slope, normalise, normalise_backward
 from .jit import kernel, piece, twin
+from .products import add_product, multiply, transpose
 
-#: Largest number of multiplications that OpenBLAS leaves to one thread.
-_ONE_THREAD = 64**3
+#: Rows that go through the network together.
+TILE = 64
 #: Columns of `Plan.layers`: widths; places of the parameters; places in the scratch memory
 (_IN, _OUT, _WEIGHT, _BIAS, _GAIN, _SHIFT, _INPUT, _NORMAL, _SLOPE, _RSTD, _RESULT) = range(11)
 _F32 = np.float32
@@ -98,9 +99,10 @@ class _Scratch(NamedTuple):
     work: np.ndarray  # activations, by layer
     product: np.ndarray
     ones: np.ndarray
-    sums: np.ndarray
+    spare: np.ndarray  # for a transposed weight, or another product
     by_out: np.ndarray  # gradients
-    by_h: np.ndarray
+    by_even: np.ndarray  # by the inputs of layers of even and odd number
+    by_odd: np.ndarray
     by_sequence: np.ndarray
     by_encoded: np.ndarray
     by_raw: np.ndarray  # (n_outputs, tile, largest number of raw parameters)
@@ -120,9 +122,10 @@ def make_plan(
     n_noise: int,
     activation: int,
     layer_norm: bool,
+    for_gradient: bool,
 ) -> Plan:
     """Plan of a network; `shapes` are the hidden widths of each block."""
-    layers = _Layers()
+    layers = _Layers(for_gradient=for_gradient)
     n_context = n_features + (encoder_shape[-1] if encoder_shape else 0)
     layers.add([n_features, *encoder_shape], heads=0, layer_norm=False)
     starts = [len(encoder_shape)]
@@ -132,7 +135,7 @@ def make_plan(
         layers.add([n_in, *shape], heads=n_raw[d] + (0 if last else n_sequence),
                    layer_norm=layer_norm)  # fmt: skip
         starts.append(len(layers.rows))
-    table = np.array(layers.rows, dtype=np.int64)
+    table = layers.table()
     largest = int((table[:, _IN] * table[:, _OUT]).max())
     return Plan(
         layers=table,
@@ -150,17 +153,22 @@ def make_plan(
         widest=int(table[:, [_IN, _OUT]].max()),
         largest=largest,
         n_values=layers.n_values,
-        n_scratch=layers.n_scratch,
-        tile=min(max(_ONE_THREAD // largest // 8 * 8, 8), 64),
+        n_scratch=layers.n_kept + layers.n_shared,
+        tile=TILE,
     )
 
 
 class _Layers:
-    """Rows of `Plan.layers`, and how much memory they need."""
+    """Rows of `Plan.layers`, and how much memory they need, in floats per row of a tile.
 
-    def __init__(self) -> None:
+    For a gradient everything is kept. Otherwise blocks use the same memory, but for their heads.
+    """
+
+    def __init__(self, *, for_gradient: bool) -> None:
         self.rows: list[list[int]] = []
-        self.n_values = self.n_scratch = 0
+        self.for_gradient = for_gradient
+        self.n_values = self.n_kept = self.n_shared = self.n_used = 0
+        self.kept: list[tuple[list[int], int]] = []  # places counted from the end of what is shared
 
     def add(self, widths: list[int], *, heads: int, layer_norm: bool) -> None:
         """Hidden layers of these widths, then the heads if there are any."""
@@ -168,32 +176,47 @@ class _Layers:
         if layer_norm:
             for row in hidden:
                 row[_GAIN], row[_SHIFT] = self._values(row[_OUT]), self._values(row[_OUT])
-        last = [self._layer(widths[-1], heads)] if heads else []
+        rows = [*hidden, self._layer(widths[-1], heads)] if heads else hidden
+        self.n_used = 0
+        for row in rows:
+            self._place(row, _INPUT, row[_IN])
         for row in hidden:
-            row[_NORMAL], row[_SLOPE] = self._scratch(row[_OUT]), self._scratch(row[_OUT])
-            row[_RSTD] = self._scratch(1)
-        for row, following in pairwise([*hidden, *last]):
-            row[_RESULT] = following[_INPUT]
-        if hidden or last:
-            end = [*hidden, *last][-1]
-            end[_RESULT] = self._scratch(end[_OUT])
-        self.rows += [*hidden, *last]
+            self._place(row, _NORMAL, row[_OUT])
+            self._place(row, _RSTD, 1)
+            if self.for_gradient:
+                self._place(row, _SLOPE, row[_OUT])
+        if rows:
+            self._place(rows[-1], _RESULT, rows[-1][_OUT], is_kept=True)
+        self.rows += rows
+
+    def table(self) -> np.ndarray:
+        """The rows, once all are there."""
+        for row, column in self.kept:
+            row[column] += self.n_shared
+        for row, following in pairwise(self.rows):
+            if row[_RESULT] < 0:
+                row[_RESULT] = following[_INPUT]
+        return np.array(self.rows, dtype=np.int64)
 
     def _layer(self, n_in: int, n_out: int) -> list[int]:
         row = [-1] * 11
         row[_IN], row[_OUT] = n_in, n_out
         row[_WEIGHT], row[_BIAS] = self._values(n_in * n_out), self._values(n_out)
-        row[_INPUT] = self._scratch(n_in)
         return row
 
     def _values(self, n: int) -> int:
         self.n_values += n
         return self.n_values - n
 
-    def _scratch(self, n: int) -> int:
-        self.n_scratch += n
-        return self.n_scratch - n
-
+    def _place(self, row: list[int], column: int, n: int, *, is_kept: bool = False) -> None:
+        if is_kept or self.for_gradient:
+            row[column] = self.n_kept
+            self.n_kept += n
+            self.kept.append((row, column))
+        else:
+            row[column] = self.n_used
+            self.n_used += n
+            self.n_shared = max(self.n_shared, self.n_used)
 
 @kernel
 def _make_scratch(plan, with_gradient):
@@ -202,10 +225,11 @@ def _make_scratch(plan, with_gradient):
     n_backward = n_wide if with_gradient else 0
     n_encoded = plan.n_context - plan.n_features
     return _Scratch(
-        np.zeros(plan.n_scratch * tile, dtype=np.float32),
+        np.empty(plan.n_scratch * tile, dtype=np.float32),
         np.empty(n_wide, dtype=np.float32),
         np.ones(plan.widest, dtype=np.float32),
-        np.empty(max(plan.largest, n_wide), dtype=np.float32),
+        np.empty(max(plan.largest if with_gradient else 0, n_wide), dtype=np.float32),
+        np.empty(n_backward, dtype=np.float32),
         np.empty(n_backward, dtype=np.float32),
         np.empty(n_backward, dtype=np.float32),
         np.empty(tile * max(plan.n_sequence, 1), dtype=np.float32),
@@ -254,7 +278,7 @@ def _run_layer(values, plan, k, n_rows, scratch, with_slope):
     n_in, n_out = plan.layers[k, _IN], plan.layers[k, _OUT]
     h = _part(scratch.work, plan.layers[k, _INPUT], plan.tile, n_rows, n_in)
     p = scratch.product[: n_rows * n_out].reshape(n_rows, n_out)
-    np.dot(h, _matrix(values, plan.layers[k, _WEIGHT], n_in, n_out), p)
+    multiply(h, _matrix(values, plan.layers[k, _WEIGHT], n_in, n_out), p)
     _finish_layer(values, plan, k, n_rows, p, scratch, with_slope)
 
 
@@ -317,7 +341,7 @@ def _forward(values, plan, n_rows, context, y, r, scratch, with_slope):
         n_in, n_out = layers[heads, _IN], layers[heads, _OUT]
         h = _part(work, layers[heads, _INPUT], tile, n_rows, n_in)
         out = _part(work, layers[heads, _RESULT], tile, n_rows, n_out)
-        np.dot(h, _matrix(values, layers[heads, _WEIGHT], n_in, n_out), out)
+        multiply(h, _matrix(values, layers[heads, _WEIGHT], n_in, n_out), out)
         bias = values[layers[heads, _BIAS] : layers[heads, _BIAS] + n_out]
         for i in range(n_rows):
             for j in range(n_out):
@@ -329,11 +353,7 @@ def _add_parameters(plan, k, n_rows, g, gradient, scratch):
     """Add the gradient by weights and bias of layer k, given that by its product."""
     n_in, n_out = plan.layers[k, _IN], plan.layers[k, _OUT]
     h = _part(scratch.work, plan.layers[k, _INPUT], plan.tile, n_rows, n_in)
-    flat = scratch.sums[: n_in * n_out]
-    np.dot(h.T, g, flat.reshape(n_in, n_out))
-    target = gradient[plan.layers[k, _WEIGHT] : plan.layers[k, _WEIGHT] + n_in * n_out]
-    for i in range(n_in * n_out):
-        target[i] += flat[i]
+    add_product(h.T, g, _matrix(gradient, plan.layers[k, _WEIGHT], n_in, n_out))
     bias = gradient[plan.layers[k, _BIAS] : plan.layers[k, _BIAS] + n_out]
     for i in range(n_rows):
         for j in range(n_out):
@@ -363,13 +383,22 @@ def _through_activation(values, plan, k, n_rows, g, gradient, scratch):
 
 
 @kernel
-def _to_input(values, plan, k, n_rows, g, scratch):
-    """Gradient by the whole input of layer k, into `by_h`, in which `g` may live."""
+def _across(values, plan, k, start, stop, scratch):
+    """Weights of the inputs `start` to `stop` of layer k, transposed."""
     n_in, n_out = plan.layers[k, _IN], plan.layers[k, _OUT]
-    weight = _matrix(values, plan.layers[k, _WEIGHT], n_in, n_out)
-    below = scratch.sums[: n_rows * n_in].reshape(n_rows, n_in)
-    np.dot(g, weight.T, below)
-    scratch.by_h[: n_rows * n_in] = scratch.sums[: n_rows * n_in]
+    across = scratch.spare[: (stop - start) * n_out].reshape(n_out, stop - start)
+    transpose(_matrix(values, plan.layers[k, _WEIGHT], n_in, n_out)[start:stop], across)
+    return across
+
+
+@kernel
+def _below(values, plan, k, n_rows, g, scratch):
+    """Gradient by the input of layer k, given that by its product, in memory of its own."""
+    n_in = plan.layers[k, _IN]
+    to = scratch.by_even if k % 2 == 0 else scratch.by_odd
+    below = to[: n_rows * n_in].reshape(n_rows, n_in)
+    multiply(g, _across(values, plan, k, 0, n_in, scratch), below)
+    return below
 
 
 @kernel
@@ -392,32 +421,24 @@ def _backward(values, gradient, plan, n_rows, scratch):
             for j in range(n_raw):
                 g[i, n_own + j] = by_raw[i, j]
         for k in range(heads, first - 1, -1):
-            n_in, n_out = plan.layers[k, _IN], plan.layers[k, _OUT]
             if k < heads:
-                g = scratch.by_h[: n_rows * n_out].reshape(n_rows, n_out)
                 _through_activation(values, plan, k, n_rows, g, gradient, scratch)
             _add_parameters(plan, k, n_rows, g, gradient, scratch)
             if k > first:
-                _to_input(values, plan, k, n_rows, g, scratch)
-                continue
-            weight = _matrix(values, plan.layers[k, _WEIGHT], n_in, n_out)
-            if n_encoded > 0:
-                flat = scratch.sums[: n_rows * n_encoded]
-                below = flat.reshape(n_rows, n_encoded)
-                np.dot(g, weight[n_features:n_context].T, below)
-                for i in range(n_rows * n_encoded):
-                    by_encoded[i] += flat[i]
-            if d > 0:
-                below = by_sequence[: n_rows * n_sequence].reshape(n_rows, n_sequence)
-                np.dot(g, weight[n_context : n_context + n_sequence].T, below)
-    scratch.by_h[: n_rows * n_encoded] = by_encoded[: n_rows * n_encoded]
+                g = _below(values, plan, k, n_rows, g, scratch)
+        if n_encoded > 0:
+            below = by_encoded[: n_rows * n_encoded].reshape(n_rows, n_encoded)
+            add_product(g, _across(values, plan, first, n_features, n_context, scratch), below)
+        if d > 0:
+            below = by_sequence[: n_rows * n_sequence].reshape(n_rows, n_sequence)
+            end = n_context + n_sequence
+            multiply(g, _across(values, plan, first, n_context, end, scratch), below)
+    g = by_encoded[: n_rows * n_encoded].reshape(n_rows, n_encoded)
     for k in range(plan.starts[0] - 1, -1, -1):  # the encoder
-        n_out = plan.layers[k, _OUT]
-        g = scratch.by_h[: n_rows * n_out].reshape(n_rows, n_out)
         _through_activation(values, plan, k, n_rows, g, gradient, scratch)
         _add_parameters(plan, k, n_rows, g, gradient, scratch)
         if k > 0:
-            _to_input(values, plan, k, n_rows, g, scratch)
+            g = _below(values, plan, k, n_rows, g, scratch)
 
 
 # Of mixtures of Gaussians, which are all that most networks need; see `kernels_for`.
@@ -512,13 +533,13 @@ def _raw_of_tile(values, plan, d, n, n_rows, own, local, y, r, scratch):
         p = scratch.product[: n_now * n_out].reshape(n_now, n_out)
         weight = _matrix(values, layers[k, _WEIGHT], n_in, n_out)
         if d == 0:
-            np.dot(own[:n_rows], weight, p)
+            multiply(own[:n_rows], weight, p)
         else:
             h = _part(work, layers[k, _INPUT], tile, n, n_in - plan.n_context)
             _assemble(h, plan, d, n, scratch, y, r)
-            np.dot(h, weight[plan.n_context :], p)
-            shared = scratch.sums[: n_rows * n_out].reshape(n_rows, n_out)
-            np.dot(own[:n_rows], weight[: plan.n_context], shared)
+            multiply(h, weight[plan.n_context :], p)
+            shared = scratch.spare[: n_rows * n_out].reshape(n_rows, n_out)
+            multiply(own[:n_rows], weight[: plan.n_context], shared)
             for i in range(n):
                 one = shared[local[i]]
                 for j in range(n_out):
@@ -528,7 +549,7 @@ def _raw_of_tile(values, plan, d, n, n_rows, own, local, y, r, scratch):
     h = _part(work, layers[heads, _INPUT], tile, n_now, n_in)
     result = _part(work, layers[heads, _RESULT], tile, n, n_out)
     p = scratch.product[: n_now * n_out].reshape(n_now, n_out)
-    np.dot(h, _matrix(values, layers[heads, _WEIGHT], n_in, n_out), p)
+    multiply(h, _matrix(values, layers[heads, _WEIGHT], n_in, n_out), p)
     bias = values[layers[heads, _BIAS] : layers[heads, _BIAS] + n_out]
     for i in range(n):
         row = local[i] if d == 0 else i
