@@ -15,12 +15,14 @@ import time
 KINDS = {
     "AVX2 without AVX-512": {
         "NUMBA_CPU_NAME": "haswell",
+        "NUMBA_CPU_FEATURES": "",  # those of the name, and not this machine's
         "OPENBLAS_CORETYPE": "Haswell",
         "MKL_ENABLE_INSTRUCTIONS": "AVX2",
         "ATEN_CPU_CAPABILITY": "avx2",
     },
     "generic": {
         "NUMBA_CPU_NAME": "generic",
+        "NUMBA_CPU_FEATURES": "",
         "OPENBLAS_CORETYPE": "Prescott",
         "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
         "ATEN_CPU_CAPABILITY": "default",

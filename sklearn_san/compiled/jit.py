@@ -43,6 +43,14 @@ WITHOUT_KERNELS = {"__init__.py", "engine.py"}
 _EXACT, _SUMS = {"contract"}, {"contract", "reassoc", "nsz"}
 
 
+def cpu() -> tuple[str, str]:
+    """Name and features of the CPU that code is compiled for, by default this one."""
+    features = config.CPU_FEATURES
+    if features is None:
+        features = binding.get_host_cpu_features().flatten()
+    return config.CPU_NAME or binding.get_host_cpu_name(), features
+
+
 def unavailable() -> str | None:
     """Why kernels cannot be used in this process, or None."""
     return "NUMBA_DISABLE_JIT is set" if config.DISABLE_JIT else None
@@ -121,15 +129,13 @@ def _parents() -> Iterator[str]:
 @cache
 def _fingerprint(sources: Path = Path(__file__).parent) -> str:
     """Digest of all that the compiled code of the files in a folder depends on."""
-    features = config.CPU_FEATURES or binding.get_host_cpu_features().flatten()
     digest = hashlib.sha256()
     for value in (
         numba.__version__,
         llvmlite.__version__,
         platform.python_version(),
         platform.machine(),
-        config.CPU_NAME or binding.get_host_cpu_name(),
-        features,
+        *cpu(),
     ):
         digest.update(f"{value}\n".encode())
     for path in sorted(sources.glob("*.py")):

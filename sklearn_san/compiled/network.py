@@ -218,6 +218,7 @@ class _Layers:
             self.n_used += n
             self.n_shared = max(self.n_shared, self.n_used)
 
+
 @kernel
 def _make_scratch(plan, with_gradient):
     n_outputs, tile = len(plan.n_raw), plan.tile

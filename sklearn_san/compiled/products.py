@@ -19,12 +19,12 @@ import platform
 from typing import Any
 
 import numpy as np
-from llvmlite import binding, ir
-from numba import config, types
+from llvmlite import ir
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .jit import kernel
+from .jit import cpu, kernel
 
 _I64, _I32, _BIT, _FLOAT = ir.IntType(64), ir.IntType(32), ir.IntType(1), ir.FloatType()
 _SIZE = 4  # bytes of a float32
@@ -34,12 +34,10 @@ _VECTORS = 2
 
 def _lanes() -> int:
     """Float32 numbers in a vector register of the CPU that numba compiles for."""
-    features = config.CPU_FEATURES
-    if features is None:
-        features = binding.get_host_cpu_features().flatten()
+    name, features = cpu()
     if "+avx512f" in features:
         return 16
-    is_old = str(config.CPU_NAME).lower() == "generic" or "-avx," in f"{features},"
+    is_old = name.lower() == "generic" or "-avx," in f"{features},"
     return 8 if platform.machine().lower() in ("x86_64", "amd64") and not is_old else 4
 
 
@@ -193,7 +191,9 @@ def _block(
             for n_before in range(_VECTORS):
                 for partial in (False, True):
                     block = builder.append_basic_block()
-                    cases.add_case(ir.Constant(_I64, (h * _VECTORS + n_before) * 2 + partial), block)
+                    cases.add_case(
+                        ir.Constant(_I64, (h * _VECTORS + n_before) * 2 + partial), block
+                    )
                     with builder.goto_block(block):
                         function = _block_function(
                             builder.module, h, n_before + 1, is_partial=partial

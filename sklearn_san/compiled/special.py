@@ -102,18 +102,12 @@ def exp(x):
     x = min(max(x, -700.0), 700.0)
     n = math.floor(x * _LOG2E + 0.5)
     r = (x - n * _LN2_HIGH) - n * _LN2_LOW
-    p = 1.0 / 39916800.0
-    p = p * r + 1.0 / 3628800.0
-    p = p * r + 1.0 / 362880.0
-    p = p * r + 1.0 / 40320.0
-    p = p * r + 1.0 / 5040.0
-    p = p * r + 1.0 / 720.0
-    p = p * r + 1.0 / 120.0
-    p = p * r + 1.0 / 24.0
-    p = p * r + 1.0 / 6.0
-    p = p * r + 0.5
-    p = p * r + 1.0
-    p = p * r + 1.0
+    r2 = r * r
+    r4 = r2 * r2
+    first = (1.0 + r) + r2 * (0.5 + r * (1.0 / 6.0))
+    second = (1.0 / 24.0 + r * (1.0 / 120.0)) + r2 * (1.0 / 720.0 + r * (1.0 / 5040.0))
+    third = (1.0 / 40320.0 + r * (1.0 / 362880.0)) + r2 * (1.0 / 3628800.0 + r * (1.0 / 39916800.0))
+    p = first + r4 * (second + r4 * third)
     # 2^n by the exponent bits: adding 1.5 * 2^52 leaves the integer n in the low bits.
     bits = as_bits(n + 6755399441055744.0) + 1023
     return p * as_float(bits << 52)
@@ -132,14 +126,10 @@ def log(x):
     e = e + 1.0 if large else e
     s = (m - 1.0) / (m + 1.0)
     q = s * s
-    p = 2.0 / 15.0
-    p = p * q + 2.0 / 13.0
-    p = p * q + 2.0 / 11.0
-    p = p * q + 2.0 / 9.0
-    p = p * q + 2.0 / 7.0
-    p = p * q + 2.0 / 5.0
-    p = p * q + 2.0 / 3.0
-    p = p * q + 2.0
+    q2 = q * q
+    low = (2.0 + q * (2.0 / 3.0)) + q2 * (2.0 / 5.0 + q * (2.0 / 7.0))
+    high = (2.0 / 9.0 + q * (2.0 / 11.0)) + q2 * (2.0 / 13.0 + q * (2.0 / 15.0))
+    p = low + q2 * q2 * high
     return e * 0.6931471805599453 + s * p
 
 
@@ -170,27 +160,14 @@ def decay(x):
 def erfcx(x):
     """Scaled complementary error function for x >= 0, to 1e-11."""
     t = (x - 2.0) / (x + 2.0)
-    p = _ERFCX[20]
-    p = p * t + _ERFCX[19]
-    p = p * t + _ERFCX[18]
-    p = p * t + _ERFCX[17]
-    p = p * t + _ERFCX[16]
-    p = p * t + _ERFCX[15]
-    p = p * t + _ERFCX[14]
-    p = p * t + _ERFCX[13]
-    p = p * t + _ERFCX[12]
-    p = p * t + _ERFCX[11]
-    p = p * t + _ERFCX[10]
-    p = p * t + _ERFCX[9]
-    p = p * t + _ERFCX[8]
-    p = p * t + _ERFCX[7]
-    p = p * t + _ERFCX[6]
-    p = p * t + _ERFCX[5]
-    p = p * t + _ERFCX[4]
-    p = p * t + _ERFCX[3]
-    p = p * t + _ERFCX[2]
-    p = p * t + _ERFCX[1]
-    p = p * t + _ERFCX[0]
+    t2 = t * t
+    t4 = t2 * t2
+    p0 = (_ERFCX[0] + t * _ERFCX[1]) + t2 * (_ERFCX[2] + t * _ERFCX[3])
+    p1 = (_ERFCX[4] + t * _ERFCX[5]) + t2 * (_ERFCX[6] + t * _ERFCX[7])
+    p2 = (_ERFCX[8] + t * _ERFCX[9]) + t2 * (_ERFCX[10] + t * _ERFCX[11])
+    p3 = (_ERFCX[12] + t * _ERFCX[13]) + t2 * (_ERFCX[14] + t * _ERFCX[15])
+    p4 = (_ERFCX[16] + t * _ERFCX[17]) + t2 * (_ERFCX[18] + t * _ERFCX[19])
+    p = (p0 + t4 * p1) + t4 * t4 * ((p2 + t4 * p3) + t4 * t4 * (p4 + t4 * _ERFCX[20]))
     return p / (1.0 + 2.0 * x)
 
 
@@ -201,13 +178,8 @@ def sigmoid(u):
     shifted = x * _LOG2E_32 + _ROUND_32
     n = shifted - _ROUND_32
     r = (x - n * _LN2_HIGH_32) - n * _LN2_LOW_32
-    p = _C6
-    p = p * r + _C5
-    p = p * r + _C4
-    p = p * r + _C3
-    p = p * r + _C2
-    p = p * r + _ONE_32
-    p = p * r + _ONE_32
+    r2 = r * r
+    p = (_ONE_32 + r) + r2 * ((_C2 + r * _C3) + r2 * ((_C4 + r * _C5) + r2 * _C6))
     grown = p * as_float32((as_bits32(shifted) + np.int32(127)) << np.int32(23))
     return _ONE_32 / (_ONE_32 + grown)
 
