@@ -16,6 +16,11 @@ N_COLUMNS = sorted({1, LANES - 1, LANES, LANES + 1, 2 * LANES, 2 * LANES + 1, 4 
 SHAPES = list(itertools.product(N_ROWS, (1, 2, 7, 33), N_COLUMNS))
 
 
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
 def matrix(rng, *shape):
     """Inside a larger array, whose other numbers must stay as they are."""
     around = np.full((shape[0] + 2, shape[1]), 7.0, dtype=np.float32)
