@@ -53,8 +53,9 @@ def normal_density(y, loc, scale, bottom, top, bounded):
         centre = min(max(loc, bottom), top)
         exponent = -((y - centre) * inverse) * ((0.5 * (y + centre) - loc) * inverse)
         log_density = exponent - log(max(mass * scale, 1e-300))
-        at_low = at_low / mass
-        at_high = at_high / mass
+        share = 1.0 / mass
+        at_low = at_low * share
+        at_high = at_high * share
         by_loc = (z + at_high - at_low) * inverse
         # An infinite bound has no density, so its moment is nothing
         moment_low = a * at_low if at_low > 0.0 else 0.0

@@ -159,7 +159,9 @@ def decay(x):
 @piece
 def erfcx(x):
     """Scaled complementary error function for x >= 0, to 1e-11."""
-    t = (x - 2.0) / (x + 2.0)
+    slope = 1.0 + 2.0 * x
+    inverse = 1.0 / ((x + 2.0) * slope)  # one division for both quotients
+    t = (x - 2.0) * slope * inverse
     t2 = t * t
     t4 = t2 * t2
     p0 = (_ERFCX[0] + t * _ERFCX[1]) + t2 * (_ERFCX[2] + t * _ERFCX[3])
@@ -168,7 +170,7 @@ def erfcx(x):
     p3 = (_ERFCX[12] + t * _ERFCX[13]) + t2 * (_ERFCX[14] + t * _ERFCX[15])
     p4 = (_ERFCX[16] + t * _ERFCX[17]) + t2 * (_ERFCX[18] + t * _ERFCX[19])
     p = (p0 + t4 * p1) + t4 * t4 * ((p2 + t4 * p3) + t4 * t4 * (p4 + t4 * _ERFCX[20]))
-    return p / (1.0 + 2.0 * x)
+    return p * (x + 2.0) * inverse
 
 
 @piece
