@@ -1,7 +1,7 @@
 """How fast the estimator is, next to its own bare matrix products and to the peers.
 
 Usage: python benchmarks/speed.py [--outputs N ...] [--module-shape N ...] [--repeats N]
-           [--peers] [--sbi] [--growth] [--catalogue] [--catalogue-rows N]
+           [--avx2] [--peers] [--sbi] [--growth] [--catalogue] [--catalogue-rows N]
            [--pareto] [--task NAME] [--rows N] [--epochs N] [--budget SECONDS] [--shapes SHAPE ...]
            [--no-speed] [--no-first-call] [--first-call] [--no-import-time]
 
@@ -15,7 +15,8 @@ well. OMP_NUM_THREADS sets the number of threads.
 --module-shape    hidden widths, default 64 64 64
 --repeats         timed calls behind each median, default 15; fewer of what takes 10 s in all
 --no-speed        leaves out the tables of speed: draws, log density, summaries and training, each
-                  next to its products, and how much of an epoch these are
+                  next to its products
+--avx2            repeats them as on a CPU with AVX2 alone, in a process of its own
 --peers           adds zuko's flows, untrained: a spline flow of 3 transforms and a masked flow of
                   5, with two hidden layers of 128
 --sbi             adds sbi's posterior: NPE with its default flow, no prior, trained for an epoch or
@@ -34,9 +35,9 @@ well. OMP_NUM_THREADS sets the number of threads.
 --budget          seconds that each flow may train, default 900
 --shapes          module shapes such as 64,64 96,96,96
 
-The products are those of the layers alone, by torch, in the shapes and the precision of the call:
-of one member for draws, of all members side by side for densities. For draws, what sees x alone is
-counted once per row; a step of training is the forward product and two backward ones per layer.
+Bare products are those of the layers, at the rate of one large product in the same run: of one
+member for draws, of all members side by side for densities. For draws, what sees x alone is counted
+once per row; a step of training is the forward product and two backward ones per layer.
 Other than ours, a peer is one network; our epochs train all members.
 """
 
@@ -47,6 +48,7 @@ import ast
 import math
 import os
 import platform
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -77,12 +79,14 @@ N_ROWS, N_MEMBERS = 20_000, 4
 # What the tables of speed measure, with the number of draws or rows behind each
 ONE_ROW, MANY_ROWS = "10,000 draws of one row", "100 draws of 1,000 rows"
 LOG_PROB, CDF = "`log_prob` of 10,000 rows", "`cdf` of 1,000 rows"
-MEAN, QUANTILES = "`predict` of 1,000 rows: mean", "`predict` of 200 rows: quantiles"
-MODE, EPOCH = "`predict` of 50 rows: mode", "epoch of 20,000 rows"
+MEAN, SUMMARIES = "mean of 1,000 rows", "mean, std and five quantiles of 1,000 rows"
+MODE, GRID = "mode of 200 rows", "density of the first output on 301 points, 1,000 rows"
+EPOCH = "epoch of 20,000 rows"
 SIZES = {
-    ONE_ROW: 10_000, MANY_ROWS: 100_000, LOG_PROB: 10_000, CDF: 1000, MEAN: 1000, QUANTILES: 200,
-    MODE: 50, EPOCH: N_ROWS,
+    ONE_ROW: 10_000, MANY_ROWS: 100_000, LOG_PROB: 10_000, CDF: 1000, MEAN: 1000,
+    SUMMARIES: 1000, MODE: 200, GRID: 1000, EPOCH: N_ROWS,
 }  # fmt: skip
+LEVELS = (0.025, 0.16, 0.5, 0.84, 0.975)
 
 #: A name of `SIZES` and how to do that; what returns a float has measured its own seconds.
 Functions = dict[str, Callable[[], Any]]
@@ -191,8 +195,11 @@ def our_functions(est: SANConditionalDensityEstimator, X: np.ndarray, y: np.ndar
         LOG_PROB: lambda: est.log_prob(X[:10_000], y[:10_000]),
         CDF: lambda: est.predict_density(X[:1000]).cdf(y[:1000]),
         MEAN: lambda: est.predict(X[:1000]),
-        QUANTILES: lambda: est.predict(X[:200], output_type="quantiles"),
-        MODE: lambda: est.predict(X[:50], output_type="mode"),
+        SUMMARIES: lambda: est.predict(
+            X[:1000], output_type=("mean", "std", "quantiles"), quantiles=LEVELS
+        ),
+        MODE: lambda: est.predict(X[:200], output_type="mode"),
+        GRID: lambda: est.predict_density(X[:1000]).pdf_grid(0, n_points=301),
         EPOCH: lambda: seconds_of_epoch(est, X, y),
     }
 
@@ -260,44 +267,40 @@ def drawing(est: SANConditionalDensityEstimator, n_rows: int, n_draws: int) -> l
     return products
 
 
-def bare(
-    products: list[Product], device: str, dtype: torch.dtype = torch.float32, count: int = 1
-) -> Callable[[], None]:
-    """Does the products, `count` times."""
-    factors = []
-    for members, rows, n_in, n_out in products:
-        at_once = min(rows, CHUNK)
-        h = torch.randn(members, at_once, n_in, dtype=dtype, device=device)
-        weight = torch.randn(members, n_in, n_out, dtype=dtype, device=device)
-        factors.append((h, weight, h @ weight, math.ceil(rows / at_once)))
+def floating_point_operations(products: list[Product]) -> float:
+    """Multiplications and additions of some products."""
+    return 2.0 * sum(p.members * p.rows * p.n_in * p.n_out for p in products)
+
+
+#: The yardstick: what the machine makes of one large product of the default's width.
+LARGE = Product(1, 10_000, 64, 64)
+
+
+def large_product(device: str, count: int = 20) -> Callable[[], None]:
+    """Does the large product `count` times, with torch's threads."""
+    h = torch.randn(LARGE.rows, LARGE.n_in, device=device)
+    weight = torch.randn(LARGE.n_in, LARGE.n_out, device=device)
+    out = h @ weight
 
     def run() -> None:
         for _ in range(count):
-            for h, weight, out, n_chunks in factors:
-                for _ in range(n_chunks):
-                    torch.bmm(h, weight, out=out)
+            torch.mm(h, weight, out=out)
 
     return run
 
 
-def bare_functions(est: SANConditionalDensityEstimator, device: str) -> Functions:
-    """The products of `our_functions`; those of the mode leave out what is not needed often."""
-    n_members, steps = est.n_members_, math.ceil(N_ROWS / est.batch_size_)
-    density = [drawing(est, 50, 1024), forward(est, 50 * 1024)]
-    best_draw = bare([product for part in density for product in part], device)
-    slope = [*forward(est, 50), *backward(est, 50, by_weights=False)]
-    climb = bare(slope, device, torch.float64, count=61)
-    training = [*forward(est, est.batch_size_), *backward(est, est.batch_size_)]
-    moment_points = n_members * max(256 // n_members, 64)
+def products_of(est: SANConditionalDensityEstimator) -> dict[str, list[Product]]:
+    """The products of the layers behind `our_functions`, where that is what there is to do."""
+    batch = est.batch_size_
+    steps = math.ceil(N_ROWS / batch)
     return {
-        ONE_ROW: bare(drawing(est, 1, 10_000), device),
-        MANY_ROWS: bare(drawing(est, 1000, 100), device),
-        LOG_PROB: bare(forward(est, 10_000), device),
-        CDF: bare(forward(est, 1000), device, torch.float64),
-        MEAN: bare(drawing(est, 1000, moment_points), device),
-        QUANTILES: bare(drawing(est, 200, 1024), device),
-        MODE: lambda: (best_draw(), climb()),
-        EPOCH: bare(training, device, count=steps),
+        ONE_ROW: drawing(est, 1, 10_000),
+        MANY_ROWS: drawing(est, 1000, 100),
+        LOG_PROB: forward(est, 10_000),
+        CDF: forward(est, 1000),
+        MEAN: drawing(est, 1000, N_MARGINAL_POINTS),
+        SUMMARIES: drawing(est, 1000, N_MARGINAL_POINTS),
+        EPOCH: steps * [*forward(est, batch), *backward(est, batch)],
     }
 
 
@@ -377,27 +380,38 @@ def report_speed(
     """Tables of the estimator next to its products, of an epoch's parts, and of the peers."""
     X, y, limits = galaxies(n_outputs)
     est = fit(X, y, limits, module_shape=module_shape, device=device)
-    contenders = {"ours": our_functions(est, X, y), "bare": bare_functions(est, device)}
+    product = large_product(device)
+    contenders: dict[str, Functions] = {
+        "ours": our_functions(est, X, y),
+        "product": dict.fromkeys(SIZES, product),
+    }
     for peer in peers:
         if peer != "sbi":
             contenders[peer] = zuko_functions(peer.removeprefix("zuko "), X, y, device)
         elif device == "cpu":
             contenders[peer] = sbi_functions(X, y)
-    taken = {}
+    products, taken = products_of(est), {}
     for what in SIZES:
         progress(f"{n_outputs} outputs, {device}: {what}")
         functions = {name: does[what] for name, does in contenders.items() if what in does}
         taken[what] = medians(functions, repeats)
     where = f"{n_outputs} outputs, modules {module_shape}, {est.n_members_} members, {device}"
-    columns = ["what", "ms", "draws or rows per s", "bare products, ms", "ratio"]
-    rows: list[list[Any]] = [
-        [what, 1e3 * t["ours"], SIZES[what] / t["ours"], 1e3 * t["bare"], t["ours"] / t["bare"]]
-        for what, t in taken.items()
-    ]
-    report.table(f"Speed: {where}", columns, rows)
-    report_epoch(report, est, taken[EPOCH], device, repeats)
+    columns = ["what", "ms", "draws or rows per s", "product, GFLOP/s", "bare, ms", "ratio"]
+    rows: list[list[Any]] = []
+    for what, t in taken.items():
+        rate = 20 * floating_point_operations([LARGE]) / t["product"]
+        row = [what, 1e3 * t["ours"], SIZES[what] / t["ours"], 1e-9 * rate, None, None]
+        if what in products:
+            least = floating_point_operations(products[what]) / rate
+            row[4:] = [1e3 * least, t["ours"] / least]
+        rows.append(row)
+    note = (
+        "The product is ({0.rows:,} x {0.n_in}) @ ({0.n_in} x {0.n_out}) by torch, in turn with "
+        "each line; bare is what the products of the network's layers would take at that rate."
+    )
+    report.table(f"Speed: {where}", columns, rows, note.format(LARGE))
     rows, columns = [], ["what", "ours, per s"]
-    rivals = [name for name in contenders if name not in ("ours", "bare")]
+    rivals = [name for name in contenders if name not in ("ours", "product")]
     for what in (ONE_ROW, MANY_ROWS, LOG_PROB, EPOCH):
         t = taken[what]
         pairs = [(SIZES[what] / t[rival], t[rival] / t["ours"]) for rival in rivals]
@@ -408,31 +422,18 @@ def report_speed(
         report.table(f"Peers: {where}", columns, rows)
 
 
-def report_epoch(
-    report: Report,
-    est: SANConditionalDensityEstimator,
-    taken: dict[str, float],
-    device: str,
-    repeats: int,
-) -> None:
-    """What an epoch consists of."""
-    steps, batch = math.ceil(N_ROWS / est.batch_size_), est.batch_size_
-    parts = medians(
-        {
-            "products forward": bare(forward(est, batch), device, count=steps),
-            "products backward": bare(backward(est, batch), device, count=steps),
-        },
-        repeats,
-    )
-    parts["all else"] = taken["ours"] - sum(parts.values())
-    rows = [[name, 1e3 * part, f"{part / taken['ours']:.0%}"] for name, part in parts.items()]
-    title = f"An epoch in batches of {batch}, {est.n_members_} members, {device}"
-    share = f"{taken['bare'] / taken['ours']:.0%}"
-    note = (
-        f"Matrix products at torch's speed take {share} of an epoch, above 100% where the kernels"
-    )
-    note += " multiply faster than torch."
-    report.table(title, ["part", "ms", "share"], rows, note)
+def report_as_on_avx2(report: Report, arguments: list[str]) -> None:
+    """The tables of speed from a process whose libraries take the CPU for one with AVX2 alone."""
+    portable = runpy.run_path(str(Path(__file__).parents[1] / "tests" / "portable.py"))
+    settings = portable["KINDS"]["AVX2 without AVX-512"]
+    text = report.path.read_text()
+    with tempfile.TemporaryDirectory() as cache:
+        command = [sys.executable, __file__, *arguments, "--no-first-call", "--no-import-time"]
+        own = {**os.environ, **settings, "NUMBA_CACHE_DIR": cache}
+        printed = subprocess.run(command, env=own, stdout=subprocess.PIPE, text=True, check=True)
+    report.path.write_text(text)
+    report.write("\n## As on a CPU with AVX2 alone, on the same machine\n")
+    report.write(printed.stdout.replace("\n## ", "\n### ").split("\n", 2)[2])
 
 
 def report_growth(
@@ -733,7 +734,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--repeats", type=int, default=15)
     for name in ("speed", "first-call", "import-time"):
         add(f"--no-{name}", action="store_true")
-    for name in ("first-call", "peers", "sbi", "growth", "catalogue", "pareto"):
+    for name in ("avx2", "first-call", "peers", "sbi", "growth", "catalogue", "pareto"):
         add(f"--{name}", action="store_true")
     add("--catalogue-rows", type=int, default=20_000)
     add("--task", default=default_task())
@@ -757,6 +758,9 @@ def main() -> None:
         for device in devices():
             for n in arguments.outputs:
                 report_speed(report, n, shape, device, peers, repeats)
+    if arguments.avx2:
+        own = ["--outputs", *map(str, arguments.outputs), "--repeats", str(repeats)]
+        report_as_on_avx2(report, [*own, "--module-shape", *map(str, shape)])
     if not arguments.no_first_call:
         report_first_calls(report, n_outputs, shape, repeats)
         report_cold_starts(report, repeats)

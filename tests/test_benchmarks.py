@@ -115,10 +115,11 @@ def test_the_bare_products_are_those_of_the_layers():
     assert sum(per_row + per_draw) == weights / 2  # one member draws
     n_inputs = est.n_features_in_
     assert per_row == [n_inputs * 8, 8 * 4, 4 * (est.sequence_features + 30), *[n_inputs * 8] * 2]
+    assert speed.floating_point_operations(forward) == 2 * 10 * weights
+    epoch = speed.floating_point_operations(speed.products_of(est)[speed.EPOCH])
+    assert 2.5 < epoch / (speed.N_ROWS * 2 * weights) <= 3.1
     with torch.random.fork_rng():
-        for function in speed.bare_functions(est, "cpu").values():
-            assert callable(function)
-        speed.bare(forward, "cpu", torch.float64, count=2)()
+        speed.large_product("cpu", count=1)()
 
 
 def test_medians_leave_out_the_first_call_and_take_the_word_of_a_function():
