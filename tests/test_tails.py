@@ -116,7 +116,9 @@ FAMILIES = [("gaussian", None), ("laplace", None), ("mog", None), ("molog", None
 
 @pytest.mark.parametrize(("likelihood", "limit"), FAMILIES)
 @pytest.mark.parametrize("engine", ["default", "torch", "float64"])
-def test_draws_of_every_family_reach_into_both_tails(in_the_tails, table, likelihood, limit, engine):
+def test_draws_of_every_family_reach_into_both_tails(
+    in_the_tails, table, likelihood, limit, engine
+):
     X, y = table
     options = {"dtype": "float64"} if engine == "float64" else {}
     if limit is not None:

@@ -87,7 +87,9 @@ def _student_t_icdf(u: np.ndarray, df: np.ndarray) -> np.ndarray:
     x = special.betaincinv(0.5 * df, 0.5, 2.0 * tail)  # df / (df + t^2)
     rest = special.betaincinv(0.5, 0.5 * df, 1.0 - 2.0 * tail)  # 1 - x, where that is small
     with np.errstate(divide="ignore"):
-        t = np.asarray(np.sqrt(df * np.where(x < 0.5, 1.0 - x, rest) / np.where(x < 0.5, x, 1.0 - rest)))
+        t = np.asarray(
+            np.sqrt(df * np.where(x < 0.5, 1.0 - x, rest) / np.where(x < 0.5, x, 1.0 - rest))
+        )
         log_tail = np.log(tail)
     far = (log_tail < _FAR) & (tail > 0.0)
     t[far] = -_far_icdf(log_tail[far], df[far])
