@@ -90,7 +90,7 @@ class GivenDensity(WeightedDensity):
         self._refuse_later("cdf")
         generator = make_generator(random_state)
         u = self.density._rosenblatt(self._with_known(self._check_y(y)), generator)
-        u[:, list(self.known)] = uniform((len(u), len(self.known)), generator, torch.float64)
+        u[:, list(self.known)] = uniform((len(u), len(self.known)), generator)
         return u
 
     def inverse_cdf(self, u: Any) -> np.ndarray:
@@ -222,14 +222,13 @@ class GivenDensity(WeightedDensity):
         n_numbers = 1 + model.n_outputs * network.n_noise + n_measured
         if generator is None:
             return sobol_points(n, n_numbers).clip(1e-12, 1.0 - 1e-12)[None]
-        dtype = next(network.parameters()).dtype
-        return uniform((n_rows, n, n_numbers), generator, dtype).numpy()
+        return uniform((n_rows, n, n_numbers), generator).numpy()
 
     def _seen(self, rows: slice, numbers: np.ndarray) -> np.ndarray:
         """What the network sees of each candidate, or of all of a row, (n_rows, n or 1, ...)."""
         if not self.density.has_errors:
             return self.density._contexts(rows)
-        measured = numbers[..., -self.density._X.shape[1] :].astype(np.float64)
+        measured = numbers[..., -self.density._X.shape[1] :]
         return self.density._jittered(rows, ndtri(measured))
 
     def _weigh(

@@ -124,5 +124,5 @@ def shifted_sobol_points(
     points = engine.random_base2(max(n_draws - 1, 1).bit_length())[:n_draws]
     for rows in chunks(n_rows, max(1, CHUNK // n_draws)):
         shape = (rows.stop - rows.start, 1, n_outputs)
-        shift = uniform(shape, generator, torch.float64).numpy()
+        shift = uniform(shape, generator).numpy()
         yield rows, np.clip((points + shift) % 1.0, 1e-12, 1.0 - 1e-12)

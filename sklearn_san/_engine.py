@@ -85,9 +85,7 @@ class Engine:
             own = chosen == m
             member = self.network.of_members(slice(m, m + 1))
             rows = np.nonzero(own)[0]
-            drawn = member.sample(
-                self._tensor(x[rows], member)[None], self._tensor(numbers[own], member)[None]
-            )
+            drawn = member.sample(self._tensor(x[rows], member)[None], self._noise(numbers[own]))
             draws[own] = to_numpy(drawn[0])
         return draws
 
@@ -167,7 +165,7 @@ class Engine:
             numbers = noise[own][:, 1:].reshape(len(rows), network.n_outputs, -1)
             drawn, weight = member.sample_beside(
                 self._tensor(x[rows], member)[None],
-                self._tensor(numbers, member)[None],
+                self._noise(numbers),
                 values[None],
                 [d for d in range(network.n_outputs) if not np.isnan(known[0, d])],
             )
@@ -177,6 +175,10 @@ class Engine:
     def _tensor(self, array: np.ndarray, network: SAN) -> Tensor:
         dtype = next(network.parameters()).dtype
         return torch.as_tensor(array, dtype=dtype, device=self.device)
+
+    def _noise(self, numbers: np.ndarray) -> Tensor:
+        """Uniform numbers for one member, float64 whatever the network is."""
+        return torch.as_tensor(numbers, dtype=torch.float64, device=self.device)[None]
 
     def _by_member(self, points: np.ndarray) -> Tensor:
         """Points as (n_members, 1, n_points, n_outputs, n_noise)."""

@@ -85,12 +85,13 @@ def load_kernels(
     Parameters
     ----------
     network : SAN
+        Where it is to be evaluated.
     tell : callable, default=None
         Told when something has to be compiled.
     for_training : bool, default=False
     """
     first = next(network.parameters())
-    if _why_not_compiled(network, first.dtype, torch.device("cpu")) is not None:
+    if _why_not_compiled(network, first.dtype, first.device) is not None:
         return
     from .compiled.engine import load_kernels as load
 

@@ -310,7 +310,7 @@ class ConditionalDensity(Density):
         for rows in chunks(len(y), self._chunk(network)):
             scaled = model.scale(y[rows])
             z = model.tensor(np.nan_to_num(scaled), network)  # the last ones may be missing
-            noise = uniform(tuple(z.shape), generator, z.dtype).to(z.device)
+            noise = uniform(tuple(z.shape), generator).to(z.device)
             x = model.tensor(self._contexts(rows), network)
             own = to_numpy(_model.rosenblatt(network, x, z, noise))
             u[rows] = np.where(np.isnan(scaled), np.nan, own)
@@ -397,18 +397,17 @@ class ConditionalDensity(Density):
     def _random_draws(self, n_draws: int, generator: torch.Generator) -> Iterator[Block]:
         """Blocks of independent draws."""
         network, draw = self.model.engine.network, self.model.engine.draw
-        dtype = next(network.parameters()).dtype
         n_numbers = self.n_outputs * network.n_noise + 1  # the first chooses the member
         n_measured = self._X.shape[1] if self.has_errors else 0
         for rows, columns in pair_blocks(len(self), n_draws, _model.CHUNK):
             shape = (rows.stop - rows.start, columns.stop - columns.start, n_numbers + n_measured)
             # Consumed in the order of the result, whatever the size of the blocks.
-            numbers = uniform(shape, generator, dtype).numpy()
+            numbers = uniform(shape, generator).numpy()
             noise = np.ascontiguousarray(numbers[..., :n_numbers])
             if not self.has_errors:
-                z = draw(self._inputs(rows).astype(noise.dtype), noise)
+                z = draw(self._inputs(rows), noise)
             else:  # each draw has a measurement of its own
-                normal = ndtri(numbers[..., n_numbers:].astype(np.float64))
+                normal = ndtri(numbers[..., n_numbers:])
                 z = _draw_one_by_one(draw, self._jittered(rows, normal), noise)
             yield rows, columns, self.model.restore(z)
 

@@ -21,6 +21,7 @@ from sklearn_san.calibration import (
     bands,
     calibration_report,
     diagnostic,
+    hpd,
     hpd_coverage_from_log_prob,
     local,
     local_calibration,
@@ -526,6 +527,21 @@ def test_a_single_output(one_dimensional):
     assert min(report.pvalues.values()) > 0.01
     assert np.isnan(report.rosenblatt.independence_pvalue)
     assert report.rosenblatt.pvalue == report.rosenblatt.uniformity_pvalue
+
+
+def test_the_report_scores_no_more_draws_than_it_needs(monkeypatch):
+    X, y = gaussian_data(100)
+    scored, log_prob = [], GaussianDensity.log_prob
+
+    def count(self, y):
+        scored.append(np.size(y) // 2)
+        return log_prob(self, y)
+
+    monkeypatch.setattr(GaussianDensity, "log_prob", count)
+    report = calibration_report(Model(), X, y, n_draws=2 * hpd.N_SCORED, random_state=0)
+    assert sum(scored) == len(y) * (1 + hpd.N_SCORED)
+    assert report.hpd.pvalue > 0.01
+    assert len(np.unique(report.hpd.values)) == len(y)  # spread evenly over the steps of ranks
 
 
 def test_nan_from_a_density_is_reported():

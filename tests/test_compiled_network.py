@@ -219,7 +219,7 @@ def test_draws_equal_those_of_the_reference_for_the_same_noise(case, n_rows, n_d
     network = make_network(**case)
     x = torch.randn((n_rows, 2), generator=torch.Generator().manual_seed(1)).numpy()
     shape = (n_rows, n_draws, 1 + network.n_noise * network.n_outputs)
-    noise = uniform(shape, torch.Generator().manual_seed(2), torch.float32).numpy()
+    noise = uniform(shape, torch.Generator().manual_seed(2)).numpy()
     own = CompiledEngine(network, CPU).draw(x, noise)
     exact = Engine(network.double(), CPU).draw(x.astype(float), noise.astype(float))
     assert own.shape == exact.shape == (n_rows, n_draws, network.n_outputs)
@@ -260,7 +260,7 @@ def test_draws_beside_known_outputs(case, known_outputs):
     n_rows, n_draws, n_outputs = 6, 50, network.n_outputs
     x = torch.randn((n_rows, 2), generator=generator).numpy()
     shape = (n_rows * n_draws, 1 + network.n_noise * n_outputs)
-    noise = uniform(shape, generator, torch.float32).numpy()
+    noise = uniform(shape, generator).numpy()
     chosen = torch.randint(network.n_members, (n_rows, n_draws), generator=generator).numpy()
     known = np.full((n_rows, n_outputs), np.nan)
     known[:, known_outputs] = rows_of(network, n_rows)[1].double()[:, known_outputs]
@@ -287,7 +287,7 @@ def test_known_outputs_weigh_as_their_density_does():
     x, y, _, _ = rows_of(network, 30)
     known = y.double().numpy().copy()
     known[:, 2:] = np.nan
-    noise = uniform((30, 9), torch.Generator().manual_seed(0), torch.float32).numpy()
+    noise = uniform((30, 9), torch.Generator().manual_seed(0)).numpy()
     chosen = np.zeros((30, 1), dtype=int)
     _, log_weight = CompiledEngine(network, CPU).draw_beside(x.numpy(), noise, known, chosen)
     first_two = CompiledEngine(network, CPU).log_density(x.numpy(), known)
@@ -298,7 +298,7 @@ def test_draws_follow_the_conditionals():
     # Rosenblatt transform of draws of one member: Kolmogorov-Smirnov at 1e-5 for 4 outputs
     network = make_network(n_members=1)
     x = np.array([[0.2, -0.5]], dtype=np.float32)
-    noise = uniform((1, 20_000, 9), torch.Generator().manual_seed(3), torch.float32).numpy()
+    noise = uniform((1, 20_000, 9), torch.Generator().manual_seed(3)).numpy()
     draws = torch.from_numpy(CompiledEngine(network, CPU).draw(x, noise)).double()
     exact = network.double()
     u = exact.conditionals(torch.from_numpy(x).double()[None], draws)[1][0].detach().numpy()
@@ -312,7 +312,7 @@ def test_no_draw_needs_its_clip():
     # must be no more than the density puts within rounding of it.
     network = make_network(n_members=1)
     x = np.zeros((1, 2), dtype=np.float32)
-    noise = uniform((1, 100_000, 9), torch.Generator().manual_seed(5), torch.float32).numpy()
+    noise = uniform((1, 100_000, 9), torch.Generator().manual_seed(5)).numpy()
     draws = CompiledEngine(network, CPU).draw(x, noise)[0]
     exact = network.double()
     rows = torch.from_numpy(draws[:1000]).double()
@@ -332,7 +332,7 @@ def test_no_draw_needs_its_clip():
 def test_draws_do_not_depend_on_threads_or_chunks(monkeypatch):
     network = make_network(n_members=3)
     x = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
-    noise = uniform((20, 50, 9), torch.Generator().manual_seed(0), torch.float32).numpy()
+    noise = uniform((20, 50, 9), torch.Generator().manual_seed(0)).numpy()
     engine = CompiledEngine(network, CPU)
     whole = engine.draw(x, noise)
     parts = np.concatenate([engine.draw(x[i : i + 3], noise[i : i + 3]) for i in range(0, 20, 3)])
@@ -393,7 +393,7 @@ def test_a_fit_is_the_same_compiled_or_not(bimodal, change):
 def test_the_engine_follows_the_weights():
     network = make_network().eval()
     x, y, _, _ = rows_of(network)
-    noise = uniform((5, 20, 9), torch.Generator().manual_seed(0), torch.float32).numpy()
+    noise = uniform((5, 20, 9), torch.Generator().manual_seed(0)).numpy()
     before = engine_for(network, CPU).draw(x.numpy()[:5], noise)
     assert engine_for(network, CPU) is engine_for(network, CPU)
     other = make_network(seed=1).eval()

@@ -23,7 +23,11 @@ from sklearn_san.likelihoods import (
     TruncatedMixtureOfStudentT,
     make_likelihood,
 )
-from sklearn_san.likelihoods.distribution_functions import student_t_log_cdf, student_t_log_icdf
+from sklearn_san.likelihoods.distribution_functions import (
+    student_t_icdf,
+    student_t_log_cdf,
+    student_t_log_icdf,
+)
 
 INF = float("inf")
 
@@ -372,3 +376,15 @@ def test_an_interpolated_histogram_has_its_own_height_at_an_edge():
     at_limit = family.log_prob(raw, torch.ones((), dtype=torch.float64), support)
     # The middle has all the area, half of a bin on each side
     assert at_limit.item() == pytest.approx(np.log(2.0) - 60.0, rel=1e-12)
+
+
+@pytest.mark.parametrize("df", [1.001, 3.0, 30.0, 200.0, 1097.0])
+@pytest.mark.parametrize("u", [1e-16, 1e-12, 1e-9, 1e-7, 1.0 - 1e-7, 1.0 - 1e-12])
+def test_far_quantiles_of_student_t_agree_with_mpmath(u, df):
+    t = student_t_icdf(*torch.tensor([u, df], dtype=torch.float64)).item()
+    tail = min(u, 1.0 - u)
+    with mpmath.workdps(60):
+        x, half = df / (df + mpmath.mpf(t) ** 2), mpmath.mpf(df) / 2
+        own = mpmath.betainc(half, 0.5, 0, x, regularized=True) / 2
+    assert (t < 0.0) == (u < 0.5)
+    assert float(own) == pytest.approx(tail, rel=1e-10)

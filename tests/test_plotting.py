@@ -210,12 +210,12 @@ def test_view_range_ends_at_limits_and_shows_the_truth():
 
 
 def test_ranks_count_draws_below_and_break_ties_evenly():
-    y = np.random.default_rng(0).normal(size=(50, 1, 3))
+    y = np.random.default_rng(0).normal(size=(50, 3))
     draws = np.random.default_rng(1).normal(size=(50, 20, 3))
     ranks = ranks_of(draws, y, 0)
-    together = rankdata(np.concatenate([y, draws], axis=1), axis=1)[:, 0] - 1
+    together = rankdata(np.concatenate([y[:, None], draws], axis=1), axis=1)[:, 0] - 1
     np.testing.assert_array_equal(ranks, together)
-    ties = ranks_of(np.zeros((6000, 2)), np.zeros((6000, 1)), 0)
+    ties = ranks_of(np.zeros((6000, 2)), np.zeros(6000), 0)
     counts = np.bincount(ties)  # three ranks; fails by chance once in 10,000 times
     assert len(counts) == 3
     assert np.abs(counts - 2000).max() < 4.2 * np.sqrt(6000 * 2 / 9)

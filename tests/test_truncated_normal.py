@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import SINGLE
+from scipy.special import ndtr
 from scipy.stats import truncnorm
 
 from sklearn_san.likelihoods import truncated_normal
@@ -138,3 +139,10 @@ def test_quantiles_far_from_the_mode_keep_their_digits(distance, side, dtype, to
             )
             exact.append(float(root) if side < 0 else -float(root))
     np.testing.assert_allclose(y, exact, rtol=1e-9, atol=tolerance / max(distance, 1.0))
+
+
+def test_the_normal_cdf_keeps_its_digits_in_the_lower_tail():
+    z = torch.linspace(-35.0, 8.0, 200, dtype=torch.float64)
+    own, exact = truncated_normal.normal_cdf(z), ndtr(z.numpy())
+    # A rounding error of z alone changes the probability by z^2 times that
+    np.testing.assert_allclose(own, exact, rtol=4 * 35.0**2 * np.finfo(float).eps)

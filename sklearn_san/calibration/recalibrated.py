@@ -233,7 +233,7 @@ class RecalibratedDensity(Density):
             return
         for rows, columns in pair_blocks(len(self), n_draws, CHUNK):
             shape = (rows.stop - rows.start, columns.stop - columns.start, self.n_outputs)
-            u = uniform(shape, generator, torch.float64).numpy()
+            u = uniform(shape, generator).numpy()
             yield rows, columns, self._at_points(rows, u)
 
     def _candidates(
@@ -243,7 +243,7 @@ class RecalibratedDensity(Density):
         if generator is None:
             u = np.broadcast_to(_inner(sobol_points(n, self.n_outputs)), shape)
         else:
-            u = uniform(shape, generator, torch.float64).numpy()
+            u = uniform(shape, generator).numpy()
         return self._at_points(rows, u), np.zeros(shape[:2])
 
     def _pinned_log_prob(self, pinned: dict[int, np.ndarray], n_draws: int) -> np.ndarray:

@@ -124,7 +124,7 @@ def calibration_report(
     y : array-like of shape (n_rows,) or (n_rows, n_outputs)
         True values.
     n_draws : int, default=1000
-        Draws of each row.
+        Draws of each row. Log densities, which cost more than draws, are taken of the first 200.
     diagnostics : sequence of str or callable, default=DIAGNOSTICS
         Which to run: names in `DIAGNOSTICS`, by default all of them, or functions of one's own,
         ``diagnostic(held_out, random)``, of a `HeldOut` and a `RandomState`, whose results have a

@@ -31,7 +31,7 @@ from .special import (
     log,
     log1p,
     near_tail_quantile,
-    upper_tail,
+    tails,
 )
 from .truncated_normal import exponential_moments, mass_and_ends
 
@@ -79,11 +79,14 @@ def normal_quantile(u, loc, scale, bottom, top):
     # Whichever side keeps more digits: the mirror image has its mass below zero
     mirror = a + b > 0.0
     left, right = (-b if mirror else a), (-a if mirror else b)
-    v = 1.0 - u if mirror else u
-    below, above = upper_tail(-left), upper_tail(-right)
-    p = below + v * (above - below)
+    below, _ = tails(left)
+    not_above, above = tails(right)
+    mass = not_above - below
+    # 1 - u has only the digits that u left it, so that either tail is counted from its own side
+    p = below + (1.0 - u if mirror else u) * mass
+    rest = above + (u if mirror else 1.0 - u) * mass
     q = p - 0.5
-    r = math.sqrt(-log(max(min(p, 1.0 - p), 1e-300)))
+    r = math.sqrt(-log(max(min(p, rest), 1e-300)))
     near = near_tail_quantile(r)
     tail = near if q < 0.0 else -near
     central = abs(q) <= CENTRAL

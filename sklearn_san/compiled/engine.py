@@ -111,11 +111,6 @@ def _at_the_door(array: np.ndarray, dtype: Any) -> np.ndarray:
     return np.require(array, dtype, ["C", "W"])
 
 
-def _inside(u: np.ndarray) -> np.ndarray:
-    """Uniform numbers that stay strictly between 0 and 1 in float32."""
-    return u if u.dtype == np.float32 else np.clip(u, 2.0**-25, 1.0 - 2.0**-24)
-
-
 class Threads:
     """Threads that share out tasks which release the GIL.
 
@@ -333,7 +328,7 @@ class Sampler:
         chosen : ndarray of shape (n_rows * n_draws,), default=None
             Member behind each draw, instead of the noise.
         """
-        x, noise = _at_the_door(x, np.float32), _at_the_door(_inside(noise), np.float32)
+        x, noise = _at_the_door(x, np.float32), _at_the_door(noise, np.float64)
         n_pairs, n_outputs = len(x) * n_draws, len(self.target.limits)
         values = np.full((1, n_outputs), np.nan) if known is None else known
         fixed = Known(_at_the_door(values, np.float64), ~np.isnan(values[0]))
@@ -449,6 +444,6 @@ def _drawing_examples(plan: Plan) -> list[tuple[Any, ...]]:
     draws = Draws(matrix, wide, wide, np.zeros(1))
     _, draw_rows = kernels_for(plan)
     return [
-        (draw_rows, vector, plan, Target(wide, wide), matrix, 1, matrix, index, 1, True, known,
+        (draw_rows, vector, plan, Target(wide, wide), matrix, 1, wide, index, 1, True, known,
          draws)
     ]  # fmt: skip

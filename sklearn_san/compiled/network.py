@@ -599,7 +599,8 @@ def _gather(plan, x, n_columns, pairs, own, local):
 def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_moments, known, draws):
     """Draws of one member for some pairs ``row * n_columns + column``, in rising order.
 
-    Noise is (n or n_pairs, 1 + n_outputs * n_noise), repeated; its first column chose the member.
+    Noise is (n or n_pairs, 1 + n_outputs * n_noise), repeated, float64, in whose tails there is
+    room for those of the densities; its first column chose the member.
     Outputs that are known are not drawn; their log density is added to ``draws.log_weight``. No
     tile crosses a multiple of `group`, so that results do not depend on what else is asked for.
     """

@@ -208,20 +208,21 @@ def near_tail_quantile(r):
 
 
 @piece
-def upper_tail(x):
-    """Probability of a standard normal above x."""
+def tails(x):
+    """Probabilities of a standard normal below and above x, each with all its digits."""
     distance = abs(x) * SQRT_HALF
     tail = 0.5 * exp(-0.5 * x * x) * erfcx(distance)
-    return tail if x >= 0.0 else 1.0 - tail
+    rest = 1.0 - tail
+    return (rest if x >= 0.0 else tail), (tail if x >= 0.0 else rest)
 
 
 @kernel
-def ndtri(p):
-    """Quantile of the standard normal, to 1e-9."""
+def ndtri(p, rest):
+    """Quantile of the standard normal at p, with ``rest = 1 - p`` to all its digits; to 1e-9."""
     q = p - 0.5
     if abs(q) <= CENTRAL:
         return central_quantile(q)
-    r = math.sqrt(-math.log(max(min(p, 1.0 - p), 1e-300)))
+    r = math.sqrt(-math.log(max(min(p, rest), 1e-300)))
     z = near_tail_quantile(r)
     if r >= TAIL_EDGES[1]:
         middle = 0.5 * (TAIL_EDGES[1] + TAIL_EDGES[2])

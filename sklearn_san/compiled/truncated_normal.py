@@ -53,14 +53,14 @@ def mass_and_ends(a, b, width):
 
 
 @kernel
-def tail_offset(u, near, width):
+def tail_offset(u, rest, near, width):
     """As `_tail_offset`: quantile of a normal on [near, near + width], less `near`."""
     start = math.log(erfcx(near * SQRT_HALF))
     far = 0.0
     if width < HUGE:
         steep = math.log(erfcx((near + width) * SQRT_HALF)) - start
         far = math.exp(steep - width * (near + 0.5 * width))
-    target = -math.log1p(u * (far - 1.0))
+    target = -math.log1p(u * (far - 1.0)) if u < 0.5 else -math.log(rest + u * far)
     t = 2.0 * target / (math.sqrt(near * near + 2.0 * target) + near)
     for _ in range(3):
         scaled = erfcx((near + t) * SQRT_HALF)
@@ -75,15 +75,14 @@ def truncated_quantile(u, loc, scale, low, high):
     a, b = (low - loc) / scale, (high - loc) / scale
     mirror = a + b > 0.0
     left, right = (-b, -a) if mirror else (a, b)
-    if mirror:
-        u = 1.0 - u
+    u, rest = (1.0 - u, u) if mirror else (u, 1.0 - u)
     if right < -1.0:
-        inward = scale * tail_offset(1.0 - u, -right, (high - low) / scale)
+        inward = scale * tail_offset(rest, u, -right, (high - low) / scale)
         y = low + inward if mirror else high - inward
     else:
         below = 0.5 * math.erfc(-left * SQRT_HALF)
-        above = 0.5 * math.erfc(-right * SQRT_HALF)
-        z = ndtri(below + u * (above - below))
+        mass = 0.5 * math.erfc(-right * SQRT_HALF) - below
+        z = ndtri(below + u * mass, 0.5 * math.erfc(right * SQRT_HALF) + rest * mass)
         y = loc - scale * z if mirror else loc + scale * z
     return min(max(y, low), high)
 

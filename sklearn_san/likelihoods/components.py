@@ -42,6 +42,7 @@ from .distribution_functions import (
     student_t_log_icdf,
 )
 from .truncated_normal import (
+    normal_cdf,
     truncated_normal_cdf,
     truncated_normal_icdf,
     truncated_normal_log_prob,
@@ -135,7 +136,7 @@ class Normal(Standard):
         return -0.5 * z.square() - LOG_SQRT_2PI
 
     def standard_cdf(self, z: Tensor, *extra: Tensor) -> Tensor:
-        return torch.special.ndtr(z)
+        return normal_cdf(z)
 
     def log_cdf(self, z: Tensor, *extra: Tensor) -> Tensor:
         return torch.special.log_ndtr(z)
@@ -301,10 +302,14 @@ class Truncated(Kernel):
         a, b = (low - loc) / scale, (high - loc) / scale
         mirror = a + b > 0
         left, right = torch.where(mirror, -b, a), torch.where(mirror, -a, b)
-        u = torch.where(mirror, 1.0 - u, u)
+        u, rest = torch.where(mirror, 1.0 - u, u), torch.where(mirror, u, 1.0 - u)
         log_left, log_right = self.kernel.log_cdf(left, *extra), self.kernel.log_cdf(right, *extra)
-        log_target = log_right + torch.log(u + (1.0 - u) * torch.exp(log_left - log_right))
-        z = self.kernel.log_icdf(log_target, *extra)
+        log_below = log_right + torch.log(u + rest * torch.exp(log_left - log_right))
+        # In the upper half from above: 1 - u has only the digits that u left it
+        beyond = self.kernel.log_cdf(-right, *extra).exp()
+        log_above = torch.log(beyond + rest * (log_right.exp() - log_left.exp()))
+        z = self.kernel.log_icdf(torch.minimum(log_below, log_above), *extra)
+        z = torch.where(log_above < log_below, -z, z)
         # Between bounds that the distribution cannot tell apart it is flat.
         narrow = (right - left) < _NARROW
         z = torch.where(narrow, left + u * (right - left), z)

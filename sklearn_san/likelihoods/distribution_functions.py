@@ -87,8 +87,23 @@ def _student_t_icdf(u: np.ndarray, df: np.ndarray) -> np.ndarray:
     x = special.betaincinv(0.5 * df, 0.5, 2.0 * tail)  # df / (df + t^2)
     rest = special.betaincinv(0.5, 0.5 * df, 1.0 - 2.0 * tail)  # 1 - x, where that is small
     with np.errstate(divide="ignore"):
-        t = np.sqrt(df * np.where(x < 0.5, 1.0 - x, rest) / np.where(x < 0.5, x, 1.0 - rest))
+        t = np.asarray(
+            np.sqrt(df * np.where(x < 0.5, 1.0 - x, rest) / np.where(x < 0.5, x, 1.0 - rest))
+        )
+        log_tail = np.log(tail)
+    far = (log_tail < _FAR) & (tail > 0.0)
+    t[far] = -_far_icdf(log_tail[far], df[far])
     return np.where(u < 0.5, -t, t)
+
+
+def _far_icdf(log_p: np.ndarray, df: np.ndarray) -> np.ndarray:
+    """Quantile of Student's t in the lower tail, from the log of the probability (n,)."""
+    log_x = log_p / (0.5 * df)  # below the solution, where the tail is concave in it
+    for _ in range(20):
+        value, slope = _log_tail(log_x, df)
+        log_x = np.minimum(log_x + (log_p - value) / slope, -1e-3)
+    with np.errstate(over="ignore"):
+        return -np.sqrt(df * np.expm1(-log_x))
 
 
 def student_t_icdf(u: Tensor, df: Tensor) -> Tensor:
@@ -113,15 +128,9 @@ def student_t_log_icdf(log_p: Tensor, df: Tensor) -> Tensor:
     """Inverse of `student_t_log_cdf`. No gradient."""
 
     def log_icdf(log_p: np.ndarray, df: np.ndarray) -> np.ndarray:
-        t = np.asarray(_student_t_icdf(np.exp(log_p), df))
         tail = (log_p < _FAR) & np.isfinite(log_p)
-        log_p, df = log_p[tail], df[tail]
-        log_x = log_p / (0.5 * df)  # below the solution, where the tail is concave in it
-        for _ in range(20):
-            value, slope = _log_tail(log_x, df)
-            log_x = np.minimum(log_x + (log_p - value) / slope, -1e-3)
-        with np.errstate(over="ignore"):
-            t[tail] = -np.sqrt(df * np.expm1(-log_x))
+        t = np.asarray(_student_t_icdf(np.where(tail, 0.5, np.exp(log_p)), df))
+        t[tail] = _far_icdf(log_p[tail], df[tail])
         return t
 
     return _evaluate(log_icdf, log_p, df)

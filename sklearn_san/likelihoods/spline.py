@@ -17,6 +17,7 @@ from torch.nn import functional
 from .base import Likelihood, Support, check_n_components
 from .components import Normal
 from .mixtures import log_scale_of
+from .truncated_normal import normal_cdf
 
 #: Half-width of the spline's interval, in scales.
 BOUND = 4.0
@@ -54,7 +55,7 @@ class Spline(Likelihood):
     def cdf(self, raw: Tensor, y: Tensor, support: Support | None = None) -> Tensor:
         loc, log_scale, knots = self._knots(raw)
         z, _ = _forward((y - loc) * torch.exp(-log_scale), *knots)
-        return torch.special.ndtr(z)
+        return normal_cdf(z)
 
     def icdf(self, raw: Tensor, u: Tensor, support: Support | None = None) -> Tensor:
         loc, log_scale, knots = self._knots(raw)
@@ -102,7 +103,7 @@ class Spline(Likelihood):
         mass = (Normal().log_pdf(point).exp() * weights * 0.5 * width).flatten(-2)
         value = _inverse(flat, *(knots.unsqueeze(-2) for knots in (x, z, slope)))
         bound = torch.tensor(BOUND, dtype=raw.dtype, device=raw.device)
-        tail = 2.0 * (bound * Normal().log_pdf(bound).exp() + torch.special.ndtr(-bound))
+        tail = 2.0 * (bound * Normal().log_pdf(bound).exp() + normal_cdf(-bound))
         mean = (mass * value).sum(-1)  # the two tails cancel
         second = (mass * value.square()).sum(-1) + tail
         scale = log_scale.exp()

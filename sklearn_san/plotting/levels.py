@@ -14,8 +14,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_random_state
 
+from ..calibration.diagnostic import random_stream
+from ..calibration.uniformity import randomised_pit
 from .arrays import as_numbers
 
 #: Points at which curves and their bands are evaluated.
@@ -23,10 +24,9 @@ N_POINTS = 100
 
 
 def ranks_of(draws: np.ndarray, y: np.ndarray, random_state: Any) -> np.ndarray:
-    """Number of draws (n_rows, n_draws, ...) below y (n_rows, 1, ...); ties in random order."""
-    below, ties = (draws < y).sum(axis=1), (draws == y).sum(axis=1)
-    random = np.random.RandomState() if random_state is None else check_random_state(random_state)
-    return below + random.randint(0, ties + 1)
+    """Number of draws (n_rows, n_draws, ...) below y (n_rows, ...); ties in random order."""
+    pit = randomised_pit(draws, y, random_stream(random_state))
+    return np.floor(pit * (draws.shape[1] + 1)).astype(int)
 
 
 def hpd_levels(density: Any, y: Any, n_draws: int, random_state: Any) -> np.ndarray:
@@ -35,12 +35,11 @@ def hpd_levels(density: Any, y: Any, n_draws: int, random_state: Any) -> np.ndar
     The rank among all ``n_draws + 1`` is spread evenly over its step, so that levels are
     continuous.
     """
-    random = np.random.RandomState() if random_state is None else check_random_state(random_state)
-    at_truth = np.asarray(density.log_prob(y)).reshape(-1, 1)
+    random = random_stream(random_state)
+    at_truth = np.asarray(density.log_prob(y)).reshape(-1)
     draws = density.sample(n_draws, random_state=random)
     at_draws = np.asarray(density.log_prob(draws)).reshape(len(at_truth), n_draws)
-    rank = ranks_of(-at_draws, -at_truth, random)
-    return (rank + random.uniform(size=len(rank))) / (n_draws + 1)
+    return randomised_pit(-at_draws, -at_truth, random)
 
 
 def check_probabilities(values: Any, name: str, n_dimensions: int) -> np.ndarray:

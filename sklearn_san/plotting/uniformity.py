@@ -329,7 +329,7 @@ class RankDisplay:
             If shapes do not fit each other.
         """
         y, draws = arrays.check_pair(y, draws)
-        ranks = ranks_of(draws, y[:, None], random_state)
+        ranks = ranks_of(draws, y, random_state)
         display = cls(ranks, n_draws=draws.shape[1], output_names=output_names)
         return display.plot(ax=ax, **plot_options)
 
