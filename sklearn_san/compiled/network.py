@@ -422,8 +422,8 @@ def _backward(values, gradient, plan, n_rows, scratch):
 
 # Of mixtures of Gaussians, which are all that most networks need; see `kernels_for`.
 @piece
-def _log_prob(family, raw, y, low, high, bounded, log_floor, out, gradient, with_gradient):
-    mixtures.log_prob(raw, y, low, high, bounded, log_floor, out, gradient, with_gradient)
+def _log_prob(family, raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gradient):
+    mixtures.log_prob(raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gradient)
 
 
 @piece
@@ -449,6 +449,7 @@ def score(values, gradient, plan, rows, index, weight, log_prob, with_gradient):
     r = np.empty((tile, n_outputs), dtype=np.float32)
     low, high = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
     target, density = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
+    by_y = np.empty(tile, dtype=np.float32)
     # Fields are read outside of the loops: each reading counts a reference
     x_rows, y_rows, r_rows, n_observed = rows.x, rows.y, rows.r, rows.n_observed
     low_rows, high_rows, n_features = rows.low, rows.high, plan.n_features
@@ -480,7 +481,7 @@ def score(values, gradient, plan, rows, index, weight, log_prob, with_gradient):
             by_raw = scratch.by_raw[d]
             _log_prob(
                 plan.family[d], out[:, n_out - n_raw :], target[:n_rows], low, high,
-                bounded, plan.log_floor[d], density, by_raw, with_gradient,
+                bounded, plan.log_floor[d], density, by_raw, by_y, with_gradient,
             )  # fmt: skip
             for i in range(n_rows):
                 is_observed = d < n_observed[index[start + i]]
@@ -592,6 +593,7 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
     chooses, places, mean, variance = np.empty(tile), np.empty(tile), np.empty(tile), np.empty(tile)
     low32, high32 = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
     residual, density = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
+    by_y = np.empty(tile, dtype=np.float32)
     # Fields are read outside of the loops: each reading counts a reference
     out, log_weight, known_values = draws.out, draws.log_weight, known.values
     means, variances, n_noise = draws.mean, draws.variance, plan.n_noise
@@ -616,7 +618,7 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
                     out[pairs[start + i], d] = value
                 _log_prob(
                     plan.family[d], raw, residual[:n], low32, high32, bounded, plan.log_floor[d],
-                    density, scratch.by_raw[d], with_gradient,
+                    density, scratch.by_raw[d], by_y, with_gradient,
                 )  # fmt: skip
                 for i in range(n):
                     log_weight[pairs[start + i]] += density[i] - math.log(scale)
