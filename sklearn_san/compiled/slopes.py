@@ -1,0 +1,168 @@
+"""The slope of log p(y | x) by y compiled; the reference is torch's autograd in `_engine`.
+
+A tile of points goes forward through all blocks as for training, then backward to what the blocks
+see of y: the earlier targets and residuals themselves, and the sequence features. With the residual
+``r_d = (y_d - m_d) / s_d``, whose location m_d depends on the outputs before it, and bounds that
+move with the location, the density of output d depends on m_d as it does on a common shift of all
+its components in the other direction, so that bounds need no derivatives of their own:
+
+    d log p_d / d m_d = sum_k (d log p_d / d loc_k) / s_d
+
+==============  ============================================================================
+`slope_rows`    log density of points under one member, and its slope by y
+`slopes_for`    that, or its twin where an output is no mixture of Gaussians
+==============  ============================================================================
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from . import families
+from .jit import kernel, twin
+from .network import (
+    _F32,
+    _IN,
+    _OUT,
+    _RESULT,
+    _WEIGHT,
+    Plan,
+    _encode,
+    _forward,
+    _log_prob,
+    _make_scratch,
+    _matrix,
+    _part,
+    _through_activation,
+    _to_input,
+)
+
+
+@kernel
+def _place(plan, target, context, y, n_rows, y32, r, low, high):
+    """Targets, residuals and their bounds in float32, from those of a tile in float64."""
+    n_features = plan.n_features
+    for d in range(len(plan.n_raw)):
+        base, bounded = target.base[d], plan.bounded[d]
+        scale, lowest, highest = base[-1], target.limits[d, 0], target.limits[d, 1]
+        for i in range(n_rows):
+            location = base[-2]
+            for j in range(n_features):
+                location += base[j] * context[i, j]
+            for j in range(d):
+                location += base[n_features + j] * y[i, j]
+            y32[i, d] = y[i, d]
+            r[i, d] = (y[i, d] - location) / scale
+            if bounded:
+                low[d, i] = (lowest - location) / scale
+                high[d, i] = (highest - location) / scale
+                r[i, d] = min(max(r[i, d], low[d, i]), high[d, i])
+
+
+@kernel
+def _through_block(values, plan, d, n_rows, unused, scratch):
+    """From gradients by the raw parameters and sequence features of block d to its inputs.
+
+    Of the inputs, (n_rows, n_behind) are those behind the context.
+    """
+    first, heads, n_raw = plan.starts[d], plan.starts[d + 1] - 1, plan.n_raw[d]
+    n_out = plan.layers[heads, _OUT]
+    n_own = n_out - n_raw  # sequence features
+    by_sequence, by_raw = scratch.by_sequence, scratch.by_raw[d]
+    g = scratch.by_out[: n_rows * n_out].reshape(n_rows, n_out)
+    out = _part(scratch.work, plan.layers[heads, _RESULT], plan.tile, n_rows, n_out)
+    for i in range(n_rows):
+        for j in range(n_own):
+            g[i, j] = by_sequence[i * n_own + j] if out[i, j] > _F32(0.0) else _F32(0.0)
+        for j in range(n_raw):
+            g[i, n_own + j] = by_raw[i, j]
+    for k in range(heads, first, -1):
+        _to_input(values, plan, k, n_rows, g, scratch)
+        n_out = plan.layers[k - 1, _OUT]
+        g = scratch.by_h[: n_rows * n_out].reshape(n_rows, n_out)
+        _through_activation(values, plan, k - 1, n_rows, g, unused, scratch)
+    n_in, n_out = plan.layers[first, _IN], plan.layers[first, _OUT]
+    weight = _matrix(values, plan.layers[first, _WEIGHT], n_in, n_out)[plan.n_context :]
+    below = scratch.sums[: n_rows * len(weight)].reshape(n_rows, len(weight))
+    np.dot(g, weight.T, below)
+    return below
+
+
+@kernel
+def slope_rows(values, plan, target, x, y, log_prob, slope):
+    """Log density (n,) of points y (n, n_outputs) given x (n, n_features), and its slope by y.
+
+    x is float32, all else float64, in scaled units.
+    """
+    n_outputs, tile = len(plan.n_raw), plan.tile
+    with_gradient = tile > 0  # True; as a literal it would have callees compiled again
+    scratch = _make_scratch(plan, with_gradient)
+    unused = np.zeros(plan.n_values, dtype=np.float32)  # gradient by gains and shifts
+    context = np.empty((tile, plan.n_context), dtype=np.float32)
+    y32 = np.empty((tile, n_outputs), dtype=np.float32)
+    r = np.empty((tile, n_outputs), dtype=np.float32)
+    low = np.empty((n_outputs, tile), dtype=np.float32)
+    high = np.empty((n_outputs, tile), dtype=np.float32)
+    residual, density = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
+    by_y = np.empty(tile, dtype=np.float32)
+    by_r = np.empty((tile, n_outputs))  # through the blocks behind
+    # Fields are read outside of the loops: each reading counts a reference
+    n_features, n_sequence, based = plan.n_features, plan.n_sequence, plan.based
+    by_sequence, base = scratch.by_sequence, target.base
+    for start in range(0, len(y), tile):
+        n_rows = min(tile, len(y) - start)
+        for i in range(n_rows):
+            for j in range(n_features):
+                context[i, j] = x[start + i, j]
+            for d in range(n_outputs):
+                by_r[i, d] = 0.0
+                slope[start + i, d] = 0.0
+            log_prob[start + i] = 0.0
+        _place(plan, target, context, y[start : start + n_rows], n_rows, y32, r, low, high)
+        _encode(values, plan, context, n_rows, scratch, with_gradient)
+        _forward(values, plan, n_rows, context, y32, r, scratch, with_gradient)
+        for d in range(n_outputs - 1, -1, -1):
+            heads, n_raw, scale = plan.starts[d + 1] - 1, plan.n_raw[d], base[d, -1]
+            n_out = plan.layers[heads, _OUT]
+            out = _part(scratch.work, plan.layers[heads, _RESULT], tile, n_rows, n_out)
+            by_raw = scratch.by_raw[d]
+            for i in range(n_rows):
+                residual[i] = r[i, d]
+            _log_prob(
+                plan.family[d], out[:, n_out - n_raw :], residual[:n_rows], low[d], high[d],
+                plan.bounded[d], plan.log_floor[d], density, by_raw, by_y, with_gradient,
+            )  # fmt: skip
+            n_locs = n_raw // 3 if plan.family[d] < families.HISTOGRAM else 0
+            for i in range(n_rows):
+                log_prob[start + i] += density[i] - math.log(scale)
+                slope[start + i, d] += (by_r[i, d] + by_y[i]) / scale
+                by_location = -by_r[i, d]
+                for k in range(n_locs):
+                    by_location += by_raw[i, n_locs + k]
+                by_location /= scale
+                for j in range(d):
+                    slope[start + i, j] += base[d, n_features + j] * by_location
+            if d == 0:
+                continue  # the first block sees x alone
+            below = _through_block(values, plan, d, n_rows, unused, scratch)
+            for i in range(n_rows):
+                for j in range(n_sequence):
+                    by_sequence[i * n_sequence + j] = below[i, j]
+                for j in range(d):
+                    slope[start + i, j] += below[i, n_sequence + j]
+                c = n_sequence + d
+                for b in range(len(based)):
+                    if based[b] < d:
+                        by_r[i, based[b]] += below[i, c]
+                        c += 1
+
+
+_slope_rows_any = twin(slope_rows, "slope_rows_any", _log_prob=families.log_prob)
+
+
+def slopes_for(plan: Plan) -> Any:
+    """`slope_rows` for the families of a plan."""
+    return slope_rows if (plan.family == families.GAUSSIANS).all() else _slope_rows_any
