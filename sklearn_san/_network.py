@@ -325,7 +325,9 @@ class SAN(nn.Module):
             )  # (n_members, ..., n_group, n_params)
             value, support = r[..., outputs], self._support(outputs, location[..., outputs])
             if support is not None:
-                value = torch.minimum(torch.maximum(value, support.low), support.high)
+                # A value on a limit keeps its slope, which `maximum` would share with the limit
+                value = torch.where(value < support.low, support.low, value)
+                value = torch.where(value > support.high, support.high, value)
             log_prob = family.log_prob(raw, value, support)
             if some_missing:
                 log_prob = log_prob.masked_fill(missing[..., outputs], 0.0)

@@ -90,6 +90,7 @@ class Draws(NamedTuple):
     mean: np.ndarray  # (n_pairs, n_outputs) or empty: of each output given those before it
     variance: np.ndarray
     log_weight: np.ndarray  # (n_pairs,) or empty: log density of the known outputs
+    log_prob: np.ndarray  # (n_pairs,) or empty: log density of all outputs
 
 
 class _Scratch(NamedTuple):
@@ -579,8 +580,8 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
     """Draws of one member for some pairs ``row * n_columns + column``, in rising order.
 
     Noise is (n or n_pairs, 1 + n_outputs * n_noise), repeated; its first column chose the member.
-    Outputs that are known are not drawn; their log density is added to ``draws.log_weight``. No
-    tile crosses a multiple of `group`, so that results do not depend on what else is asked for.
+    Outputs that are known are not drawn; their log density is added to ``draws.log_weight``, and
+    that of all outputs to ``draws.log_prob`` if it has room. No tile crosses a multiple of `group`, so that results do not depend on what else is asked for.
     """
     n_outputs, tile = len(plan.n_raw), plan.tile
     with_gradient = plan.tile < 0  # False; as a literal it would have callees compiled again
@@ -597,6 +598,7 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
     # Fields are read outside of the loops: each reading counts a reference
     out, log_weight, known_values = draws.out, draws.log_weight, known.values
     means, variances, n_noise = draws.mean, draws.variance, plan.n_noise
+    log_prob, with_density = draws.log_prob, len(draws.log_prob) > 0
     start = 0
     while start < len(pairs):
         n = min(tile, len(pairs) - start, group - start % group)
@@ -622,6 +624,8 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
                 )  # fmt: skip
                 for i in range(n):
                     log_weight[pairs[start + i]] += density[i] - math.log(scale)
+                    if with_density:
+                        log_prob[pairs[start + i]] += density[i] - math.log(scale)
                 continue
             for i in range(n):
                 own_noise = pairs[start + i] % len(noise)
@@ -634,6 +638,15 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
                     pair = pairs[start + i]
                     means[pair, d] = location[i] + scale * mean[i]
                     variances[pair, d] = scale * scale * variance[i]
+            if with_density:
+                for i in range(n):
+                    residual[i], low32[i], high32[i] = drawn[i], low[i], high[i]
+                _log_prob(
+                    plan.family[d], raw, residual[:n], low32, high32, bounded, plan.log_floor[d],
+                    density, scratch.by_raw[d], by_y, with_gradient,
+                )  # fmt: skip
+                for i in range(n):
+                    log_prob[pairs[start + i]] += density[i] - math.log(scale)
             lowest, highest = target.limits[d, 0], target.limits[d, 1]
             for i in range(n):
                 value = location[i] + scale * drawn[i]

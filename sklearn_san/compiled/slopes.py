@@ -40,26 +40,35 @@ from .network import (
     _to_input,
 )
 
+#: Points of a tile. Products of another size are rounded differently, so all tiles have this one.
+TILE = 16
+
 
 @kernel
-def _place(plan, target, context, y, n_rows, y32, r, low, high):
-    """Targets, residuals and their bounds in float32, from those of a tile in float64."""
-    n_features = plan.n_features
-    for d in range(len(plan.n_raw)):
-        base, bounded = target.base[d], plan.bounded[d]
-        scale, lowest, highest = base[-1], target.limits[d, 0], target.limits[d, 1]
-        for i in range(n_rows):
+def _gather_points(plan, target, x, y, points, context, y32, r, low, high):
+    """Contexts, targets, residuals and their bounds of some points, in float32.
+
+    What is missing is 0, and what lies behind the last point is that point again.
+    """
+    n_features, n_outputs, n_rows = plan.n_features, len(plan.n_raw), len(y32)
+    values = np.empty(n_outputs)
+    for i in range(n_rows):
+        point = points[min(i, len(points) - 1)]
+        for j in range(n_features):
+            context[i, j] = x[point, j]
+        for d in range(n_outputs):
+            values[d] = 0.0 if math.isnan(y[point, d]) else y[point, d]
+            y32[i, d] = values[d]
+            base, scale = target.base[d], target.base[d, -1]
             location = base[-2]
             for j in range(n_features):
-                location += base[j] * context[i, j]
+                location += base[j] * x[point, j]
             for j in range(d):
-                location += base[n_features + j] * y[i, j]
-            y32[i, d] = y[i, d]
-            r[i, d] = (y[i, d] - location) / scale
-            if bounded:
-                low[d, i] = (lowest - location) / scale
-                high[d, i] = (highest - location) / scale
-                r[i, d] = min(max(r[i, d], low[d, i]), high[d, i])
+                location += base[n_features + j] * values[j]
+            r[i, d] = (values[d] - location) / scale
+            low[d, i] = (target.limits[d, 0] - location) / scale
+            high[d, i] = (target.limits[d, 1] - location) / scale
+            r[i, d] = min(max(r[i, d], low[d, i]), high[d, i])
 
 
 @kernel
@@ -92,12 +101,13 @@ def _through_block(values, plan, d, n_rows, unused, scratch):
 
 
 @kernel
-def slope_rows(values, plan, target, x, y, log_prob, slope):
-    """Log density (n,) of points y (n, n_outputs) given x (n, n_features), and its slope by y.
+def slope_rows(values, plan, target, x, y, points, log_prob, slope):
+    """Log density (n,) at y (n, n_outputs) given x (n, n_features), and its slope by y.
 
-    x is float32, all else float64, in scaled units.
+    For the places `points` of these arrays alone. x is float32, all else float64, in scaled units.
+    Missing values, the last ones of a point, are nan; their slope is 0.
     """
-    n_outputs, tile = len(plan.n_raw), plan.tile
+    n_outputs, tile = len(plan.n_raw), min(TILE, plan.tile)
     with_gradient = tile > 0  # True; as a literal it would have callees compiled again
     scratch = _make_scratch(plan, with_gradient)
     unused = np.zeros(plan.n_values, dtype=np.float32)  # gradient by gains and shifts
@@ -110,49 +120,53 @@ def slope_rows(values, plan, target, x, y, log_prob, slope):
     by_y = np.empty(tile, dtype=np.float32)
     by_r = np.empty((tile, n_outputs))  # through the blocks behind
     # Fields are read outside of the loops: each reading counts a reference
-    n_features, n_sequence, based = plan.n_features, plan.n_sequence, plan.based
-    by_sequence, base = scratch.by_sequence, target.base
-    for start in range(0, len(y), tile):
-        n_rows = min(tile, len(y) - start)
-        for i in range(n_rows):
-            for j in range(n_features):
-                context[i, j] = x[start + i, j]
-            for d in range(n_outputs):
-                by_r[i, d] = 0.0
-                slope[start + i, d] = 0.0
-            log_prob[start + i] = 0.0
-        _place(plan, target, context, y[start : start + n_rows], n_rows, y32, r, low, high)
-        _encode(values, plan, context, n_rows, scratch, with_gradient)
-        _forward(values, plan, n_rows, context, y32, r, scratch, with_gradient)
+    n_sequence, based, by_sequence, base = (
+        plan.n_sequence, plan.based, scratch.by_sequence, target.base,
+    )  # fmt: skip
+    first_y = plan.n_features  # column of the base
+    for start in range(0, len(points), tile):
+        own = points[start : start + tile]
+        _gather_points(plan, target, x, y, own, context, y32, r, low, high)
+        _encode(values, plan, context, tile, scratch, with_gradient)
+        _forward(values, plan, tile, context, y32, r, scratch, with_gradient)
+        by_r[:] = 0.0
+        for i in range(len(own)):
+            log_prob[own[i]] = 0.0
+            slope[own[i]] = 0.0
         for d in range(n_outputs - 1, -1, -1):
             heads, n_raw, scale = plan.starts[d + 1] - 1, plan.n_raw[d], base[d, -1]
             n_out = plan.layers[heads, _OUT]
-            out = _part(scratch.work, plan.layers[heads, _RESULT], tile, n_rows, n_out)
+            out = _part(scratch.work, plan.layers[heads, _RESULT], plan.tile, tile, n_out)
             by_raw = scratch.by_raw[d]
-            for i in range(n_rows):
+            for i in range(tile):
                 residual[i] = r[i, d]
             _log_prob(
-                plan.family[d], out[:, n_out - n_raw :], residual[:n_rows], low[d], high[d],
+                plan.family[d], out[:, n_out - n_raw :], residual, low[d], high[d],
                 plan.bounded[d], plan.log_floor[d], density, by_raw, by_y, with_gradient,
             )  # fmt: skip
             n_locs = n_raw // 3 if plan.family[d] < families.HISTOGRAM else 0
-            for i in range(n_rows):
-                log_prob[start + i] += density[i] - math.log(scale)
-                slope[start + i, d] += (by_r[i, d] + by_y[i]) / scale
+            for i in range(len(own)):
+                point = own[i]
+                if math.isnan(y[point, d]):
+                    by_raw[i, :n_raw] = _F32(0.0)
+                    continue
+                log_prob[point] += density[i] - math.log(scale)
+                slope[point, d] += (by_r[i, d] + by_y[i]) / scale
                 by_location = -by_r[i, d]
                 for k in range(n_locs):
                     by_location += by_raw[i, n_locs + k]
                 by_location /= scale
                 for j in range(d):
-                    slope[start + i, j] += base[d, n_features + j] * by_location
+                    slope[point, j] += base[d, first_y + j] * by_location
             if d == 0:
                 continue  # the first block sees x alone
-            below = _through_block(values, plan, d, n_rows, unused, scratch)
-            for i in range(n_rows):
+            below = _through_block(values, plan, d, tile, unused, scratch)
+            for i in range(tile):
                 for j in range(n_sequence):
                     by_sequence[i * n_sequence + j] = below[i, j]
+            for i in range(len(own)):
                 for j in range(d):
-                    slope[start + i, j] += below[i, n_sequence + j]
+                    slope[own[i], j] += below[i, n_sequence + j]
                 c = n_sequence + d
                 for b in range(len(based)):
                     if based[b] < d:

@@ -1,0 +1,201 @@
+"""Points of highest density, many rows at once: from the densest draws uphill.
+
+Each draw has a log density under the member that it comes from, which costs next to nothing. The
+densest draws of a row climb a few steps under their members alone, the better ones further, and the
+best of these climbs to the mode of the mixture.
+
+=================  =========================================================================
+`Starts`           the densest draws of each row
+`densest_draws`    finds them
+`find_modes`       climbs from them
+`Ascent`           points on their way up
+`climb`            steps of BFGS [1]_ inside limits, each point with a Hessian of its own
+=================  =========================================================================
+
+References
+----------
+.. [1] Nocedal and Wright (2006), Numerical optimization, chapter 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+#: Points that climb under their own members, and for how many steps; then the best of them.
+STAGES = ((4, 4), (2, 10))
+#: Steps under the mixture, at most.
+N_STEPS = 30
+#: Gain in nats that another step must promise.
+TOLERANCE = 1e-6
+#: Share of the draws' covariance that is taken for the inverse of minus the Hessian.
+SHARE = 1.0 / 16.0
+#: Log densities of the kernels differ by so much from rounding, relative to their size.
+NOISE = 4.0 * float(np.finfo(np.float32).eps)
+
+#: Log density (n,) and slope (n, n_outputs) of the points `index` (n,) at z (n, n_outputs).
+Slope = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+class Starts(NamedTuple):
+    """The densest draws of each row, densest first."""
+
+    z: np.ndarray  # (n_rows, n_starts, n_outputs)
+    member: np.ndarray  # (n_rows, n_starts)
+    covariance: np.ndarray  # (n_rows, n_outputs, n_outputs), of all draws
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Starts]) -> Starts:
+        """Of several chunks of rows."""
+        return cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def densest_draws(draws: np.ndarray, log_prob: np.ndarray, member: np.ndarray) -> Starts:
+    """Starts from draws (n_rows, n_draws, n_outputs); the others are (n_rows, n_draws)."""
+    n_rows, n_draws, _ = draws.shape
+    best = np.argsort(-log_prob, axis=1, kind="stable")[:, : STAGES[0][0]]
+    rows = np.arange(n_rows)[:, None]
+    centred = draws - draws.mean(axis=1, keepdims=True)
+    covariance = centred.swapaxes(1, 2) @ centred / n_draws
+    return Starts(draws[rows, best], member[rows, best], covariance)
+
+
+def find_modes(
+    starts: Starts, of_member: Callable[..., Slope] | None, of_mixture: Slope, limits: np.ndarray
+) -> np.ndarray:
+    """Point of highest density next to the starts of each row, (n_rows, n_outputs).
+
+    Parameters
+    ----------
+    starts : Starts
+    of_member : callable
+        From rows (n,) and members (n,) of some points to their `Slope`. None has the densest start
+        climb under the mixture at once.
+    of_mixture : callable
+        `Slope` of one point for each row.
+    limits : ndarray of shape (2, n_rows, n_outputs)
+        Equal where an output is held.
+    """
+    n_rows, n_starts, n_outputs = starts.z.shape
+    moves = (limits[1] > limits[0])[:, :, None]
+    floor = 1e-8 * np.eye(n_outputs)  # where all draws lie on a limit
+    inverse = np.where(moves & moves.swapaxes(1, 2), SHARE * starts.covariance + floor, 0.0)
+    rows = np.arange(n_rows)
+    if of_member is None:
+        best = Ascent.begin(of_mixture, starts.z[:, 0], inverse)
+        return climb(of_mixture, best, limits, N_STEPS).z
+    rows, member = np.repeat(rows, n_starts), starts.member.ravel()
+    slope = of_member(rows, member)
+    points = Ascent.begin(slope, starts.z.reshape(-1, n_outputs), inverse[rows])
+    for n_kept, n_steps in STAGES:
+        kept = _best_of_each(points.value.reshape(n_rows, -1), n_kept)
+        points, rows, member = points.take(kept), rows[kept], member[kept]
+        points = climb(of_member(rows, member), points, limits[:, rows], n_steps)
+    points = points.take(_best_of_each(points.value.reshape(n_rows, -1), 1))
+    points = Ascent.begin(of_mixture, points.z, points.inverse)
+    return climb(of_mixture, points, limits, N_STEPS).z
+
+
+def _best_of_each(value: np.ndarray, n: int) -> np.ndarray:
+    """Places of the `n` largest of each row of `value`, in the flat array."""
+    best = np.argsort(-value, axis=1, kind="stable")[:, :n]
+    return (np.arange(len(value))[:, None] * value.shape[1] + best).ravel()
+
+
+@dataclass
+class Ascent:
+    """Points on their way up."""
+
+    z: np.ndarray  # (n, n_outputs)
+    value: np.ndarray  # (n,), log densities
+    slope: np.ndarray  # (n, n_outputs)
+    inverse: np.ndarray  # (n, n_outputs, n_outputs), of minus the Hessian
+    length: np.ndarray  # (n,), of the next step, in units of a full one
+
+    @classmethod
+    def begin(cls, function: Slope, z: np.ndarray, inverse: np.ndarray) -> Ascent:
+        """Points z, with inverse Hessians to start from."""
+        return cls(z, *function(np.arange(len(z)), z), inverse, np.ones(len(z)))
+
+    def take(self, index: np.ndarray) -> Ascent:
+        """Some of the points."""
+        return Ascent(*(array[index] for array in self._arrays()))
+
+    def put(self, index: np.ndarray, points: Ascent) -> None:
+        """Replace some of the points."""
+        for array, own in zip(self._arrays(), points._arrays(), strict=True):
+            array[index] = own
+
+    def _arrays(self) -> tuple[np.ndarray, ...]:
+        return self.z, self.value, self.slope, self.inverse, self.length
+
+
+def climb(function: Slope, points: Ascent, limits: np.ndarray, n_steps: int) -> Ascent:
+    """Points after at most `n_steps` steps inside `limits` (2, n, n_outputs).
+
+    A point stops as soon as a full step promises less than `TOLERANCE`.
+    """
+    points = points.take(np.arange(len(points.z)))
+    active = np.arange(len(points.z))
+    for _ in range(n_steps):
+        own, (low, high) = points.take(active), limits[:, active]
+        held = ((own.z <= low) & (own.slope < 0)) | ((own.z >= high) & (own.slope > 0))
+        free = np.where(held, 0.0, own.slope)
+        direction = np.where(held, 0.0, _product(own.inverse, free))
+        goes_on = 0.5 * (direction * free).sum(axis=1) > TOLERANCE
+        active, own = active[goes_on], own.take(goes_on)
+        if not len(active):
+            break
+        step = own.length[:, None] * direction[goes_on]
+        proposal = np.clip(own.z + step, low[goes_on], high[goes_on])
+        value, slope = function(active, proposal)
+        with np.errstate(invalid="ignore", over="ignore"):  # where a step left the possible
+            points.put(active, _next(own, proposal, value, slope))
+    return points
+
+
+def _next(own: Ascent, proposal: np.ndarray, value: np.ndarray, slope: np.ndarray) -> Ascent:
+    """Points after a step that is taken where it leads up, with updated Hessians in any case."""
+    step, bend = proposal - own.z, own.slope - slope
+    gain = value - own.value
+    better = gain >= -NOISE * np.maximum(np.abs(own.value), 1.0)
+    promised = (step * own.slope).sum(axis=1)
+    # Top of the parabola through both values and the slope at the start
+    shorter = np.clip(0.5 * promised / np.maximum(promised - gain, 1e-300), 0.1, 0.5)
+    length = np.where(better, np.minimum(2.0 * own.length, 1.0), shorter * own.length)
+    inverse = _updated(own.inverse, step, bend)
+    taken = better[:, None]
+    points = Ascent(
+        np.where(taken, proposal, own.z),
+        np.where(better, value, own.value),
+        np.where(taken, slope, own.slope),
+        inverse,
+        length,
+    )
+    stuck = length < 1e-4  # the Hessian is wrong: start again with small steps
+    size = np.linalg.norm(points.slope, axis=1).clip(1e-300)
+    small = np.eye(step.shape[1]) * (1e-4 / size)[:, None, None]
+    points.inverse[stuck], points.length[stuck] = small[stuck], 1.0
+    return points
+
+
+def _updated(inverse: np.ndarray, step: np.ndarray, bend: np.ndarray) -> np.ndarray:
+    """Inverse Hessians after steps (n, n_outputs) that changed the slopes by -`bend`."""
+    curvature = (step * bend).sum(axis=1)
+    size = np.linalg.norm(step, axis=1) * np.linalg.norm(bend, axis=1)
+    curved = curvature > 1e-10 * size
+    rho = np.where(curved, 1.0 / np.where(curved, curvature, 1.0), 0.0)[:, None, None]
+    bend = np.where(curved[:, None], bend, 0.0)
+    moved = _product(inverse, bend)
+    column, row = step[:, :, None], step[:, None, :]
+    cross = column * moved[:, None, :]
+    factor = 1.0 + rho * (moved * bend).sum(axis=1)[:, None, None]
+    return inverse - rho * (cross + cross.swapaxes(1, 2)) + rho * factor * column * row
+
+
+def _product(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """Products of (n, k, k) with (n, k)."""
+    return np.einsum("nij,nj->ni", matrices, vectors)
