@@ -26,9 +26,9 @@ from typing import NamedTuple
 import numpy as np
 
 #: Points that climb under their own members, and for how many steps; then the best of them.
-STAGES = ((4, 4), (2, 10))
+STAGES = ((6, 4), (2, 6), (1, 8))
 #: Steps under the mixture, at most.
-N_STEPS = 30
+N_STEPS = 20
 #: Gain in nats that another step must promise.
 TOLERANCE = 1e-6
 #: Share of the draws' covariance that is taken for the inverse of minus the Hessian.

@@ -286,7 +286,8 @@ class SAN(nn.Module):
             columns = zip(self.families[:d], earlier.unbind(-1), strict=True)
             earlier = torch.cat([family.encode(column) for family, column in columns], -1)
         if based := self._based_before(d):
-            earlier = torch.cat([earlier, r[..., based]], -1)
+            # Residuals also vary with x, of which there may be several for each y
+            earlier = torch.cat([earlier.expand(*r.shape[:-1], -1), r[..., based]], -1)
         return self.blocks[d]([context, sequence, earlier])
 
     def raw_parameters(self, x: Tensor, y: Tensor) -> list[Tensor]:

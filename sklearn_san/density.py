@@ -67,11 +67,11 @@ __all__ = [
 
 #: Quasi-random points behind moments that have no closed form.
 N_MOMENT_POINTS = 256
-#: Draws of which the densest is the start of the way to the mode.
-N_STARTS = 256
+#: Draws of which the densest are where the ways to the mode start.
+N_STARTS = 192
 #: Measurements of each row that a density with errors is averaged over.
 N_ERROR_POINTS = 64
-#: Rows whose modes are refined at once.
+#: Points, or contexts of one, that climb at once.
 N_CLIMBING = 4096
 
 
