@@ -1,8 +1,9 @@
 """Points of highest density, many rows at once: from the densest draws uphill.
 
 Each draw has a log density under the member that it comes from, which costs next to nothing. The
-densest draws of a row climb a few steps under their members alone, the better ones further, and the
-best of these climbs to the mode of the mixture.
+densest draws of each member climb a few steps under this member alone, the better ones further, as
+many of each member, since members may prefer different modes. The best of these go on under the
+mixture, and one of them to the end.
 
 =================  =========================================================================
 `Starts`           the densest draws of each row
@@ -25,10 +26,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-#: Points that climb under their own members, and for how many steps; then the best of them.
-STAGES = ((6, 4), (2, 6), (1, 8))
-#: Steps under the mixture, at most.
-N_STEPS = 20
+#: Points of each row that climb under their own members, and for how many steps at most.
+ALONE = ((8, 4), (4, 6))
+#: The same under the mixture; the one that is left climbs to the end.
+TOGETHER = ((2, 3), (1, 18))
 #: Gain in nats that another step must promise.
 TOLERANCE = 1e-6
 #: Share of the draws' covariance that is taken for the inverse of minus the Hessian.
@@ -41,7 +42,7 @@ Slope = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class Starts(NamedTuple):
-    """The densest draws of each row, densest first."""
+    """The densest draws of each row, as many from each member."""
 
     z: np.ndarray  # (n_rows, n_starts, n_outputs)
     member: np.ndarray  # (n_rows, n_starts)
@@ -56,7 +57,7 @@ class Starts(NamedTuple):
 def densest_draws(draws: np.ndarray, log_prob: np.ndarray, member: np.ndarray) -> Starts:
     """Starts from draws (n_rows, n_draws, n_outputs); the others are (n_rows, n_draws)."""
     n_rows, n_draws, _ = draws.shape
-    best = np.argsort(-log_prob, axis=1, kind="stable")[:, : STAGES[0][0]]
+    best = _best(log_prob, ALONE[0][0], member)
     rows = np.arange(n_rows)[:, None]
     centred = draws - draws.mean(axis=1, keepdims=True)
     covariance = centred.swapaxes(1, 2) @ centred / n_draws
@@ -64,45 +65,53 @@ def densest_draws(draws: np.ndarray, log_prob: np.ndarray, member: np.ndarray) -
 
 
 def find_modes(
-    starts: Starts, of_member: Callable[..., Slope] | None, of_mixture: Slope, limits: np.ndarray
+    starts: Starts, of_points: Callable[..., Slope], limits: np.ndarray, *, alone: bool = True
 ) -> np.ndarray:
-    """Point of highest density next to the starts of each row, (n_rows, n_outputs).
+    """Point of highest density above the starts of each row, (n_rows, n_outputs).
 
     Parameters
     ----------
     starts : Starts
-    of_member : callable
-        From rows (n,) and members (n,) of some points to their `Slope`. None has the densest start
-        climb under the mixture at once.
-    of_mixture : callable
-        `Slope` of one point for each row.
+    of_points : callable
+        From the rows (n,) of some points, and their members (n,) or None for the mixture, to their
+        `Slope`.
     limits : ndarray of shape (2, n_rows, n_outputs)
         Equal where an output is held.
+    alone : bool, default=True
+        Whether points climb under their own members first.
     """
     n_rows, n_starts, n_outputs = starts.z.shape
     moves = (limits[1] > limits[0])[:, :, None]
     floor = 1e-8 * np.eye(n_outputs)  # where all draws lie on a limit
     inverse = np.where(moves & moves.swapaxes(1, 2), SHARE * starts.covariance + floor, 0.0)
-    rows = np.arange(n_rows)
-    if of_member is None:
-        best = Ascent.begin(of_mixture, starts.z[:, 0], inverse)
-        return climb(of_mixture, best, limits, N_STEPS).z
-    rows, member = np.repeat(rows, n_starts), starts.member.ravel()
-    slope = of_member(rows, member)
-    points = Ascent.begin(slope, starts.z.reshape(-1, n_outputs), inverse[rows])
-    for n_kept, n_steps in STAGES:
-        kept = _best_of_each(points.value.reshape(n_rows, -1), n_kept)
-        points, rows, member = points.take(kept), rows[kept], member[kept]
-        points = climb(of_member(rows, member), points, limits[:, rows], n_steps)
-    points = points.take(_best_of_each(points.value.reshape(n_rows, -1), 1))
-    points = Ascent.begin(of_mixture, points.z, points.inverse)
-    return climb(of_mixture, points, limits, N_STEPS).z
+    rows, member = np.repeat(np.arange(n_rows), n_starts), starts.member.ravel()
+    z, inverse = starts.z.reshape(-1, n_outputs), inverse[rows]
+    for stages, is_alone in ((ALONE if alone else (), True), (TOGETHER, False)):
+        if not stages:
+            continue
+        function = of_points(rows, member if is_alone else None)
+        points = Ascent.begin(function, z, inverse)
+        for n_kept, n_steps in stages:
+            in_turn = member.reshape(n_rows, -1) if is_alone else None
+            best = _best(points.value.reshape(n_rows, -1), n_kept, in_turn)
+            kept = (np.arange(n_rows)[:, None] * (len(rows) // n_rows) + best).ravel()
+            points, rows, member = points.take(kept), rows[kept], member[kept]
+            function = of_points(rows, member if is_alone else None)
+            points = climb(function, points, limits[:, rows], n_steps)
+        z, inverse = points.z, points.inverse
+    return z
 
 
-def _best_of_each(value: np.ndarray, n: int) -> np.ndarray:
-    """Places of the `n` largest of each row of `value`, in the flat array."""
-    best = np.argsort(-value, axis=1, kind="stable")[:, :n]
-    return (np.arange(len(value))[:, None] * value.shape[1] + best).ravel()
+def _best(value: np.ndarray, n: int, member: np.ndarray | None) -> np.ndarray:
+    """Columns (n_rows, n) of the largest values of each row, members taking turns if given."""
+    order = np.argsort(-value, axis=1, kind="stable")
+    if member is None:
+        return order[:, :n]
+    members, turn = np.take_along_axis(member, order, axis=1), np.empty_like(order)
+    for m in np.unique(members):
+        own = members == m
+        turn[own] = own.cumsum(axis=1)[own]
+    return np.take_along_axis(order, np.argsort(turn, axis=1, kind="stable"), axis=1)[:, :n]
 
 
 @dataclass

@@ -406,7 +406,7 @@ class ConditionalDensity(Density):
             own = Starts(*(array[rows] for array in starts))
             own = own._replace(z=np.clip(own.z, *limits[:, :, None]))
 
-            def of_member(
+            def of_points(
                 index: np.ndarray, member: np.ndarray | None, contexts: np.ndarray = contexts
             ) -> Slope:
                 def slope(active: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -415,9 +415,8 @@ class ConditionalDensity(Density):
 
                 return slope
 
-            of_mixture = of_member(np.arange(len(contexts)), None)
-            alone = None if self.has_errors else of_member
-            modes[rows] = model.restore(find_modes(own, alone, of_mixture, limits))
+            z = find_modes(own, of_points, limits, alone=not self.has_errors)
+            modes[rows] = model.restore(z)
         for j, values in (held or {}).items():
             modes[:, j] = values
         return modes
