@@ -1,9 +1,9 @@
 """Points of highest density, many rows at once: from the densest draws uphill.
 
 Each draw has a log density under the member that it comes from, which costs next to nothing. The
-densest draws of each member climb a few steps under this member alone, the better ones further, as
-many of each member, since members may prefer different modes. The best of these go on under the
-mixture, and one of them to the end.
+densest draws of a row climb a few steps under their members alone, the better ones further; the
+best of these go on under the mixture, and one of them to the end. All along, those that are chosen
+lie apart, if it can be, so that they are of different modes.
 
 =================  =========================================================================
 `Starts`           the densest draws of each row
@@ -27,13 +27,17 @@ from typing import NamedTuple
 import numpy as np
 
 #: Points of each row that climb under their own members, and for how many steps at most.
-ALONE = ((8, 4), (4, 6))
+ALONE = ((6, 4), (3, 6))
 #: The same under the mixture; the one that is left climbs to the end.
-TOGETHER = ((2, 3), (1, 18))
+TOGETHER = ((2, 2), (1, 16))
+#: Root mean square distance, in deviations of the draws, of points that may be of two modes.
+APART = 0.5
 #: Gain in nats that another step must promise.
 TOLERANCE = 1e-6
 #: Share of the draws' covariance that is taken for the inverse of minus the Hessian.
 SHARE = 1.0 / 16.0
+#: An inverse Hessian that is so much smaller than a step has shown is scaled as a whole.
+TOO_SMALL = 100.0
 #: Log densities of the kernels differ by so much from rounding, relative to their size.
 NOISE = 4.0 * float(np.finfo(np.float32).eps)
 
@@ -42,7 +46,7 @@ Slope = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class Starts(NamedTuple):
-    """The densest draws of each row, as many from each member."""
+    """The densest draws of each row that lie apart."""
 
     z: np.ndarray  # (n_rows, n_starts, n_outputs)
     member: np.ndarray  # (n_rows, n_starts)
@@ -57,10 +61,10 @@ class Starts(NamedTuple):
 def densest_draws(draws: np.ndarray, log_prob: np.ndarray, member: np.ndarray) -> Starts:
     """Starts from draws (n_rows, n_draws, n_outputs); the others are (n_rows, n_draws)."""
     n_rows, n_draws, _ = draws.shape
-    best = _best(log_prob, ALONE[0][0], member)
-    rows = np.arange(n_rows)[:, None]
     centred = draws - draws.mean(axis=1, keepdims=True)
     covariance = centred.swapaxes(1, 2) @ centred / n_draws
+    best = _best(log_prob, draws, _deviations(covariance), min(n_draws, ALONE[0][0]))
+    rows = np.arange(n_rows)[:, None]
     return Starts(draws[rows, best], member[rows, best], covariance)
 
 
@@ -86,15 +90,17 @@ def find_modes(
     inverse = np.where(moves & moves.swapaxes(1, 2), SHARE * starts.covariance + floor, 0.0)
     rows, member = np.repeat(np.arange(n_rows), n_starts), starts.member.ravel()
     z, inverse = starts.z.reshape(-1, n_outputs), inverse[rows]
+    unit = _deviations(starts.covariance)
     for stages, is_alone in ((ALONE if alone else (), True), (TOGETHER, False)):
         if not stages:
             continue
         function = of_points(rows, member if is_alone else None)
         points = Ascent.begin(function, z, inverse)
         for n_kept, n_steps in stages:
-            in_turn = member.reshape(n_rows, -1) if is_alone else None
-            best = _best(points.value.reshape(n_rows, -1), n_kept, in_turn)
-            kept = (np.arange(n_rows)[:, None] * (len(rows) // n_rows) + best).ravel()
+            n = len(rows) // n_rows
+            value, at = points.value.reshape(n_rows, n), points.z.reshape(n_rows, n, n_outputs)
+            best = _best(value, at, unit, min(n, n_kept))
+            kept = (n * np.arange(n_rows)[:, None] + best).ravel()
             points, rows, member = points.take(kept), rows[kept], member[kept]
             function = of_points(rows, member if is_alone else None)
             points = climb(function, points, limits[:, rows], n_steps)
@@ -102,16 +108,24 @@ def find_modes(
     return z
 
 
-def _best(value: np.ndarray, n: int, member: np.ndarray | None) -> np.ndarray:
-    """Columns (n_rows, n) of the largest values of each row, members taking turns if given."""
-    order = np.argsort(-value, axis=1, kind="stable")
-    if member is None:
-        return order[:, :n]
-    members, turn = np.take_along_axis(member, order, axis=1), np.empty_like(order)
-    for m in np.unique(members):
-        own = members == m
-        turn[own] = own.cumsum(axis=1)[own]
-    return np.take_along_axis(order, np.argsort(turn, axis=1, kind="stable"), axis=1)[:, :n]
+def _best(value: np.ndarray, z: np.ndarray, unit: np.ndarray, n: int) -> np.ndarray:
+    """Columns (n_rows, n) of the largest values of each row, of points that are apart if it can be.
+
+    `unit` (n_rows, n_outputs) are the deviations of the draws.
+    """
+    value, z = np.where(np.isnan(value), -np.inf, value), z / unit[:, None]
+    rows, best = np.arange(len(z)), np.empty((len(z), n), dtype=np.intp)
+    for i in range(n):
+        best[:, i] = value.argmax(axis=1)
+        distance = ((z - z[rows, best[:, i]][:, None]) ** 2).mean(axis=2)
+        value[distance < APART**2] -= 1e6
+        value[rows, best[:, i]] = -np.inf
+    return best
+
+
+def _deviations(covariance: np.ndarray) -> np.ndarray:
+    """Standard deviations (n, n_outputs), no smaller than rounding makes them."""
+    return np.sqrt(np.einsum("nii->ni", covariance).clip(1e-12))
 
 
 @dataclass
@@ -199,9 +213,13 @@ def _updated(inverse: np.ndarray, step: np.ndarray, bend: np.ndarray) -> np.ndar
     rho = np.where(curved, 1.0 / np.where(curved, curvature, 1.0), 0.0)[:, None, None]
     bend = np.where(curved[:, None], bend, 0.0)
     moved = _product(inverse, bend)
+    expected = (moved * bend).sum(axis=1)
+    tiny = curved & (curvature > TOO_SMALL * expected)  # the guess was no good: scale it
+    scale = np.where(tiny, curvature / np.where(tiny, expected, 1.0).clip(1e-300), 1.0)
+    inverse, moved = inverse * scale[:, None, None], moved * scale[:, None]
     column, row = step[:, :, None], step[:, None, :]
     cross = column * moved[:, None, :]
-    factor = 1.0 + rho * (moved * bend).sum(axis=1)[:, None, None]
+    factor = 1.0 + rho * (scale * expected)[:, None, None]
     return inverse - rho * (cross + cross.swapaxes(1, 2)) + rho * factor * column * row
 
 

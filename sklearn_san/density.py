@@ -67,11 +67,12 @@ __all__ = [
 
 #: Quasi-random points behind moments that have no closed form.
 N_MOMENT_POINTS = 256
-#: Draws of which the densest are where the ways to the mode start.
-N_STARTS = 192
+#: Draws of which the densest are where the ways to the mode start, for one output: the more
+#: outputs, the fewer draws for the same time; and the least number.
+N_STARTS, MIN_STARTS = 1024, 128
 #: Measurements of each row that a density with errors is averaged over.
 N_ERROR_POINTS = 64
-#: Points, or contexts of one, that climb at once.
+#: Points and their contexts that climb at once.
 N_CLIMBING = 4096
 
 
@@ -361,10 +362,14 @@ class ConditionalDensity(Density):
 
     # Modes
 
+    @property
+    def _n_starts(self) -> int:
+        return max(N_STARTS // self.n_outputs, MIN_STARTS)
+
     def _starts(self) -> Starts:
         """The densest of quasi-random draws of every row."""
         model, n_members = self.model, self.model.network.n_members
-        points = quasi_random_points(model.network, -(-N_STARTS // n_members))
+        points = quasi_random_points(model.network, -(-self._n_starts // n_members))
         chosen = np.repeat(np.arange(n_members), len(points) // n_members)
         parts = []
         for rows in chunks(len(self), max(1, _model.CHUNK // len(points))):
@@ -388,7 +393,7 @@ class ConditionalDensity(Density):
     def _scored_starts(self, density: Density) -> Starts:
         """The densest draws of a density of these rows, by its own log density."""
         parts = []
-        for rows, y, _ in density._weighted_draws(N_STARTS):
+        for rows, y, _ in density._weighted_draws(self._n_starts):
             log_prob = density[rows]._log_prob(y)
             nobody = np.zeros(log_prob.shape, dtype=np.intp)
             parts.append(densest_draws(self.model.scale(y), log_prob, nobody))
@@ -415,8 +420,8 @@ class ConditionalDensity(Density):
 
                 return slope
 
-            z = find_modes(own, of_points, limits, alone=not self.has_errors)
-            modes[rows] = model.restore(z)
+            best = find_modes(own, of_points, limits, alone=not self.has_errors)
+            modes[rows] = model.restore(best)
         for j, values in (held or {}).items():
             modes[:, j] = values
         return modes

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from test_compiled_network import CASES, CPU, EPS, OTHER_FAMILIES, make_network, rows_of, with_missing
+from test_compiled_network import (
+    CASES,
+    CPU,
+    EPS,
+    OTHER_FAMILIES,
+    make_network,
+    rows_of,
+    with_missing,
+)
 
 from sklearn_san._engine import Engine
 from sklearn_san._network import uniform

@@ -483,7 +483,7 @@ class CompiledEngine(Engine):
         weight = np.exp(log_prob - total[:, None])
         slope = slope.reshape(*log_prob.shape, -1)
         n_parts = self.network.n_members * n_contexts
-        return total - math.log(n_parts), np.einsum("mnc,mncd->nd", weight, slope)
+        return total - math.log(n_parts), (weight[..., None] * slope).sum(axis=(0, 2))
 
 
 def load_kernels(

@@ -17,9 +17,7 @@ GAUSSIANS, LOGISTICS, HISTOGRAM, INTERPOLATED_HISTOGRAM = range(4)
 def log_prob(family, raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gradient):
     """Log density `out` (n,), its gradient by `raw` (n, n_params), its derivative `by_y` (n,)."""
     if family == GAUSSIANS:
-        mixtures.log_prob(
-            raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gradient
-        )
+        mixtures.log_prob(raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gradient)
     elif family == LOGISTICS:
         mixtures.logistic_log_prob(
             raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gradient

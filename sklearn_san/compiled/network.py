@@ -581,7 +581,8 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
 
     Noise is (n or n_pairs, 1 + n_outputs * n_noise), repeated; its first column chose the member.
     Outputs that are known are not drawn; their log density is added to ``draws.log_weight``, and
-    that of all outputs to ``draws.log_prob`` if it has room. No tile crosses a multiple of `group`, so that results do not depend on what else is asked for.
+    that of all outputs to ``draws.log_prob`` if it has room. No tile crosses a multiple of `group`,
+    so that results do not depend on what else is asked for.
     """
     n_outputs, tile = len(plan.n_raw), plan.tile
     with_gradient = plan.tile < 0  # False; as a literal it would have callees compiled again
