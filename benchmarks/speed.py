@@ -283,10 +283,9 @@ def bare(
 def bare_functions(est: SANConditionalDensityEstimator, device: str) -> Functions:
     """The products of `our_functions`; those of the mode leave out what is not needed often."""
     n_members, steps = est.n_members_, math.ceil(N_ROWS / est.batch_size_)
-    density = [drawing(est, 50, 1024), forward(est, 50 * 1024)]
-    best_draw = bare([product for part in density for product in part], device)
+    best_draws = bare(drawing(est, 50, 128), device)
     slope = [*forward(est, 50), *backward(est, 50, by_weights=False)]
-    climb = bare(slope, device, torch.float64, count=61)
+    climb = bare(slope, device, count=35)  # steps of all members together
     training = [*forward(est, est.batch_size_), *backward(est, est.batch_size_)]
     moment_points = n_members * max(256 // n_members, 64)
     return {
@@ -296,7 +295,7 @@ def bare_functions(est: SANConditionalDensityEstimator, device: str) -> Function
         CDF: bare(forward(est, 1000), device, torch.float64),
         MEAN: bare(drawing(est, 1000, moment_points), device),
         QUANTILES: bare(drawing(est, 200, 1024), device),
-        MODE: lambda: (best_draw(), climb()),
+        MODE: lambda: (best_draws(), climb()),
         EPOCH: bare(training, device, count=steps),
     }
 

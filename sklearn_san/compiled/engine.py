@@ -463,8 +463,9 @@ class CompiledEngine(Engine):
         self, x: np.ndarray, noise: np.ndarray, known: np.ndarray, chosen: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         n_draws = chosen.shape[1]
+        group = max(n_draws // self.network.n_members, 1)  # of one member, if each has as many
         draws = self.sampler(
-            x, noise, n_draws, group=n_draws, with_density=True, known=known, chosen=chosen.ravel()
+            x, noise, n_draws, group=group, with_density=True, known=known, chosen=chosen.ravel()
         )
         return draws.out.reshape(*chosen.shape, -1), draws.log_prob.reshape(chosen.shape)
 
