@@ -34,8 +34,9 @@ test: $(STAMP)
 
 # The numerical tests as on other kinds of CPU: one with AVX2 alone, and a generic one. The short
 # form is part of continuous integration.
-NUMERICAL := $(addprefix tests/test_, compiled_jit.py compiled_mixtures.py compiled_network.py compiled_products.py \
-	compiled_interval.py network.py truncated_normal.py likelihoods.py density.py \
+NUMERICAL := $(addprefix tests/test_, compiled_jit.py compiled_mixtures.py compiled_network.py \
+	compiled_products.py \
+	compiled_interval.py compiled_slopes.py modes.py network.py truncated_normal.py likelihoods.py density.py \
 	density_protocol.py estimator.py rows.py saving.py golden.py training.py readme.py docs.py)
 SHORT := $(addprefix tests/test_, compiled_mixtures.py compiled_network.py compiled_products.py \
 	readme.py)

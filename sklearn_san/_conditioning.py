@@ -20,6 +20,7 @@ from ._density_base import N_CANDIDATES, N_POINTS, PAIRS, Block
 from ._engine import to_numpy
 from ._marginals import Components
 from ._model import chunks, make_generator, sobol_points
+from ._modes import Starts
 from ._network import Conditional, uniform
 from ._reweighting import ReweightedDensity, WeightedDensity, check_ratio
 
@@ -101,9 +102,19 @@ class GivenDensity(WeightedDensity):
         return self._present(self.density._from_unit_cube(index, u, self.known))
 
     def mode(self) -> np.ndarray:
-        climbs = self.model.y_scaler.linear and self.is_continuous
-        best = self._best_draws(N_POINTS)
-        return self._present(self.density._climb(best, self.known) if climbs else best)
+        if not self.is_continuous:
+            return self._present(self._best_draws(N_POINTS))
+        scored = self.density.has_errors
+        starts = self.density._scored_starts(self) if scored else self._starts()
+        return self._present(self.density._climb(starts, self.known))
+
+    def _starts(self) -> Starts:
+        """The densest of the candidates of every row, by their joint density."""
+        n, parts = N_POINTS, []
+        for rows in chunks(len(self), max(1, PAIRS // n)):
+            numbers = self._numbers(rows.stop - rows.start, n, None)
+            parts.append(self.density._densest(*self._beside(rows, numbers)))
+        return Starts.concatenate(parts)
 
     def components(self, output: Any = None, y: Any = None) -> Components:
         """The conditional of the output next to the known ones as a mixture, or of a later one.
@@ -260,11 +271,12 @@ class GivenDensity(WeightedDensity):
         return self._weigh(rows, self._numbers(1, 1, None), len(self.known))[1][..., 0].T
 
     @torch.no_grad()
-    def _candidates(
-        self, rows: slice, n: int, generator: torch.Generator | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        model, n_rows = self.model, rows.stop - rows.start
-        network, numbers = model.network, self._numbers(n_rows, n, generator)
+    def _beside(
+        self, rows: slice, numbers: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """What `Engine.draw_beside` takes for the candidates of some rows."""
+        model, n_rows, n = self.model, rows.stop - rows.start, numbers.shape[1]
+        network = model.network
         u = np.broadcast_to(numbers[..., 0], (n_rows, n))
         if self.is_exact:  # each draw from a member, chosen by the density of the known outputs
             chosen = _choose(self._member_weights(rows)[:, None], u)
@@ -278,7 +290,14 @@ class GivenDensity(WeightedDensity):
             known, chosen = known.repeat(n, axis=0), chosen.reshape(-1, 1)
             noise = np.broadcast_to(noise, (n_rows, *noise.shape[1:]))
         noise = np.ascontiguousarray(noise).reshape(-1, noise.shape[-1])
-        z, log_weight = model.engine.draw_beside(x.reshape(len(known), -1), noise, known, chosen)
+        return x.reshape(len(known), -1), noise, known, chosen
+
+    def _candidates(
+        self, rows: slice, n: int, generator: torch.Generator | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        model, n_rows = self.model, rows.stop - rows.start
+        x, noise, known, chosen = self._beside(rows, self._numbers(n_rows, n, generator))
+        z, log_weight = model.engine.draw_beside(x, noise, known, chosen)
         y = model.restore(z.reshape(n_rows, n, -1))
         for j, values in self.known.items():
             y[..., j] = values[rows, None]

@@ -118,7 +118,7 @@ class Density(ABC):
         -------
         ndarray of the shape of y
             In nats per unit of each output, the Jacobian of scalers included; 0 for missing
-            outputs, nan outside the limits.
+            outputs, nan outside the limits. As exact as `log_prob`: in the dtype of the network.
 
         Raises
         ------
@@ -310,8 +310,9 @@ class Density(ABC):
     def mode(self) -> np.ndarray:
         """Point of highest density of every row, (n_rows, n_outputs).
 
-        The best of quasi-random draws, from which BFGS climbs where the network's own density is
-        asked, scalers are linear and every output has a density.
+        Where the network's own density is asked, plain or with known outputs, and every output has
+        a density, BFGS climbs for a fixed number of steps from several of the densest quasi-random
+        draws that lie apart. Otherwise the densest draw.
         """
         return self._present(self._best_draws(N_POINTS))
 

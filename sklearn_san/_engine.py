@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
@@ -48,6 +49,11 @@ class Engine:
     def exact(self) -> SAN:
         """The network in float64."""
         return _converted(self.network, self.device, torch.float64)
+
+    @cached_property
+    def _members(self) -> list[SAN]:
+        """Each member alone, in float64."""
+        return [self.exact.of_members(slice(m, m + 1)) for m in range(self.exact.n_members)]
 
     @torch.no_grad()
     def log_density(self, x: np.ndarray, z: np.ndarray) -> np.ndarray:
@@ -152,25 +158,95 @@ class Engine:
             Log density of the known values, each given x and the outputs before it, in nats per
             scaled unit.
         """
-        network = self.network
+        draws = np.empty((*chosen.shape, self.network.n_outputs))
+        log_weight = np.empty(chosen.shape)
+        for own, _, _, drawn, weight in self._beside(self.network, x, noise, known, chosen):
+            draws[own], log_weight[own] = to_numpy(drawn[0]), to_numpy(weight[0])
+        return draws, log_weight
+
+    @torch.no_grad()
+    def draw_and_score(
+        self, x: np.ndarray, noise: np.ndarray, known: np.ndarray, chosen: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draws as of `draw_beside`, and the log density of each under the member behind it.
+
+        Returns
+        -------
+        draws : ndarray of shape (n_rows, n_draws, n_outputs)
+        log_prob : ndarray of shape (n_rows, n_draws)
+            Of all outputs, in nats per scaled unit of each.
+        """
+        draws = np.empty((*chosen.shape, self.network.n_outputs))
+        log_prob = np.empty(chosen.shape)
+        for own, member, context, drawn, _ in self._beside(self.exact, x, noise, known, chosen):
+            draws[own] = to_numpy(drawn[0])
+            log_prob[own] = to_numpy(member.log_prob(context, drawn)[0])
+        return draws, log_prob
+
+    def log_density_and_slope(
+        self, x: np.ndarray, z: np.ndarray, chosen: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Log density of single points, and its gradient by them.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n, n_contexts, n_inputs)
+            With several contexts the density is the mean over them.
+        z : ndarray of shape (n, n_outputs)
+            Where the last outputs are nan, the density is that of the others.
+        chosen : ndarray of shape (n,), default=None
+            Member under which each point has its density, instead of the mixture; with one
+            context.
+
+        Returns
+        -------
+        log_prob : ndarray of shape (n,)
+            In nats per scaled unit of every output.
+        slope : ndarray of shape (n, n_outputs)
+            In nats per scaled unit; 0 where z is nan.
+        """
+        if chosen is None:
+            return self._differentiated(self.exact, x, z)
+        log_prob, slope = np.empty(len(z)), np.empty(z.shape)
+        for m in np.unique(chosen):
+            own = chosen == m
+            log_prob[own], slope[own] = self._differentiated(self._members[m], x[own], z[own])
+        return log_prob, slope
+
+    @torch.enable_grad()
+    def _differentiated(
+        self, network: SAN, x: np.ndarray, z: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        values = self._tensor(z, network).requires_grad_(True)
+        log_prob = mixed_log_prob(network, self._tensor(x, network), values)
+        (slope,) = torch.autograd.grad(log_prob.sum(), values)
+        return to_numpy(log_prob), to_numpy(slope)
+
+    def _beside(
+        self,
+        network: SAN,
+        x: np.ndarray,
+        noise: np.ndarray,
+        known: np.ndarray,
+        chosen: np.ndarray,
+    ) -> Iterator[tuple[np.ndarray, SAN, Tensor, Tensor, Tensor]]:
+        """Of each member: which draws are its own, itself, their contexts, `sample_beside`."""
         noise = np.broadcast_to(
             noise.reshape(-1, chosen.shape[1], noise.shape[-1]), (*chosen.shape, noise.shape[-1])
         )
-        draws = np.empty((*chosen.shape, network.n_outputs))
-        log_weight = np.zeros(chosen.shape)
+        outputs = [d for d in range(network.n_outputs) if not np.isnan(known[0, d])]
         for m in range(network.n_members):
             own = chosen == m
             member, rows = network.of_members(slice(m, m + 1)), np.nonzero(own)[0]
-            values = self._tensor(known[rows], member)
+            context = self._tensor(x[rows], member)[None]
             numbers = noise[own][:, 1:].reshape(len(rows), network.n_outputs, -1)
             drawn, weight = member.sample_beside(
-                self._tensor(x[rows], member)[None],
+                context,
                 self._noise(numbers),
-                values[None],
-                [d for d in range(network.n_outputs) if not np.isnan(known[0, d])],
+                self._tensor(known[rows], member)[None],
+                outputs,
             )
-            draws[own], log_weight[own] = to_numpy(drawn[0]), to_numpy(weight[0])
-        return draws, log_weight
+            yield own, member, context, drawn, weight
 
     def _tensor(self, array: np.ndarray, network: SAN) -> Tensor:
         dtype = next(network.parameters()).dtype

@@ -515,7 +515,8 @@ default="standard"
         """Summarise p(y | x) for every row of X, by default by its mean.
 
         All summaries are deterministic. Where there is no closed form, all rows share one fixed
-        set of quasi-random points: 256 for moments, 1,024 for quantiles and modes.
+        set of quasi-random points: 256 for moments, 1,024 for quantiles; modes
+        are climbed from the densest of 128 or more.
 
         Parameters
         ----------

@@ -13,7 +13,6 @@ proportion to the density that each member gave to the outputs before it:
 `first_quantiles`   quantiles of the output that comes first
 `quasi_random_noise`  points that all rows share, for results that are the same each time
 `sobol_points`      the same in any number of dimensions, of which nothing is a member's
-`climb`             the nearest point of highest density
 ==================  ========================================================================
 
 Arrays of y are float64 or the network's dtype, in autoregressive order and scaled units, unless a
@@ -22,7 +21,7 @@ function says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -33,7 +32,7 @@ from scipy.stats import qmc
 from sklearn.utils import check_random_state
 from torch import Tensor
 
-from ._engine import Engine, mixed_log_prob
+from ._engine import Engine
 from ._engines import engine_for
 from ._inputs import InputEncoder
 from ._network import SAN, Conditional
@@ -145,6 +144,14 @@ class FittedModel:
         slope = np.exp(self.y_scaler.log_jacobian(ordered))
         gradient = by_z * slope + self.y_scaler.slope_of_log_jacobian(ordered)
         return np.where(np.isnan(ordered), 0.0, gradient)[:, np.argsort(self.order)]
+
+    def log_jacobian_at(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log-Jacobian (n,) of scaled values (n, n_outputs) in network order, and its slope."""
+        with np.errstate(all="ignore"):  # z may have no y
+            y = self.y_scaler.inverse_transform(z)
+            log_slope = self.y_scaler.log_jacobian(y)
+            slope = self.y_scaler.slope_of_log_jacobian(y) / np.exp(log_slope)
+        return log_slope.sum(axis=-1), slope
 
     def restore(self, z: np.ndarray) -> np.ndarray:
         """Scaled values (..., n_outputs) in network order to the user's units and columns."""
@@ -323,66 +330,6 @@ def sobol_points(n: int, n_dimensions: int) -> np.ndarray:
     """Sobol points of fixed scrambling in the unit cube, (n, n_dimensions), float64."""
     engine = qmc.Sobol(n_dimensions, rng=np.random.default_rng(0))
     return engine.random_base2(max(n - 1, 1).bit_length())[:n]
-
-
-def climb(
-    network: SAN, x: Tensor, z: Tensor, held_outputs: Sequence[int] = (), n_steps: int = 60
-) -> Tensor:
-    """Ascent of log p(z | x) inside the limits by BFGS, all rows at once.
-
-    Shapes: x as in `rosenblatt`, z (n, n_outputs). The columns `held_outputs` stay as they are.
-    """
-    low, high = (bound.expand_as(z).clone() for bound in network.limits.T)
-    for d in held_outputs:
-        low[:, d] = high[:, d] = z[:, d]
-    eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
-
-    def value_and_slope(z: Tensor) -> tuple[Tensor, Tensor]:
-        z = z.detach().requires_grad_(True)
-        log_prob = mixed_log_prob(network, x, z)
-        (slope,) = torch.autograd.grad(log_prob.sum(), z)
-        return log_prob.detach().unsqueeze(-1), slope
-
-    def small_steps(slope: Tensor) -> Tensor:
-        return eye * (1e-3 / slope.norm(dim=-1).clamp_min(1e-300))[:, None, None]
-
-    value, slope = value_and_slope(z)
-    inverse = small_steps(slope)  # of minus the Hessian, (n, n_outputs, n_outputs)
-    guessed = torch.ones_like(value, dtype=torch.bool)
-    length = torch.ones_like(value)
-    for _ in range(n_steps):
-        held = ((z <= low) & (slope < 0)) | ((z >= high) & (slope > 0))
-        free = torch.where(held, 0.0, slope)
-        direction = torch.where(held, 0.0, (inverse @ free.unsqueeze(-1)).squeeze(-1))
-        proposal = torch.minimum(torch.maximum(z + length * direction, low), high)
-        new_value, new_slope = value_and_slope(proposal)
-        better = new_value > value
-        step, bend = proposal - z, slope - new_slope
-        curvature = (step * bend).sum(-1)
-        curved = better & (curvature > 1e-12 * step.norm(dim=-1) * bend.norm(dim=-1))[:, None]
-        radius = curvature / bend.square().sum(-1).clamp_min(1e-300)
-        inverse = torch.where((guessed & curved)[..., None], eye * radius[:, None, None], inverse)
-        updated = _bfgs_update(inverse, step, bend, curvature, eye)
-        inverse = torch.where(curved[..., None], updated, inverse)
-        z = torch.where(better, proposal, z)
-        slope = torch.where(better, new_slope, slope)
-        value = torch.where(better, new_value, value)
-        length = torch.where(better, (2.0 * length).clamp(max=1.0), 0.3 * length)
-        stuck = length < 1e-4
-        inverse = torch.where(stuck[..., None], 0.1 * small_steps(slope), inverse)
-        guessed = (guessed & ~curved) | stuck
-        length = torch.where(stuck, 1.0, length)
-    return z
-
-
-def _bfgs_update(
-    inverse: Tensor, step: Tensor, bend: Tensor, curvature: Tensor, eye: Tensor
-) -> Tensor:
-    """Inverse Hessians (n, k, k) after steps (n, k) that changed the slopes by -`bend`."""
-    rho = (1.0 / curvature)[:, None, None]
-    column, row = step.unsqueeze(-1), bend.unsqueeze(-2)
-    project = eye - rho * column @ row
-    return project @ inverse @ project.mT + rho * column @ column.mT
 
 
 def chunks(n_rows: int, size: int) -> Iterator[slice]:

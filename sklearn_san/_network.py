@@ -286,7 +286,8 @@ class SAN(nn.Module):
             columns = zip(self.families[:d], earlier.unbind(-1), strict=True)
             earlier = torch.cat([family.encode(column) for family, column in columns], -1)
         if based := self._based_before(d):
-            earlier = torch.cat([earlier, r[..., based]], -1)
+            # Residuals also vary with x, of which there may be several for each y
+            earlier = torch.cat([earlier.expand(*r.shape[:-1], -1), r[..., based]], -1)
         return self.blocks[d]([context, sequence, earlier])
 
     def raw_parameters(self, x: Tensor, y: Tensor) -> list[Tensor]:
@@ -325,7 +326,9 @@ class SAN(nn.Module):
             )  # (n_members, ..., n_group, n_params)
             value, support = r[..., outputs], self._support(outputs, location[..., outputs])
             if support is not None:
-                value = torch.minimum(torch.maximum(value, support.low), support.high)
+                # A value on a limit keeps its slope, which `maximum` would share with the limit
+                value = torch.where(value < support.low, support.low, value)
+                value = torch.where(value > support.high, support.high, value)
             log_prob = family.log_prob(raw, value, support)
             if some_missing:
                 log_prob = log_prob.masked_fill(missing[..., outputs], 0.0)

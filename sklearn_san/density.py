@@ -50,6 +50,7 @@ from ._model import (
     quasi_random_points,
     sobol_points,
 )
+from ._modes import Slope, Starts, densest_draws, find_modes
 from ._network import SAN, uniform
 from ._reweighting import ReweightedDensity, check_ratio
 from ._targets import TargetCodec, split_columns
@@ -66,11 +67,12 @@ __all__ = [
 
 #: Quasi-random points behind moments that have no closed form.
 N_MOMENT_POINTS = 256
-#: Draws of which the densest is the start of the way to the mode.
-N_STARTS = 256
+#: Draws of which the densest are where the ways to the mode start, for one output: the more
+#: outputs, the fewer draws for the same time; and the least number.
+N_STARTS, MIN_STARTS = 1024, 128
 #: Measurements of each row that a density with errors is averaged over.
 N_ERROR_POINTS = 64
-#: Rows whose modes are refined at once.
+#: Points and their contexts that climb at once.
 N_CLIMBING = 4096
 
 
@@ -137,10 +139,10 @@ class ConditionalDensity(Density):
         return self._X_err is not None and not self.model.encoder.use_errors
 
     def mode(self) -> np.ndarray:
-        climbs = self.model.y_scaler.linear and self.model.is_smooth
-        if not climbs:
+        if not self.model.is_smooth:
             return self.model.present(self._best_draws(N_POINTS))
-        return self.model.present(self._climb(self._best_draws(N_STARTS)))
+        starts = self._scored_starts(self) if self.has_errors else self._starts()
+        return self.model.present(self._climb(starts))
 
     @torch.no_grad()
     def cdf(self, y: Any, *, random_state: Any = 0) -> np.ndarray:
@@ -283,21 +285,21 @@ class ConditionalDensity(Density):
                 if family.scaling != "free"
             )
             self._refuse("grad_log_prob", f"{names} may have probabilities instead of a density")
-        network = model.on_device(torch.float64)
         low, high = model.limits.T
         points = y.reshape(len(y), -1, self.n_outputs)
         result = np.empty(points.shape)
-        for rows, columns in pair_blocks(len(self), points.shape[1], self._chunk(network)):
+        for rows, columns in pair_blocks(len(self), points.shape[1], self._chunk(model.network)):
             own = points[rows, columns]
             clipped = np.clip(own, low, high).reshape(-1, self.n_outputs)
-            x = model.tensor(self._contexts(rows), network)
-            x = x.repeat_interleave(own.shape[1], 0)
-            z = model.tensor(model.scale(clipped), network).requires_grad_(True)
-            log_prob = _model.mixed_log_prob(network, x, z)
+            x = np.repeat(self._contexts(rows), own.shape[1], axis=0)
+            z = model.scale(clipped)
+            _, slope = model.engine.log_density_and_slope(x, z)
             if factor is not None:
-                log_prob = log_prob + factor(network, x, z)
-            (slope,) = torch.autograd.grad(log_prob.sum(), z)
-            found = model.gradient_by_y(clipped, to_numpy(slope)).reshape(own.shape)
+                network = model.on_device(torch.float64)
+                values = model.tensor(z, network).requires_grad_(True)
+                total = factor(network, model.tensor(x, network), values).sum()
+                slope = slope + to_numpy(torch.autograd.grad(total, values)[0])
+            found = model.gradient_by_y(clipped, slope).reshape(own.shape)
             outside = ((own < low) | (own > high)).any(axis=-1)
             result[rows, columns] = np.where(outside[..., None], np.nan, found)
         return result.reshape(y.shape)
@@ -358,18 +360,81 @@ class ConditionalDensity(Density):
                 y[rows, j] = values[rows]
         return y
 
-    @torch.no_grad()
-    def _climb(self, start: np.ndarray, held: Mapping[int, Any] | None = None) -> np.ndarray:
-        """Point of highest density (n_rows, n_outputs) next to `start`; some columns are held."""
-        model, network = self.model, self.model.on_device(torch.float64)
-        places = [self._place(j) for j in held or {}]
-        modes = np.empty(start.shape)
-        for rows in chunks(len(self), max(1, N_CLIMBING // self._n_contexts)):
-            x = model.tensor(self._contexts(rows), network)
-            z = model.tensor(model.scale(start[rows]), network)
-            with torch.enable_grad():
-                modes[rows] = model.restore(to_numpy(_model.climb(network, x, z, places)))
+    # Modes
+
+    @property
+    def _n_starts(self) -> int:
+        return max(N_STARTS // self.n_outputs, MIN_STARTS)
+
+    def _starts(self) -> Starts:
+        """The densest of quasi-random draws of every row."""
+        model, n_members = self.model, self.model.network.n_members
+        points = quasi_random_points(model.network, -(-self._n_starts // n_members))
+        chosen = np.repeat(np.arange(n_members), len(points) // n_members)
+        parts = []
+        for rows in chunks(len(self), max(1, _model.CHUNK // len(points))):
+            n_rows = rows.stop - rows.start
+            known = np.full((n_rows, self.n_outputs), np.nan)
+            chosen_of = np.broadcast_to(chosen, (n_rows, len(chosen)))
+            parts.append(self._densest(self._inputs(rows), points, known, chosen_of))
+        return Starts.concatenate(parts)
+
+    def _densest(
+        self, x: np.ndarray, noise: np.ndarray, known: np.ndarray, chosen: np.ndarray
+    ) -> Starts:
+        """The densest draws of some rows; see `Engine.draw_and_score`."""
+        model = self.model
+        z, log_prob = model.engine.draw_and_score(x, noise, known, chosen)
+        if not model.y_scaler.linear:
+            by_y = model.log_jacobian_at(z.reshape(-1, self.n_outputs))[0]
+            log_prob = log_prob + by_y.reshape(log_prob.shape)
+        return densest_draws(z, log_prob, chosen)
+
+    def _scored_starts(self, density: Density) -> Starts:
+        """The densest draws of a density of these rows, by its own log density."""
+        parts = []
+        for rows, y, _ in density._weighted_draws(self._n_starts):
+            log_prob = density[rows]._log_prob(y)
+            nobody = np.zeros(log_prob.shape, dtype=np.intp)
+            parts.append(densest_draws(self.model.scale(y), log_prob, nobody))
+        return Starts.concatenate(parts)
+
+    def _climb(self, starts: Starts, held: Mapping[int, np.ndarray] | None = None) -> np.ndarray:
+        """Point of highest density (n_rows, n_outputs) above the starts; some columns are held."""
+        model, modes = self.model, np.empty((len(self), self.n_outputs))
+        bounds = np.tile(model.network.limits.cpu().numpy().T[:, None], (1, len(self), 1))
+        for j, values in (held or {}).items():
+            bounds[:, :, self._place(j)] = self._scaled_column(j, values)[0]
+        n_points = max(starts.z.shape[1], self._n_contexts)
+        for rows in chunks(len(self), max(1, N_CLIMBING // n_points)):
+            contexts, limits = self._contexts(rows), bounds[:, rows]
+            own = Starts(*(array[rows] for array in starts))
+            own = own._replace(z=np.clip(own.z, *limits[:, :, None]))
+
+            def of_points(
+                index: np.ndarray, member: np.ndarray | None, contexts: np.ndarray = contexts
+            ) -> Slope:
+                def slope(active: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+                    chosen = None if member is None else member[active]
+                    return self._slope(contexts[index[active]], z, chosen)
+
+                return slope
+
+            best = find_modes(own, of_points, limits, alone=not self.has_errors)
+            modes[rows] = model.restore(best)
+        for j, values in (held or {}).items():
+            modes[:, j] = values
         return modes
+
+    def _slope(
+        self, contexts: np.ndarray, z: np.ndarray, chosen: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Log density per unit of y up to a constant, and its slope by scaled values z."""
+        value, slope = self.model.engine.log_density_and_slope(contexts, z, chosen)
+        if not self.model.y_scaler.linear:
+            log_jacobian, by_z = self.model.log_jacobian_at(z)
+            value, slope = value + log_jacobian, slope + by_z
+        return value, slope
 
     # Draws
 

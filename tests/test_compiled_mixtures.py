@@ -65,18 +65,20 @@ def test_values_and_gradients_equal_those_of_torch_in_float64(bounds, n, spread,
     gradient = np.empty(raw.shape, dtype=np.float32)
     arguments = (raw.numpy(), y.numpy(), low, high, support is not None)
     log_floor = math.log(family.min_scale)
-    log_prob(*arguments, log_floor, own, gradient, True)
-    raw64, y64 = raw.double().requires_grad_(), y.double()
+    by_y = np.empty(n, dtype=np.float32)
+    log_prob(*arguments, log_floor, own, gradient, by_y, True)
+    raw64, y64 = raw.double().requires_grad_(), y.double().requires_grad_()
     support64 = None if support is None else Support(*(b.double() for b in support))
     exact = family.log_prob(raw64, y64, support64)
-    by_raw = torch.autograd.grad(exact.sum(), raw64)[0].numpy()
+    by_raw, exact_by_y = (g.numpy() for g in torch.autograd.grad(exact.sum(), (raw64, y64)))
     # The result is rounded to float32 once; polynomials inside are good to 1e-10
     np.testing.assert_allclose(own, exact.detach(), rtol=4 * EPS, atol=4 * EPS)
     # Differences of moments at the bounds and of z cancel by some thousand, for the normal here as
     # in the reference, for the logistic in the reference alone
     assert (np.abs(gradient - by_raw) / np.abs(by_raw).clip(1.0)).max() < 2e3 * EPS
+    assert (np.abs(by_y - exact_by_y) / np.abs(exact_by_y).clip(1.0)).max() < 2e3 * EPS
     alone = np.empty(n, dtype=np.float32)
-    log_prob(*arguments, log_floor, alone, gradient, False)
+    log_prob(*arguments, log_floor, alone, gradient, by_y, False)
     np.testing.assert_array_equal(alone, own)
 
 

@@ -10,6 +10,7 @@
 `families`          the same by the family of an output
 `activations`       layer normalisation and activations
 `network`           the network in tiles: log density with gradient, and draws
+`slopes`            log density of single points with its slope by y
 `training`          a step of the optimiser
 `engine`            the engine and the objective that use them
 ==================  =======================================================================

@@ -42,7 +42,7 @@ _CLOSE = 0.1
 
 @piece
 def normal_density(y, loc, scale, bottom, top, bounded):
-    """Log density, and its derivatives by the location and by the log of the scale."""
+    """Log density, and its derivatives by y, by the location and by the log of the scale."""
     inverse = 1.0 / scale
     z = (y - loc) * inverse
     if bounded:
@@ -65,7 +65,7 @@ def normal_density(y, loc, scale, bottom, top, bounded):
         log_density = -0.5 * z * z - log(scale) - LOG_SQRT_2PI
         by_loc = z * inverse
         by_log_scale = z * z - 1.0
-    return log_density, by_loc, by_log_scale
+    return log_density, -z * inverse, by_loc, by_log_scale
 
 
 @piece
@@ -129,7 +129,7 @@ def normal_moments(loc, scale, bottom, top, bounded):
 
 @piece
 def logistic_density(y, loc, scale, bottom, top, bounded):
-    """Log density, and its derivatives by the location and by the log of the scale."""
+    """Log density, and its derivatives by y, by the location and by the log of the scale."""
     inverse = 1.0 / scale
     z = (y - loc) * inverse
     at_z = exp(-abs(z))
@@ -163,7 +163,7 @@ def logistic_density(y, loc, scale, bottom, top, bounded):
         log_density = -abs(z) - log((1.0 + at_z) * (1.0 + at_z) * scale)
         by_loc = rise * inverse
         by_log_scale = z * rise - 1.0
-    return log_density, by_loc, by_log_scale
+    return log_density, -rise * inverse, by_loc, by_log_scale
 
 
 @piece

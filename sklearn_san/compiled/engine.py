@@ -38,6 +38,7 @@ from ..likelihoods.mixtures import log_floor_of
 from . import activations, families
 from .jit import is_kept, prepare, unavailable
 from .network import Draws, Known, Plan, Rows, Target, kernels_for, make_plan
+from .slopes import slopes_for
 from .training import adamw
 
 _FAMILIES: dict[type[Likelihood], int] = {
@@ -47,6 +48,10 @@ _FAMILIES: dict[type[Likelihood], int] = {
     TruncatedMixtureOfLogistics: families.LOGISTICS,
     Softmax: families.HISTOGRAM,
 }
+
+
+#: Points that are not worth another thread.
+FEW = 32
 
 
 def why_not(network: SAN, dtype: torch.dtype, device: torch.device) -> str | None:
@@ -307,6 +312,7 @@ class Sampler:
         *,
         group: int | None = None,
         with_moments: bool = False,
+        with_density: bool = False,
         known: np.ndarray | None = None,
         chosen: np.ndarray | None = None,
     ) -> Draws:
@@ -323,6 +329,8 @@ class Sampler:
             No tile crosses a multiple of so many draws of one member.
         with_moments : bool, default=False
             Whether to give mean and variance of each output given the draws before it.
+        with_density : bool, default=False
+            Whether to give the log density of each draw under its member.
         known : ndarray of shape (n_rows, n_outputs), default=None
             Values of outputs that are not drawn; nan in the columns of the others.
         chosen : ndarray of shape (n_rows * n_draws,), default=None
@@ -338,6 +346,7 @@ class Sampler:
             moments[0],
             moments[1],
             np.zeros(n_pairs if known is not None else 0),
+            np.zeros(n_pairs if with_density else 0),
         )
         if chosen is None:
             chosen = (noise[:, 0] * len(self.values)).astype(np.intp)
@@ -364,6 +373,45 @@ class Sampler:
         return draws
 
 
+class Slopes:
+    """Log density of single members, and its slope by the outputs.
+
+    Parameters
+    ----------
+    network : SAN
+    sampler : Sampler
+        Of the same network.
+    """
+
+    def __init__(self, network: SAN, sampler: Sampler):
+        self.plan = layout_of(network, for_gradient=True)
+        self.target, self.values = sampler.target, sampler.values
+        self.slope_rows = slopes_for(self.plan)
+
+    def __call__(
+        self, x: np.ndarray, z: np.ndarray, chosen: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Log density (n,) and slope (n, n_outputs) under the `chosen` member (n,) of each point."""
+        x, z = _at_the_door(x, np.float32), _at_the_door(z, np.float64)
+        log_prob, slope = np.empty(len(z)), np.empty(z.shape)
+
+        def task(m: int, points: np.ndarray) -> Callable[[], None]:
+            own = _at_the_door(points, np.int64)
+            return lambda: self.slope_rows(
+                self.values[m], self.plan, self.target, x, z, own, log_prob, slope
+            )
+
+        with Threads(n_threads() if len(z) > FEW else 1) as threads:
+            tasks = []
+            for m in range(len(self.values)):
+                own = np.flatnonzero(chosen == m)
+                n_parts = max(1, min(2 * threads.n, len(own) // FEW))
+                bounds = np.linspace(0, len(own), n_parts + 1).astype(int)
+                tasks += [task(m, own[a:b]) for a, b in pairwise(bounds) if b > a]
+            threads.run(tasks)
+        return log_prob, slope
+
+
 def values_of(network: SAN) -> Tensor:
     """All parameters, a row per member."""
     parts = [p.detach().reshape(network.n_members, -1) for p in network.parameters()]
@@ -378,6 +426,7 @@ class CompiledEngine(Engine):
     def __init__(self, network: SAN, device: torch.device):
         super().__init__(network, device)
         self.sampler = Sampler(network)
+        self.slopes = Slopes(network, self.sampler)
 
     def log_density(self, x: np.ndarray, z: np.ndarray) -> np.ndarray:
         if z.ndim == 3:
@@ -408,6 +457,33 @@ class CompiledEngine(Engine):
     ) -> tuple[np.ndarray, np.ndarray]:
         draws = self.sampler(x, noise, chosen.shape[1], known=known, chosen=chosen.ravel())
         return draws.out.reshape(*chosen.shape, -1), draws.log_weight.reshape(chosen.shape)
+
+    def draw_and_score(
+        self, x: np.ndarray, noise: np.ndarray, known: np.ndarray, chosen: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        n_draws = chosen.shape[1]
+        group = max(n_draws // self.network.n_members, 1)  # of one member, if each has as many
+        draws = self.sampler(
+            x, noise, n_draws, group=group, with_density=True, known=known, chosen=chosen.ravel()
+        )
+        return draws.out.reshape(*chosen.shape, -1), draws.log_prob.reshape(chosen.shape)
+
+    def log_density_and_slope(
+        self, x: np.ndarray, z: np.ndarray, chosen: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        n, n_contexts, _ = x.shape
+        if chosen is not None:
+            return self.slopes(x[:, 0], z, chosen)
+        members = np.repeat(np.arange(self.network.n_members), n * n_contexts)
+        rows = np.tile(np.repeat(np.arange(n), n_contexts), self.network.n_members)
+        contexts = np.tile(np.arange(n_contexts), n * self.network.n_members)
+        log_prob, slope = self.slopes(x[rows, contexts], z[rows], members)
+        log_prob = log_prob.reshape(-1, n, n_contexts)
+        total = logsumexp(log_prob, axis=(0, 2))
+        weight = np.exp(log_prob - total[:, None])
+        slope = slope.reshape(*log_prob.shape, -1)
+        n_parts = self.network.n_members * n_contexts
+        return total - math.log(n_parts), (weight[..., None] * slope).sum(axis=(0, 2))
 
 
 def load_kernels(
@@ -441,7 +517,7 @@ def _drawing_examples(plan: Plan) -> list[tuple[Any, ...]]:
     vector, matrix = np.zeros(1, dtype=np.float32), np.zeros((1, 1), dtype=np.float32)
     index, wide = np.zeros(1, dtype=np.int64), np.zeros((1, 1))
     known = Known(wide, np.zeros(1, dtype=np.bool_))
-    draws = Draws(matrix, wide, wide, np.zeros(1))
+    draws = Draws(matrix, wide, wide, np.zeros(1), np.zeros(1))
     _, draw_rows = kernels_for(plan)
     return [
         (draw_rows, vector, plan, Target(wide, wide), matrix, 1, wide, index, 1, True, known,

@@ -14,17 +14,17 @@ GAUSSIANS, LOGISTICS, HISTOGRAM, INTERPOLATED_HISTOGRAM = range(4)
 
 
 @kernel
-def log_prob(family, raw, y, low, high, bounded, log_floor, out, gradient, with_gradient):
-    """Log density `out` (n,) and its gradient by `raw` (n, n_params)."""
+def log_prob(family, raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gradient):
+    """Log density `out` (n,), its gradient by `raw` (n, n_params), its derivative `by_y` (n,)."""
     if family == GAUSSIANS:
-        mixtures.log_prob(raw, y, low, high, bounded, log_floor, out, gradient, with_gradient)
+        mixtures.log_prob(raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gradient)
     elif family == LOGISTICS:
         mixtures.logistic_log_prob(
-            raw, y, low, high, bounded, log_floor, out, gradient, with_gradient
+            raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gradient
         )
     else:
         interval.log_prob(
-            raw, y, low, high, family == INTERPOLATED_HISTOGRAM, out, gradient, with_gradient
+            raw, y, low, high, family == INTERPOLATED_HISTOGRAM, out, gradient, by_y, with_gradient
         )
 
 

@@ -35,8 +35,8 @@ def _heights(raw, interpolated, heights):
 
 
 @kernel
-def log_prob(raw, y, low, high, interpolated, out, gradient, with_gradient):
-    """Log density `out` (n,) and its gradient by `raw` (n, n_params)."""
+def log_prob(raw, y, low, high, interpolated, out, gradient, by_y, with_gradient):
+    """Log density `out` (n,), its gradient by `raw` (n, n_params), its derivative `by_y` (n,)."""
     n, n_params = raw.shape
     atoms = n_params - 1 if interpolated else n_params
     heights = np.empty(n_params)
@@ -53,6 +53,7 @@ def log_prob(raw, y, low, high, interpolated, out, gradient, with_gradient):
         height = max(before + after, 1e-300)
         out[i] = math.log(height) - math.log(total) + math.log(atoms / width)
         if with_gradient:
+            by_y[i] = (heights[last] - heights[k]) / height * (atoms / width)
             for j in range(n_params):
                 gradient[i, j] = -heights[j] / total
             if interpolated:

@@ -35,8 +35,8 @@ LANES = 16
 
 
 @kernel
-def log_prob(raw, y, low, high, bounded, log_floor, out, gradient, with_gradient):
-    """Log density `out` (n,) and its gradient by `raw` (n, 3 K)."""
+def log_prob(raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gradient):
+    """Log density `out` (n,), its gradient by `raw` (n, 3 K) and its derivative `by_y` (n,)."""
     n, n_params = raw.shape
     K = n_params // 3
     floor = math.exp(log_floor)
@@ -45,7 +45,7 @@ def log_prob(raw, y, low, high, bounded, log_floor, out, gradient, with_gradient
     total, weight_total = np.empty(LANES), np.empty(LANES)
     logit, loc, raw_scale = np.empty((K, LANES)), np.empty((K, LANES)), np.empty((K, LANES))
     log_density, by_loc = np.empty((K, LANES)), np.empty((K, LANES))
-    by_scale = np.empty((K, LANES))
+    by_scale, by_value = np.empty((K, LANES)), np.empty((K, LANES))
     for start in range(0, n, LANES):
         count = min(LANES, n - start)
         for j in range(LANES):
@@ -75,10 +75,11 @@ def log_prob(raw, y, low, high, bounded, log_floor, out, gradient, with_gradient
                 scale = floor + grown
                 # d log(scale) / d raw
                 share = grown / scale if raw_scale[k, j] < MAX_RAW_SCALE else 0.0
-                density, density_by_loc, density_by_scale = component_density(
+                density, density_by_y, density_by_loc, density_by_scale = component_density(
                     value[j], loc[k, j], scale, bottom[j], top[j], bounded
                 )
                 log_density[k, j] = logit[k, j] + density
+                by_value[k, j] = density_by_y
                 by_loc[k, j] = density_by_loc
                 by_scale[k, j] = density_by_scale * share
         for k in range(K):
@@ -100,8 +101,10 @@ def log_prob(raw, y, low, high, bounded, log_floor, out, gradient, with_gradient
                 logit[k, j] = responsibility - weight
                 by_loc[k, j] *= responsibility
                 by_scale[k, j] *= responsibility
+                by_value[k, j] *= responsibility
         for j in range(count):
             i = start + j
+            by_y[i] = by_value[:, j].sum()
             for k in range(K):
                 gradient[i, k] = logit[k, j]
                 gradient[i, K + k] = by_loc[k, j]

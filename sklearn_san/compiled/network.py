@@ -91,6 +91,7 @@ class Draws(NamedTuple):
     mean: np.ndarray  # (n_pairs, n_outputs) or empty: of each output given those before it
     variance: np.ndarray
     log_weight: np.ndarray  # (n_pairs,) or empty: log density of the known outputs
+    log_prob: np.ndarray  # (n_pairs,) or empty: log density of all outputs
 
 
 class _Scratch(NamedTuple):
@@ -444,8 +445,8 @@ def _backward(values, gradient, plan, n_rows, scratch):
 
 # Of mixtures of Gaussians, which are all that most networks need; see `kernels_for`.
 @piece
-def _log_prob(family, raw, y, low, high, bounded, log_floor, out, gradient, with_gradient):
-    mixtures.log_prob(raw, y, low, high, bounded, log_floor, out, gradient, with_gradient)
+def _log_prob(family, raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gradient):
+    mixtures.log_prob(raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gradient)
 
 
 @piece
@@ -471,6 +472,7 @@ def score(values, gradient, plan, rows, index, weight, log_prob, with_gradient):
     r = np.empty((tile, n_outputs), dtype=np.float32)
     low, high = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
     target, density = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
+    by_y = np.empty(tile, dtype=np.float32)
     # Fields are read outside of the loops: each reading counts a reference
     x_rows, y_rows, r_rows, n_observed = rows.x, rows.y, rows.r, rows.n_observed
     low_rows, high_rows, n_features = rows.low, rows.high, plan.n_features
@@ -502,7 +504,7 @@ def score(values, gradient, plan, rows, index, weight, log_prob, with_gradient):
             by_raw = scratch.by_raw[d]
             _log_prob(
                 plan.family[d], out[:, n_out - n_raw :], target[:n_rows], low, high,
-                bounded, plan.log_floor[d], density, by_raw, with_gradient,
+                bounded, plan.log_floor[d], density, by_raw, by_y, with_gradient,
             )  # fmt: skip
             for i in range(n_rows):
                 is_observed = d < n_observed[index[start + i]]
@@ -601,8 +603,9 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
 
     Noise is (n or n_pairs, 1 + n_outputs * n_noise), repeated, float64, in whose tails there is
     room for those of the densities; its first column chose the member.
-    Outputs that are known are not drawn; their log density is added to ``draws.log_weight``. No
-    tile crosses a multiple of `group`, so that results do not depend on what else is asked for.
+    Outputs that are known are not drawn; their log density is added to ``draws.log_weight``, and
+    that of all outputs to ``draws.log_prob`` if it has room. No tile crosses a multiple of `group`,
+    so that results do not depend on what else is asked for.
     """
     n_outputs, tile = len(plan.n_raw), plan.tile
     with_gradient = plan.tile < 0  # False; as a literal it would have callees compiled again
@@ -615,9 +618,11 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
     chooses, places, mean, variance = np.empty(tile), np.empty(tile), np.empty(tile), np.empty(tile)
     low32, high32 = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
     residual, density = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
+    by_y = np.empty(tile, dtype=np.float32)
     # Fields are read outside of the loops: each reading counts a reference
     out, log_weight, known_values = draws.out, draws.log_weight, known.values
     means, variances, n_noise = draws.mean, draws.variance, plan.n_noise
+    log_prob, with_density = draws.log_prob, len(draws.log_prob) > 0
     start = 0
     while start < len(pairs):
         n = min(tile, len(pairs) - start, group - start % group)
@@ -639,10 +644,12 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
                     out[pairs[start + i], d] = value
                 _log_prob(
                     plan.family[d], raw, residual[:n], low32, high32, bounded, plan.log_floor[d],
-                    density, scratch.by_raw[d], with_gradient,
+                    density, scratch.by_raw[d], by_y, with_gradient,
                 )  # fmt: skip
                 for i in range(n):
                     log_weight[pairs[start + i]] += density[i] - math.log(scale)
+                    if with_density:
+                        log_prob[pairs[start + i]] += density[i] - math.log(scale)
                 continue
             for i in range(n):
                 own_noise = pairs[start + i] % len(noise)
@@ -655,6 +662,15 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
                     pair = pairs[start + i]
                     means[pair, d] = location[i] + scale * mean[i]
                     variances[pair, d] = scale * scale * variance[i]
+            if with_density:
+                for i in range(n):
+                    residual[i], low32[i], high32[i] = drawn[i], low[i], high[i]
+                _log_prob(
+                    plan.family[d], raw, residual[:n], low32, high32, bounded, plan.log_floor[d],
+                    density, scratch.by_raw[d], by_y, with_gradient,
+                )  # fmt: skip
+                for i in range(n):
+                    log_prob[pairs[start + i]] += density[i] - math.log(scale)
             lowest, highest = target.limits[d, 0], target.limits[d, 1]
             for i in range(n):
                 value = location[i] + scale * drawn[i]
