@@ -116,7 +116,7 @@ def test_draws_with_their_density(case, known_outputs):
     network = compiled.network
     x = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
     shape = (50, 1 + network.n_noise * network.n_outputs)
-    noise = uniform(shape, torch.Generator().manual_seed(1), torch.float32).numpy()
+    noise = uniform(shape, torch.Generator().manual_seed(1)).numpy()
     chosen = np.random.default_rng(1).integers(network.n_members, size=(6, 50))
     known = np.full((6, network.n_outputs), np.nan)
     known[:, known_outputs] = rows_of(network, 6)[1].double()[:, known_outputs]

@@ -391,7 +391,7 @@ class Slopes:
     def __call__(
         self, x: np.ndarray, z: np.ndarray, chosen: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Log density (n,) and slope (n, n_outputs) under the `chosen` member (n,) of each point."""
+        """Log density (n,) and slope (n, n_outputs) under the member `chosen` (n,) for each."""
         x, z = _at_the_door(x, np.float32), _at_the_door(z, np.float64)
         log_prob, slope = np.empty(len(z)), np.empty(z.shape)
 
