@@ -501,7 +501,8 @@ class ConditionalDensity(Density):
         network, n_members = self.model.network, self.model.network.n_members
         is_first = j is not None and self._place(j) == 0
         if not self.has_errors:
-            n_own = 1 if is_first else -(-n // n_members)
+            # Sobol points are the most even where their number is a power of two
+            n_own = 1 if is_first else 1 << (-(-n // n_members) - 1).bit_length()
             return _Points(quasi_random_points(network, n_own), None)
         # Noise of x and of y are one sequence: two that are scrambled apart would be correlated
         n_numbers, n_features = network.n_outputs * network.n_noise, self._X.shape[1]

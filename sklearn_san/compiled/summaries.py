@@ -50,6 +50,7 @@ _NEGLIGIBLE = 1e-5
 _CLOSE = 1e-3
 
 _SQRT_2PI = math.sqrt(2.0 * math.pi)
+_IS_LOGISTIC = False
 _F32 = np.float32
 
 _ZERO, _HALF, _ONE, _TWO = _F32(0.0), _F32(0.5), _F32(1.0), _F32(2.0)
@@ -203,62 +204,64 @@ def _log_height(table, n, is_logistic, exponent, y):
 
 
 @kernel
-def _weigh(raw, location, K, least, table):
-    """Components of more weight than `least` in a table: weight, location, raw scale; how many.
+def _weigh(raws, locations, first, step, n_points, d, K, least, table):
+    """Components of more weight than `least` in a table; how many.
 
-    `raw` is (n_points, 3 K), `location` (n_points,); raw scales are in the place of inverse ones,
-    locations of components in that of offsets.
+    Of output d, at every `step`-th of `n_points` pairs from `first` on. Raw scales are in the place
+    of inverse ones, locations in units of the residual in that of offsets.
     """
-    n_points, flat, n = len(raw), table[_FULL], 0
-    for i in range(n_points):
-        largest = raw[i, 0]
-        for k in range(1, K):
-            largest = max(largest, raw[i, k])
+    flat, n_own, n = table[_FULL], (n_points + step - 1) // step, 0
+    largest, share = np.empty(n_own), np.zeros(n_own)
+    for i in range(n_own):
         for k in range(K):
-            flat[i * K + k] = raw[i, k] - largest
-    for j in range(n_points * K):
-        flat[j] = exp(flat[j])
-    for i in range(n_points):
-        total, kept, before = 0.0, 0.0, n
-        for k in range(K):
-            total += flat[i * K + k]
-        for k in range(K):
-            if flat[i * K + k] >= least * total:
-                kept += flat[i * K + k]
-                table[_WEIGHT, n] = flat[i * K + k]
-                table[_LOC, n] = location[i]
-                table[_OFFSET, n] = raw[i, K + k]
-                table[_INVERSE, n] = raw[i, 2 * K + k]
-                n += 1
-        for j in range(before, n):
-            table[_WEIGHT, j] /= kept * n_points
+            flat[k * n_own + i] = raws[first + i * step, d, k]
+    for i in range(n_own):
+        largest[i] = flat[i]
+    for k in range(1, K):
+        for i in range(n_own):
+            largest[i] = max(largest[i], flat[k * n_own + i])
+    for k in range(K):
+        for i in range(n_own):
+            value = exp(flat[k * n_own + i] - largest[i])
+            flat[k * n_own + i] = value
+            share[i] += value
+    for i in range(n_own):
+        share[i] = 1.0 / (share[i] * n_own)
+    for i in range(n_own):
+        pair = first + i * step
+        for k in range(K):  # written in any case, so that nothing has to be guessed
+            w = flat[k * n_own + i] * share[i]
+            table[_WEIGHT, n] = w
+            table[_LOC, n] = locations[pair, d]
+            table[_OFFSET, n] = raws[pair, d, K + k]
+            table[_INVERSE, n] = raws[pair, d, 2 * K + k]
+            n += 1 if w * n_own >= least else 0
     return n
 
 
-@kernel
+@kernel(reorder_sums=True)
 def _place(table, n, scale, floor):
     """Locations and inverse scales of components, from what `_weigh` has left; mean and spread."""
     weight, full, loc = table[_WEIGHT], table[_FULL], table[_LOC]
     inverse, offset = table[_INVERSE], table[_OFFSET]
+    mean, square = 0.0, 0.0
     for k in range(n):
         loc[k] += scale * offset[k]
         own = scale * (floor + exp(min(inverse[k], MAX_RAW_SCALE)))
-        inverse[k] = own
         full[k] = weight[k]
-        offset[k] = 0.0
-    mean = 0.0
-    for k in range(n):
+        inverse[k] = 1.0 / own
+        offset[k] = own * own
         mean += weight[k] * loc[k]
-    square = 0.0
     for k in range(n):
-        square += weight[k] * ((loc[k] - mean) * (loc[k] - mean) + inverse[k] * inverse[k])
-        inverse[k] = 1.0 / inverse[k]
+        distance = loc[k] - mean
+        square += weight[k] * (distance * distance + offset[k])
+        offset[k] = 0.0
     return mean, math.sqrt(square)
 
 
-@kernel
-def _cut(table, n, is_logistic, low, high):
-    """Cut components off at limits: what lies outside on both sides, and whether it is extreme."""
+@kernel(reorder_sums=True)
+def _cut(table, n, low, high):
+    """Cut components off at limits: what is outside on both sides, and how many are extreme."""
     weight, full, loc = table[_WEIGHT], table[_FULL], table[_LOC]
     inverse, offset = table[_INVERSE], table[_OFFSET]
     widest = _WIDE * (high - low)
@@ -268,63 +271,69 @@ def _cut(table, n, is_logistic, low, high):
         nearest = min(max(loc[k], low), high)
         out = nearest - loc[k]
         own = min(s, widest)
-        shrink = own / s
-        if is_logistic and shrink < 1.0:  # whose slope grows no further
-            out = min(max(out, -2.0 * s), 2.0 * s)
-        out *= shrink * shrink
+        if _IS_LOGISTIC:  # whose slope grows no further
+            steepest = 2.0 * s if own < s else HUGE
+            out = min(max(out, -steepest), steepest)
+        out *= (own / s) * (own / s)
         far = abs(out) / own
-        if not is_logistic:
+        if not _IS_LOGISTIC:
             shrink = min(_WIDE / max(far, 1.0), 1.0)
             own *= shrink
             out *= shrink * shrink
+            far = abs(out) / own
+        exponent = far if _IS_LOGISTIC else 0.5 * far * far
         loc[k] = nearest - out
         inverse[k] = 1.0 / own
-        a, b, far = (low - loc[k]) / own, (high - loc[k]) / own, abs(out) / own
-        offset[k] = far if is_logistic else 0.5 * far * far
-        if is_logistic:
-            at_a, _, _ = _logistic_64(a, offset[k])
-            at_b, _, _ = _logistic_64(b, offset[k])
-        else:
-            at_a, _, _ = _normal_64(a, offset[k])
-            at_b, _, _ = _normal_64(b, offset[k])
-        if out > 0.0:
-            mass, rest, left, right = at_a - at_b, at_a, 0.0, at_b
-        elif out < 0.0:
-            mass, rest, left, right = at_b - at_a, at_b, at_a, 0.0
-        else:
-            mass, rest, left, right = 1.0 - at_a - at_b, 1.0, at_a, at_b
-        w = weight[k] / max(mass, 1e-300)
-        extreme = max(extreme, max(rest / max(mass, 1e-300) / 30.0, offset[k] / 30.0))
+        offset[k] = exponent
+        at_low, _, _ = _normal_64((low - loc[k]) / own, exponent)
+        at_high, _, _ = _normal_64((high - loc[k]) / own, exponent)
+        # The tails on both sides of the location add up to `rest`, those outside are left out
+        is_above, is_below = out > 0.0, out < 0.0  # where the limits are
+        rest = at_low if is_above else (at_high if is_below else 1.0)
+        left = 0.0 if is_above else at_low
+        right = 0.0 if is_below else at_high
+        mass = max(rest - left - right, 1e-300)
+        w = weight[k] / mass
+        extreme += 1.0 if (rest > 30.0 * mass or exponent > 30.0) else 0.0
         weight[k] = w
         full[k] = w * rest
         below += w * left
         above += w * right
-    return below, above, extreme > 1.0
+    return below, above, extreme
+
+
+_logistic_cut = twin(
+    _cut, "_logistic_cut", reorder_sums=True, _normal_64=_logistic_64, _IS_LOGISTIC=True
+)
 
 
 @kernel
-def _collect(raw, location, n_raw, is_logistic, scale, floor, bounded, low, high, least, table):
-    """Components of a row's conditionals about an origin, in a table.
+def _collect(plan, target, raws, locations, first, step, n_points, d, least, table):
+    """Components of the conditionals of output d of a row, about an origin, in a table.
 
     Returns their number, the origin, a spread, what they have below and above the limits, and
     whether sums must be in float64.
     """
-    n = _weigh(raw, location, n_raw // 3, least, table)
-    origin, spread = _place(table, n, scale, floor)
-    below, above, extreme = 0.0, 0.0, False
-    if bounded:
-        bottom, top = max(low, -HUGE), min(high, HUGE)
-        below, above, extreme = _cut(table, n, is_logistic, bottom, top)
-        origin = min(max(origin, bottom), top)
-        spread = min(spread, top - bottom)
+    K, is_logistic = plan.n_raw[d] // 3, plan.family[d] == families.LOGISTICS
+    n = _weigh(raws, locations, first, step, n_points, d, K, least, table)
+    origin, spread = _place(table, n, target.base[d, -1], math.exp(plan.log_floor[d]))
+    below, above, extreme = 0.0, 0.0, 0.0
+    if plan.bounded[d]:
+        low, high = max(target.limits[d, 0], -HUGE), min(target.limits[d, 1], HUGE)
+        if is_logistic:
+            below, above, extreme = _logistic_cut(table, n, low, high)
+        else:
+            below, above, extreme = _cut(table, n, low, high)
+        origin = min(max(origin, low), high)
+        spread = min(spread, high - low)
     loc = table[_LOC]
     for k in range(n):
         loc[k] -= origin
-    return n, origin, spread, below, above, extreme
+    return n, origin, spread, below, above, extreme > 0.0
 
 
 @kernel
-def _bracket(table, n, is_logistic, level):
+def _bracket(table, n, is_logistic, level, limits):
     """Values between which a quantile lies.
 
     Beyond its location, or the limit next to it, no cut component reaches further than a free one
@@ -337,9 +346,10 @@ def _bracket(table, n, is_logistic, level):
     loc, inverse = table[_LOC], table[_INVERSE]
     for k in range(n):
         s = 1.0 / inverse[k]
-        low = min(low, loc[k] - s * down)
-        high = max(high, loc[k] + s * up)
-    return low, high
+        nearest = min(max(loc[k], limits[0]), limits[1])
+        low = min(low, nearest - s * down)
+        high = max(high, nearest + s * up)
+    return max(low, limits[0]), min(high, limits[1])
 
 
 @kernel
@@ -376,13 +386,9 @@ def _solve(double, single, n, in_single, is_logistic, level, outside, limits, st
         following = y + step
         if is_last:
             return min(max(following, low), high)
-        if not is_safe and not is_bracketed:
-            bottom, top = _bracket(double, n, is_logistic, level)
-            low, high = max(low, bottom), min(high, top)
-            is_bracketed = True
         if not is_safe or not (following > low and following < high):
             if not is_bracketed:
-                bottom, top = _bracket(double, n, is_logistic, level)
+                bottom, top = _bracket(double, n, is_logistic, level, limits)
                 low, high = max(low, bottom), min(high, top)
                 is_bracketed = True
             following = 0.5 * (low + high)
@@ -393,9 +399,9 @@ def _solve(double, single, n, in_single, is_logistic, level, outside, limits, st
 
 
 @kernel
-def _draw_quantile(drawn, level, score, middle):
+def _draw_quantile(drawn, level, score):
     """Quantile of sorted draws, carried on as that of a normal beyond the outermost ones."""
-    n = len(drawn)
+    n, middle = len(drawn), drawn[len(drawn) // 2]
     place = level * n - 0.5
     if place < 0.0:
         outermost = ndtri(0.5 / n)
@@ -408,13 +414,13 @@ def _draw_quantile(drawn, level, score, middle):
 
 
 @kernel
-def _mean_heights(raw, interpolated, heights, mean):
-    """Mean of normalised heights, (n_params,); the mean histogram's bins have mass 1 in all."""
+def _mean_heights(raws, first, step, n_points, d, n_raw, interpolated, heights, mean):
+    """Mean of normalised heights, (n_raw,); the mean histogram's bins have mass 1 in all."""
     mean[:] = 0.0
-    for i in range(len(raw)):
-        total = heights_of(raw[i], interpolated, heights)
-        for j in range(raw.shape[1]):
-            mean[j] += heights[j] / (total * len(raw))
+    for i in range(0, n_points, step):
+        total = heights_of(raws[first + i, d, :n_raw], interpolated, heights) * n_points / step
+        for j in range(n_raw):
+            mean[j] += heights[j] / total
 
 
 @kernel
@@ -460,35 +466,30 @@ def quantiles(plan, target, draws, n_points, first_step, levels, only, out):
     `first_step`-th are looked at.
     """
     raws, locations, values = draws.raw, draws.location, draws.out
-    n_rows, n_outputs = len(out), locations.shape[1]
-    largest, least = raws.shape[2], 0.5
+    n_rows, n_outputs, largest, least = len(out), locations.shape[1], raws.shape[2], 0.5
     double = np.empty((5, n_points * largest))
     single = np.empty((5, n_points * largest), dtype=np.float32)
-    heights, mean = np.empty(largest), np.empty(largest)
+    heights, mean, drawn = np.empty(largest), np.empty(largest), np.empty(n_points)
     for level in levels:
         least = min(least, min(level, 1.0 - level))
     for d in range(n_outputs):
         if only >= 0 and d != only:
             continue
         step = first_step if d == 0 else 1
-        n_raw, family, scale = plan.n_raw[d], plan.family[d], target.base[d, -1]
-        bounded, floor = plan.bounded[d], math.exp(plan.log_floor[d])
-        lowest, highest = target.limits[d, 0], target.limits[d, 1]
+        n_raw, family, bounded = plan.n_raw[d], plan.family[d], plan.bounded[d]
+        low, high = target.limits[d, 0], target.limits[d, 1]
         is_logistic = family == families.LOGISTICS
-        drawn = np.empty((n_points + step - 1) // step)
+        interpolated = family == families.INTERPOLATED_HISTOGRAM
         for row in range(n_rows):
-            some = slice(row * n_points, (row + 1) * n_points, step)
-            raw, location = raws[some, d, :n_raw], locations[some, d]
+            first = row * n_points
             if family >= families.HISTOGRAM:
-                interpolated = family == families.INTERPOLATED_HISTOGRAM
-                _mean_heights(raw, interpolated, heights[:n_raw], mean[:n_raw])
+                own = mean[:n_raw]
+                _mean_heights(raws, first, step, n_points, d, n_raw, interpolated, heights, own)
                 for i in range(len(levels)):
-                    out[row, i, d] = _histogram_quantile(
-                        mean[:n_raw], interpolated, levels[i], lowest, highest
-                    )
+                    out[row, i, d] = _histogram_quantile(own, interpolated, levels[i], low, high)
                 continue
             n, origin, spread, below, above, extreme = _collect(
-                raw, location, n_raw, is_logistic, scale, floor, bounded, lowest, highest,
+                plan, target, raws, locations, first, step, n_points, d,
                 _NEGLIGIBLE * least * 3.0 / n_raw, double,
             )  # fmt: skip
             in_single = n >= _MANY and not extreme and least >= _LEAST_LEVEL
@@ -498,23 +499,23 @@ def quantiles(plan, target, draws, n_points, first_step, levels, only, out):
                         single[r, k] = double[r, k]
             limits = (-np.inf, np.inf)
             if bounded:
-                limits = (lowest - origin, highest - origin)
+                limits = (low - origin, high - origin)
             has_drawn = step == 1 and n_points >= 16
             if has_drawn:
                 for i in range(n_points):
-                    drawn[i] = values[row * n_points + i, d] - origin
+                    drawn[i] = values[first + i, d] - origin
                 drawn.sort()
             for i in range(len(levels)):
                 score = ndtri(levels[i])
                 start = spread * score
                 if has_drawn:
-                    start = _draw_quantile(drawn, levels[i], score, drawn[n_points // 2])
+                    start = _draw_quantile(drawn, levels[i], score)
                 outside = above if levels[i] > 0.5 else below
                 y = origin + _solve(
                     double, single, n, in_single, is_logistic, levels[i], outside, limits, start,
                     spread,
                 )  # fmt: skip
-                out[row, i, d] = min(max(y, lowest), highest) if bounded else y
+                out[row, i, d] = min(max(y, low), high) if bounded else y
 
 
 @kernel
@@ -523,30 +524,26 @@ def cdfs(plan, target, draws, n_points, step, d, values, out):
 
     Of the points of each row every `step`-th is looked at.
     """
-    raws, locations = draws.raw, draws.location
-    n_rows, largest = len(out), raws.shape[2]
+    raws, locations, largest = draws.raw, draws.location, draws.raw.shape[2]
     double, single = np.empty((5, n_points * largest)), np.empty((5, 1), dtype=np.float32)
     heights, mean = np.empty(largest), np.empty(largest)
-    n_raw, family, scale = plan.n_raw[d], plan.family[d], target.base[d, -1]
-    bounded, floor = plan.bounded[d], math.exp(plan.log_floor[d])
-    lowest, highest = target.limits[d, 0], target.limits[d, 1]
+    n_raw, family = plan.n_raw[d], plan.family[d]
+    low, high = target.limits[d, 0], target.limits[d, 1]
     is_logistic = family == families.LOGISTICS
-    for row in range(n_rows):
-        some = slice(row * n_points, (row + 1) * n_points, step)
-        raw, location = raws[some, d, :n_raw], locations[some, d]
+    interpolated = family == families.INTERPOLATED_HISTOGRAM
+    nothing = n_points < 0  # False; as a literal it would have callees compiled again
+    for row in range(len(out)):
+        first = row * n_points
         if family >= families.HISTOGRAM:
-            interpolated = family == families.INTERPOLATED_HISTOGRAM
-            _mean_heights(raw, interpolated, heights[:n_raw], mean[:n_raw])
+            own = mean[:n_raw]
+            _mean_heights(raws, first, step, n_points, d, n_raw, interpolated, heights, own)
             for i in range(values.shape[1]):
-                below, _ = _histogram_at(
-                    mean[:n_raw], interpolated, values[row, i], lowest, highest
-                )
+                below, _ = _histogram_at(own, interpolated, values[row, i], low, high)
                 out[row, i] = min(below, 1.0)
             continue
         n, origin, _, below, _, _ = _collect(
-            raw, location, n_raw, is_logistic, scale, floor, bounded, lowest, highest, 0.0, double
+            plan, target, raws, locations, first, step, n_points, d, 0.0, double
         )
-        nothing = n < 0  # False; as a literal it would have callees compiled again
         for i in range(values.shape[1]):
             y = values[row, i] - origin
             mass, _, _ = _tail(double, single, n, nothing, is_logistic, y, nothing)
@@ -557,31 +554,29 @@ def cdfs(plan, target, draws, n_points, step, d, values, out):
 def log_densities(plan, target, draws, n_points, step, d, values, quickly, out):
     """Log density (n_rows, n_values) of output d at values (n_rows or 1, n_values).
 
-    Inside the limits, per scaled unit. With `quickly`, sums over many components are in float32.
+    Inside the limits, per scaled unit. With `quickly`, sums over components are in float32 where
+    that does no harm.
     """
-    raws, locations = draws.raw, draws.location
-    n_rows, largest = len(out), raws.shape[2]
+    raws, locations, largest = draws.raw, draws.location, draws.raw.shape[2]
     double = np.empty((5, n_points * largest))
     single = np.empty((5, n_points * largest), dtype=np.float32)
-    heights, mean = np.empty(largest), np.empty(largest)
-    exponent = np.empty(n_points * largest)
-    n_raw, family, scale = plan.n_raw[d], plan.family[d], target.base[d, -1]
-    bounded, floor = plan.bounded[d], math.exp(plan.log_floor[d])
-    lowest, highest = target.limits[d, 0], target.limits[d, 1]
+    heights, mean, exponent = np.empty(largest), np.empty(largest), np.empty(n_points * largest)
+    n_raw, family = plan.n_raw[d], plan.family[d]
+    low, high = target.limits[d, 0], target.limits[d, 1]
     is_logistic = family == families.LOGISTICS
-    for row in range(n_rows):
-        some = slice(row * n_points, (row + 1) * n_points, step)
-        raw, location = raws[some, d, :n_raw], locations[some, d]
-        own = values[row % len(values)]
+    interpolated = family == families.INTERPOLATED_HISTOGRAM
+    for row in range(len(out)):
+        first = row * n_points
+        at = values[row % len(values)]
         if family >= families.HISTOGRAM:
-            interpolated = family == families.INTERPOLATED_HISTOGRAM
-            _mean_heights(raw, interpolated, heights[:n_raw], mean[:n_raw])
-            for i in range(len(own)):
-                _, height = _histogram_at(mean[:n_raw], interpolated, own[i], lowest, highest)
+            own = mean[:n_raw]
+            _mean_heights(raws, first, step, n_points, d, n_raw, interpolated, heights, own)
+            for i in range(len(at)):
+                _, height = _histogram_at(own, interpolated, at[i], low, high)
                 out[row, i] = math.log(max(height, 1e-300))
             continue
         n, origin, _, _, _, extreme = _collect(
-            raw, location, n_raw, is_logistic, scale, floor, bounded, lowest, highest, 0.0, double
+            plan, target, raws, locations, first, step, n_points, d, 0.0, double
         )
         in_single = quickly and not extreme
         for k in range(n):
@@ -592,8 +587,8 @@ def log_densities(plan, target, draws, n_points, step, d, values, quickly, out):
                     single[r, k] = double[r, k]
         for k in range(n):
             double[_FULL, k] = log(max(double[_FULL, k], 1e-300))
-        for i in range(len(own)):
-            height, y = 0.0, own[i] - origin
+        for i in range(len(at)):
+            height, y = 0.0, at[i] - origin
             if in_single and is_logistic:
                 height = _logistic_height_32(single, n, np.float32(y))
             elif in_single:
