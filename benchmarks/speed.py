@@ -288,14 +288,14 @@ def bare_functions(est: SANConditionalDensityEstimator, device: str) -> Function
     slope = [*forward(est, 50), *backward(est, 50, by_weights=False)]
     climb = bare(slope, device, torch.float64, count=61)
     training = [*forward(est, est.batch_size_), *backward(est, est.batch_size_)]
-    moment_points = n_members * max(256 // n_members, 64)
+    points = n_members << (-(-256 // n_members) - 1).bit_length()
     return {
         ONE_ROW: bare(drawing(est, 1, 10_000), device),
         MANY_ROWS: bare(drawing(est, 1000, 100), device),
         LOG_PROB: bare(forward(est, 10_000), device),
         CDF: bare(forward(est, 1000), device, torch.float64),
-        MEAN: bare(drawing(est, 1000, moment_points), device),
-        QUANTILES: bare(drawing(est, 200, 1024), device),
+        MEAN: bare(drawing(est, 1000, points), device),
+        QUANTILES: bare(drawing(est, 200, points), device),
         MODE: lambda: (best_draw(), climb()),
         EPOCH: bare(training, device, count=steps),
     }
