@@ -278,11 +278,11 @@ def test_several_summaries_are_those_of_their_own(bimodal):
     density = est.predict_density(X[:4])
     assert density.summarise("mean").keys() == {"mean"}
     assert density.summarise()["quantiles"].shape == (4, 3, 2)
-    with pytest.raises(ValueError, match="output_type must be one or several of 'mean'.*'samples'"):
+    with pytest.raises(ValueError, match="output_type must be one or several of"):
         est.predict(X[:4], output_type=["mean", "samples"])
     with pytest.raises(ValueError, match="statistics must be one or several of"):
         density.summarise([])
-    with pytest.raises(TypeError, match="statistics must be one or several of .* got 3"):
+    with pytest.raises(TypeError, match="statistics must be one or several of"):
         density.summarise(3)
 
 
