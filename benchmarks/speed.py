@@ -67,6 +67,7 @@ from pareto import SHAPES, default_task, draw_picture, measure_points
 
 from sklearn_san import SANConditionalDensityEstimator
 from sklearn_san.datasets import GALAXY_LIMITS, make_galaxies
+from sklearn_san.density import N_SUMMARY_POINTS
 
 RESULTS = Path(__file__).parent / "results"
 #: Seconds after which a function is not called again for its median.
@@ -298,8 +299,8 @@ def products_of(est: SANConditionalDensityEstimator) -> dict[str, list[Product]]
         MANY_ROWS: drawing(est, 1000, 100),
         LOG_PROB: forward(est, 10_000),
         CDF: forward(est, 1000),
-        MEAN: drawing(est, 1000, N_MARGINAL_POINTS),
-        SUMMARIES: drawing(est, 1000, N_MARGINAL_POINTS),
+        MEAN: drawing(est, 1000, N_SUMMARY_POINTS),
+        SUMMARIES: drawing(est, 1000, N_SUMMARY_POINTS),
         EPOCH: steps * [*forward(est, batch), *backward(est, batch)],
     }
 

@@ -40,6 +40,13 @@ PAIRS = 65_536
 #: Pairs of row and pinned draw that are computed at once.
 PINNED = 262_144
 
+#: Summaries that labels do not have.
+_NOT_OF_LABELS = {
+    "std": "A standard deviation",
+    "median": "A quantile",
+    "quantiles": "A quantile",
+}
+
 #: Rows, draws and values of a block of draws.
 Block = tuple[slice, slice, np.ndarray]
 
@@ -243,14 +250,52 @@ class Density(ABC):
 
     # Summaries
 
+    def summarise(
+        self,
+        statistics: Any = ("mean", "std", "quantiles"),
+        *,
+        quantiles: Any = (0.05, 0.5, 0.95),
+    ) -> dict[str, np.ndarray]:
+        """Several summaries at once, all but the mode from one pass over the network.
+
+        Parameters
+        ----------
+        statistics : str or sequence of str, default=("mean", "std", "quantiles")
+            Any of "mean", "median", "std", "quantiles" and "mode".
+        quantiles : float or sequence of float, default=(0.05, 0.5, 0.95)
+            Levels of "quantiles", strictly between 0 and 1.
+
+        Returns
+        -------
+        dict of str to ndarray
+            What the members of these names return, and `quantile` for "quantiles".
+        """
+        statistics = validation.check_statistics("statistics", statistics)
+        levels = validation.check_quantiles(quantiles)
+        for one, what in _NOT_OF_LABELS.items():
+            if one in statistics:
+                self._refuse_labels(what)
+        n_levels = len(levels) if "quantiles" in statistics else 0
+        levels = levels[:n_levels]
+        if "median" in statistics:
+            levels = np.append(levels, 0.5)
+        with_moments = "mean" in statistics or "std" in statistics
+        found: dict[str, np.ndarray] = {}
+        if with_moments or len(levels):
+            mean, variance, at = self._summaries(levels, with_moments=with_moments)
+            found = {"mean": mean, "std": np.sqrt(variance), "quantiles": at[:, :n_levels]}
+            found["median"] = at[:, -1] if len(levels) else mean
+        return {
+            one: self.mode() if one == "mode" else self._present(found[one]) for one in statistics
+        }
+
     def mean(self) -> np.ndarray:
         """Expectation of every output, (n_rows, n_outputs); for labels the most probable one."""
-        return self._present(self._moments()[0])
+        return self.summarise(("mean",))["mean"]
 
     def std(self) -> np.ndarray:
         """Standard deviation of every output, (n_rows, n_outputs)."""
-        self._refuse_labels("A standard deviation")
-        return self._present(np.sqrt(self._moments()[1]))
+        return self.summarise(("std",))["std"]
 
     def cov(self) -> np.ndarray:
         """Covariance matrix of the outputs, (n_rows, n_outputs, n_outputs); the variance of one.
@@ -262,7 +307,7 @@ class Density(ABC):
         for rows, y, weight in self._weighted_draws(N_POINTS):
             centred = y - (weight[..., None] * y).sum(axis=1, keepdims=True)
             cov[rows] = np.einsum("ns,nsi,nsj->nij", weight, centred, centred, optimize=True)
-        std = np.sqrt(self._moments()[1])
+        std = np.sqrt(self._summaries(np.empty(0), with_moments=True)[1])
         drawn = np.sqrt(np.einsum("nii->ni", cov))
         ratio = np.divide(std, drawn, out=np.ones_like(std), where=drawn > 0)
         cov *= ratio[:, :, None] * ratio[:, None, :]
@@ -271,8 +316,10 @@ class Density(ABC):
     def quantile(self, levels: Any) -> np.ndarray:
         """Quantiles of the marginal distribution of every output.
 
-        Those of the output that comes first in the autoregressive order are exact where the
-        density is the network's own; all others come from 1,024 quasi-random draws or more.
+        Where the density is the network's own they are those of the mean of its conditionals over
+        quasi-random draws of the outputs before [1]_, so that the tails are as exact as the middle;
+        nothing is drawn before the output that comes first in the autoregressive order. Those of
+        other densities come from 1,024 weighted draws or more.
 
         Parameters
         ----------
@@ -282,10 +329,13 @@ class Density(ABC):
         Returns
         -------
         ndarray of shape (n_rows, n_levels, n_outputs)
+
+        References
+        ----------
+        .. [1] Gelfand and Smith (1990), Sampling-based approaches to calculating marginal
+           densities.
         """
-        levels = validation.check_quantiles(levels)
-        self._refuse_labels("A quantile")
-        return self._present(self._quantiles(levels))
+        return self.summarise(("quantiles",), quantiles=levels)["quantiles"]
 
     def median(self) -> np.ndarray:
         """Median of the marginal distribution of every output, (n_rows, n_outputs)."""
@@ -416,8 +466,9 @@ class Density(ABC):
     def pdf_grid(self, output: Any, grid: Any, *, n_draws: int = N_PINNED) -> np.ndarray:
         """Density of one output on a grid that all rows share, in one pass over the network.
 
-        Exact for the output that comes first in the autoregressive order; for others the mean of
-        their conditional densities over quasi-random draws of the outputs before them.
+        For the output that comes first in the autoregressive order it is the network's own; for
+        others the mean of their conditional densities over quasi-random draws of the outputs before
+        them. To the accuracy of float32.
 
         Parameters
         ----------
@@ -697,23 +748,27 @@ class Density(ABC):
             y, log_weight = self._candidates(rows, n, None)
             yield rows, y, np.exp(log_weight - logsumexp(log_weight, axis=1, keepdims=True))
 
-    def _moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance of every output; the most probable code for labels."""
-        mean, variance = np.empty((2, len(self), self.n_outputs))
+    def _summaries(
+        self, levels: np.ndarray, *, with_moments: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mean and variance of every output, and quantiles (n_rows, n_levels, n_outputs).
+
+        The mean of labels is the most probable code. Moments are nan where they are not wanted.
+        """
+        mean, variance = np.full((2, len(self), self.n_outputs), np.nan)
+        quantiles = np.empty((len(self), len(levels), self.n_outputs))
         for rows, y, weight in self._weighted_draws(N_POINTS):
+            if len(levels):
+                quantiles[rows] = weighted_quantiles(y, weight, levels)
+            if not with_moments:
+                continue
             mean[rows] = (weight[..., None] * y).sum(axis=1)
             variance[rows] = (weight[..., None] * (y - mean[rows][:, None]) ** 2).sum(axis=1)
             for j in self._label_outputs:
                 codes = np.arange(len(self._codec.classes[j]))  # type: ignore[arg-type]
                 shares = (weight[..., None] * (y[..., j, None] == codes)).sum(axis=1)
                 mean[rows, j] = shares.argmax(axis=1)
-        return mean, variance
-
-    def _quantiles(self, levels: np.ndarray) -> np.ndarray:
-        result = np.empty((len(self), len(levels), self.n_outputs))
-        for rows, y, weight in self._weighted_draws(N_POINTS):
-            result[rows] = weighted_quantiles(y, weight, levels)
-        return result
+        return mean, variance, quantiles
 
     def _best_draws(self, n: int) -> np.ndarray:
         """The draw of highest density of every row, (n_rows, n_outputs)."""
@@ -766,10 +821,16 @@ class Density(ABC):
 
     def _grid(self, j: int, n_points: int) -> np.ndarray:
         """Grid over all but a thousandth of the mass of output j in all rows."""
-        low, high = np.inf, -np.inf
-        for _, y, weight in self._weighted_draws(N_POINTS):
-            ends = weighted_quantiles(y[..., [j]], weight, np.array([0.0005, 0.9995]))[..., 0].T
-            low, high = min(low, ends[0].min()), max(high, ends[1].max())
+        ends = self._quantiles_of(j, np.array([0.0005, 0.9995]))
+        low, high = ends[:, 0].min(), ends[:, 1].max()
         margin = 0.05 * (high - low)
         low, high = np.clip([low - margin, high + margin], *self.limits[j])
         return self._snap(j, np.linspace(low, high, n_points))
+
+    def _quantiles_of(self, j: int, levels: np.ndarray) -> np.ndarray:
+        """Quantiles (n_rows, n_levels) of output j."""
+        parts = [
+            weighted_quantiles(y[..., [j]], weight, levels)[..., 0]
+            for _, y, weight in self._weighted_draws(N_POINTS)
+        ]
+        return np.concatenate(parts)

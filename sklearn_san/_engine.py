@@ -13,12 +13,25 @@ import copy
 import math
 from collections.abc import Iterator
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ._network import SAN, Conditional
+from .likelihoods.base import invert_cdf
+
+#: Pairs of row and point that are computed at once.
+PAIRS = 16_384
+
+
+class Summaries(NamedTuple):
+    """Of marginal distributions in scaled units; nan where nothing was asked for."""
+
+    mean: np.ndarray  # (n_rows, n_outputs)
+    variance: np.ndarray
+    quantiles: np.ndarray  # (n_rows, n_levels, n_outputs)
 
 
 class Engine:
@@ -107,34 +120,108 @@ class Engine:
         return to_numpy(draws.transpose(0, 1).flatten(1, 2))
 
     @torch.no_grad()
-    def moments_at(self, x: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance of each output, (n_rows, n_outputs), over draws of those before it.
+    def summaries_at(
+        self,
+        x: np.ndarray,
+        points: np.ndarray,
+        levels: np.ndarray,
+        *,
+        with_moments: bool = True,
+        output: int | None = None,
+    ) -> Summaries:
+        """Moments and quantiles of the marginal distribution of every output.
 
-        Points are as for `draw_at`. The mean of labels is the most probable code.
+        These distributions are means of conditionals given draws of the outputs before.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n_rows, n_inputs) or (n_rows, n_points, n_inputs)
+            The same for all points, or one for each.
+        points : ndarray of shape (n_points, 1 + n_outputs * n_noise)
+            As for `draw_at`.
+        levels : ndarray of shape (n_levels,)
+            Of the quantiles; there may be none.
+        with_moments : bool, default=True
+            The mean of labels is the most probable code.
+        output : int, default=None
+            The only one that is wanted, and the last one that is drawn.
         """
+        shape = len(x), self.network.n_outputs
+        mean, variance = np.full((2, *shape), np.nan)
+        quantiles = np.full((len(x), len(levels), shape[1]), np.nan)
         noise = self._by_member(points)
-        moments: list[tuple[Tensor, Tensor]] = []
+        for rows in chunks(len(x), max(1, PAIRS // len(points))):
 
-        def remember(one: Conditional) -> Tensor:
-            probabilities, r = one.probabilities(), one.sample(noise)
-            if probabilities is not None:
-                best = probabilities.mean((0, 2), keepdim=True).argmax(-1).double()
-                moments.append((best, torch.zeros_like(best)))
-            elif one.family.cheap_moments:
-                moments.append(one.moments())
-            else:
-                drawn = one.location + one.scale * r
-                moments.append((drawn, torch.zeros_like(drawn)))
-            return r
+            def summarise(one: Conditional, rows: slice = rows) -> Tensor:
+                d = one.output
+                r = one.sample(noise)
+                if output is None or d == output:
+                    if with_moments:
+                        mean[rows, d], variance[rows, d] = _moments(one, r)
+                    for i, level in enumerate(levels):
+                        quantiles[rows, i, d] = to_numpy(_quantile(one, float(level)))
+                return r
 
-        self.exact.ancestral(self._tensor(x, self.exact)[None, :, None], remember)
-        mean, variance = np.empty((2, len(x), len(moments)))
-        for d, (mean_d, variance_d) in enumerate(moments):
-            # Of each member at each point, (n_members or 1, n_rows, n_points or 1)
-            mean[:, d] = to_numpy(mean_d.mean((0, 2)))
-            spread = mean_d.var((0, 2), correction=0)
-            variance[:, d] = to_numpy(variance_d.mean((0, 2)) + spread)
-        return mean, variance
+            self.exact.ancestral(
+                self._at_points(x[rows]), summarise, None if output is None else output + 1
+            )
+        return Summaries(mean, variance, quantiles)
+
+    def cdf_at(
+        self, x: np.ndarray, points: np.ndarray, output: int, values: np.ndarray
+    ) -> np.ndarray:
+        """Marginal cdf of one output at values (n_rows, n_values) inside the limits.
+
+        The distribution is that of `summaries_at`.
+        """
+        cdf = np.empty((len(x), values.shape[1]))
+        for rows, one in self._conditionals_of(x, points, output):
+            own = self._tensor(values[rows], self.exact)[None, :, None]
+            below = one.family.cdf(one.raw, one.at(own)[0], one.support)
+            cdf[rows] = to_numpy(below.mean((0, 2)))
+        return cdf
+
+    def log_density_at(
+        self,
+        x: np.ndarray,
+        points: np.ndarray,
+        output: int,
+        values: np.ndarray,
+        *,
+        quickly: bool = False,
+    ) -> np.ndarray:
+        """Marginal log density of one output at values inside the limits, per scaled unit.
+
+        Values are (n_rows, n_values), or (1, n_values) for all rows. With `quickly`, densities need
+        no more than the accuracy of float32.
+        """
+        log_prob = np.empty((len(x), values.shape[1]))
+        shared = self._tensor(values, self.exact)[None, :, None]
+        for rows, one in self._conditionals_of(x, points, output):
+            own = shared if len(values) == 1 else shared[:, rows]
+            parts = []
+            for some in own.split(max(1, PAIRS * 64 // max(one.raw.numel(), 1)), -1):
+                at = one.at(some)[1]  # (n_members, n, n_points, n_values)
+                parts.append(at.logsumexp((0, 2)) - math.log(at.shape[0] * at.shape[2]))
+            log_prob[rows] = to_numpy(torch.cat(parts, -1))
+        return log_prob
+
+    @torch.no_grad()
+    def _conditionals_of(
+        self, x: np.ndarray, points: np.ndarray, output: int
+    ) -> Iterator[tuple[slice, Conditional]]:
+        """Chunks of rows with conditionals of one output, (n_members, n, n_points or 1, 1)."""
+        noise = self._by_member(points).unsqueeze(3)
+        for rows in chunks(len(x), max(1, PAIRS // len(points))):
+            found: list[Conditional] = []
+
+            def choose(one: Conditional, found: list[Conditional] = found) -> Tensor:
+                found.append(one)
+                is_drawn = one.output < output
+                return one.sample(noise) if is_drawn else torch.zeros_like(one.raw[..., 0])
+
+            self.exact.ancestral(self._at_points(x[rows]).unsqueeze(3), choose, output + 1)
+            yield rows, found[output]
 
     @torch.no_grad()
     def draw_beside(
@@ -256,6 +343,13 @@ class Engine:
         """Uniform numbers for one member, float64 whatever the network is."""
         return torch.as_tensor(numbers, dtype=torch.float64, device=self.device)[None]
 
+    def _at_points(self, x: np.ndarray) -> Tensor:
+        """Features as (n_members or 1, n_rows, n_points or 1, n_inputs)."""
+        own = self._tensor(x, self.exact)
+        if own.ndim == 2:
+            return own[None, :, None]
+        return own.unflatten(1, (self.exact.n_members, -1)).movedim(1, 0)
+
     def _by_member(self, points: np.ndarray) -> Tensor:
         """Points as (n_members, 1, n_points, n_outputs, n_noise)."""
         network = self.exact
@@ -278,6 +372,56 @@ def mixed_log_prob(network: SAN, x: Tensor, z: Tensor) -> Tensor:
     """
     log_prob = network.log_prob(x.unsqueeze(0), z[None, :, None])  # (n_members, n, n_points)
     return log_prob.logsumexp((0, 2)) - math.log(network.n_members * x.shape[1])
+
+
+def _moments(one: Conditional, r: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance (n,) of the mean of conditionals (n_members, n, n_points or 1).
+
+    Those of the drawn residuals `r` where a family's own are not cheap.
+    """
+    probabilities = one.probabilities()
+    if probabilities is not None:
+        best = to_numpy(probabilities.mean((0, 2)).argmax(-1))
+        return best, np.zeros_like(best)
+    if one.family.cheap_moments:
+        mean, variance = one.moments()
+    else:
+        mean = one.location + one.scale * r
+        variance = torch.zeros_like(mean)
+    spread = mean.var((0, 2), correction=0)
+    return to_numpy(mean.mean((0, 2))), to_numpy(variance.mean((0, 2)) + spread)
+
+
+def _quantile(one: Conditional, level: float) -> Tensor:
+    """Quantile (n,) of the mean of conditionals (n_members, n, n_points or 1)."""
+    weight = torch.ones_like(one.raw[..., 0])
+    weight /= weight.shape[0] * weight.shape[2]
+    return mixture_quantile(one, torch.full_like(weight[0, :, 0], level), weight)
+
+
+def mixture_quantile(one: Conditional, u: Tensor, weight: Tensor) -> Tensor:
+    """Quantiles u (n,) of the mixture of a conditional over members and points of x.
+
+    `weight` is (n_members, n, n_points).
+    """
+
+    def mixed(z: Tensor) -> tuple[Tensor, Tensor]:
+        r, log_prob = one.at(z[:, None])
+        cdf = one.family.cdf(one.raw, r, one.support)
+        return (weight * cdf).sum((0, 2)), (weight * log_prob.exp()).sum((0, 2))
+
+    if one.family.scaling == "none":  # codes of labels: the first whose cdf reaches u
+        codes = torch.arange(one.family.n_params - 1, dtype=u.dtype, device=u.device)
+        cdf = torch.stack([mixed(code.expand(len(u)))[0] for code in codes], -1)
+        return (u.unsqueeze(-1) > cdf).sum(-1).to(u.dtype)
+    z = one.location + one.scale * one.family.icdf(one.raw, u[:, None], one.support)
+    return invert_cdf(mixed, u, z.amin((0, 2)), z.amax((0, 2)))
+
+
+def chunks(n_rows: int, size: int) -> Iterator[slice]:
+    """Slices of at most `size` rows."""
+    for start in range(0, n_rows, size):
+        yield slice(start, min(start + size, n_rows))
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:

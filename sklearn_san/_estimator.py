@@ -506,25 +506,27 @@ default="standard"
         self,
         X: Any,
         *,
-        output_type: str = "mean",
+        output_type: Any = "mean",
         quantiles: Any = (0.05, 0.5, 0.95),
         n_samples: int = 1,
         random_state: Any = None,
         X_err: Any = None,
-    ) -> np.ndarray:
+    ) -> Any:
         """Summarise p(y | x) for every row of X, by default by its mean.
 
-        All summaries are deterministic. Where there is no closed form, all rows share one fixed
-        set of quasi-random points: 256 for moments, 1,024 for quantiles; modes
-        are climbed from the densest of 128 or more.
+        All summaries are deterministic. Those of one output are of the mean of its conditional
+        densities over quasi-random draws of the outputs before it, 256 points that all rows share.
+        The mode is climbed to from the densest of 128 draws or more.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Features.
-        output_type : {"mean", "median", "std", "quantiles", "mode", "samples"}, default="mean"
-            Mean, median, standard deviation and quantiles are those of the marginal distribution
-            of each output; the mode is the point of highest joint density.
+        output_type : str or sequence of str, default="mean"
+            "mean", "median", "std", "quantiles", "mode" or "samples"; or several of the first
+            five, which are then computed together. Mean, median, standard deviation and quantiles
+            are those of the marginal distribution of each output; the mode is the point of highest
+            joint density.
         quantiles : float or sequence of float, default=(0.05, 0.5, 0.95)
             Levels for ``output_type="quantiles"``, strictly between 0 and 1.
         n_samples : int, default=1
@@ -536,10 +538,14 @@ default="standard"
 
         Returns
         -------
-        ndarray of shape (n_samples, n_outputs)
+        ndarray of shape (n_samples, n_outputs), or dict of str to these
             In the units of y; ``(n_samples,)`` if y was one-dimensional in `fit`. Quantiles and
-            draws have their own axis after that of the rows.
+            draws have their own axis after that of the rows. A sequence of types returns a dict.
         """
+        if isinstance(output_type, (list, tuple)):
+            validation.check_statistics("output_type", output_type)
+            density = self.predict_density(X, X_err=X_err)
+            return density.summarise(output_type, quantiles=quantiles)
         validation.check_choice("output_type", output_type, validation.OUTPUT_TYPES)
         if output_type == "samples":
             return self.sample(X, n_samples, random_state=random_state, X_err=X_err)

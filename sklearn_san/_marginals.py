@@ -16,9 +16,7 @@ these too.
 `Components`          the mixture that a conditional density is
 `Points`              fixed quasi-random points: uniform noise, and normal ones for errors of x
 `pinned_draws`        draws of which some outputs have given values, and the density of these
-`conditional_of`      the conditional of one output at fixed draws of the outputs before it
-`conditional_given`   the same at given values of these, and the weights of the members
-`density_on_grid`     mean of these conditionals on a grid that all rows share
+`conditional_given`   the conditional of one output at given values of those before it
 `mixture_of`          components of a conditional
 ====================  ======================================================================
 
@@ -29,7 +27,6 @@ References
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -41,14 +38,8 @@ from torch import Tensor
 from ._model import quasi_random_noise, sobol_points
 from ._network import SAN, Conditional
 from .likelihoods import Likelihood
-from .likelihoods.base import widen
-from .likelihoods.components import Kernel, Normal, Truncated, TruncatedNormal
+from .likelihoods.components import Kernel, Truncated
 from .likelihoods.mixtures import LocationScale, LocationScaleMixture
-
-#: Numbers of an array that is worked on at once.
-SIZE = 1_000_000
-#: The same where an array should stay in the cache.
-CACHED = 131_072
 
 
 @dataclass(frozen=True)
@@ -164,18 +155,6 @@ def pinned_draws(
     return log_weight, z
 
 
-def conditional_of(network: SAN, x: Tensor, noise: Tensor, d: int) -> Conditional:
-    """Conditional (n_members, n, n_points or 1, 1, 1) of output d, given draws of those before."""
-    found: list[Conditional] = []
-
-    def choose(one: Conditional) -> Tensor:
-        found.append(one)
-        return one.sample(noise) if one.output < d else torch.zeros_like(one.raw[..., 0])
-
-    network.ancestral(x[None, :, :, None, None], choose, d + 1)
-    return found[d]
-
-
 def conditional_given(network: SAN, x: Tensor, z: Tensor, d: int) -> tuple[Conditional, Tensor]:
     """Conditional of output d given z_<d, and log weights of members and contexts.
 
@@ -195,43 +174,6 @@ def conditional_given(network: SAN, x: Tensor, z: Tensor, d: int) -> tuple[Condi
 
     network.ancestral(x.unsqueeze(0), choose, d + 1)
     return found[d], log_weight - log_weight.logsumexp((0, 2), keepdim=True)
-
-
-def density_on_grid(one: Conditional, grid: Tensor) -> Tensor:
-    """Mean density (n, n_grid) of conditionals (n_members, n, n_points, 1, 1), in scaled units."""
-    kernel = getattr(one.family, "kernel", None)
-    if isinstance(kernel, (Normal, TruncatedNormal)):
-        return _normals_on_grid(one, grid)
-    parts = []
-    n_others = one.raw[:, 0].numel()  # raw parameters of a row
-    for values in grid.split(max(1, SIZE // n_others)):
-        log_prob = one.at(values)[1]  # (n_members, n, n_points, 1, n_values)
-        parts.append(log_prob.exp().mean((0, 2))[:, 0])
-    return torch.cat(parts, -1)
-
-
-def _normals_on_grid(one: Conditional, grid: Tensor) -> Tensor:
-    """`density_on_grid` of all normals of a row as one mixture, by a product of matrices."""
-    log_weight, loc, scale, theta = mixture_of(one)  # (n_members, n, n_points, 1, 1, K)
-    support, centre = widen(one.support), theta[0]
-    if support is not None:
-        centre = torch.minimum(torch.maximum(centre, support.low), support.high)
-    # Where a component is highest inside the limits its density holds its mass there
-    log_top = _kernel_of(one.family).log_prob(centre, theta, support) - one.scale.log()
-
-    def by_row(values: Tensor) -> Tensor:
-        return values.expand(loc.shape).movedim(1, 0).flatten(1).unsqueeze(-1)
-
-    height = by_row((log_weight + log_top).exp()) / loc[:, 0, ..., 0].numel()
-    offset = by_row(0.5 * ((centre - theta[0]) * one.scale / scale).square())
-    inverse, loc = by_row(math.sqrt(0.5) / scale), by_row(loc)  # (n, n_components, 1)
-    result = torch.empty((len(loc), len(grid)), dtype=loc.dtype, device=loc.device)
-    step = max(1, CACHED // (loc.shape[1] * len(grid)))
-    for start in range(0, len(loc), step):
-        some = slice(start, start + step)
-        t = (grid - loc[some]).mul_(inverse[some]).square_()  # (n, n_components, n_grid)
-        result[some] = (height[some].mT @ t.neg_().add_(offset[some]).exp_())[:, 0]
-    return result
 
 
 class Mixture(NamedTuple):

@@ -10,7 +10,6 @@ proportion to the density that each member gave to the outputs before it:
 `FittedModel`       network, scalers, order, limits, labels, device; user's units and back
 `rosenblatt`        cdf of each conditional of the mixture, and `inverse_rosenblatt`
 `mixed_conditionals`  log density and cdf of these
-`first_quantiles`   quantiles of the output that comes first
 `quasi_random_noise`  points that all rows share, for results that are the same each time
 `sobol_points`      the same in any number of dimensions, of which nothing is a member's
 ==================  ========================================================================
@@ -21,7 +20,6 @@ function says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -32,14 +30,14 @@ from scipy.stats import qmc
 from sklearn.utils import check_random_state
 from torch import Tensor
 
-from ._engine import Engine
+from ._engine import Engine, mixture_quantile
+from ._engine import chunks as chunks
 from ._engines import engine_for
 from ._inputs import InputEncoder
 from ._network import SAN, Conditional
 from ._scaling import OutputScaler
 from ._targets import TargetCodec, check_missing_targets, matching_columns
 from .likelihoods import Likelihood, Support
-from .likelihoods.base import invert_cdf
 
 #: Pairs of row and draw that are computed at once.
 CHUNK = 16_384
@@ -273,40 +271,12 @@ def inverse_rosenblatt(
             return one.family.icdf(one.raw, target[None, :, None], one.support)
         else:
             weight = (log_weight - log_weight.logsumexp((0, 2), keepdim=True)).exp()
-            z = _mixture_quantile(one, target, weight)  # (n,)
+            z = mixture_quantile(one, target, weight)  # (n,)
         r, log_prob = one.at(z[None, :, None])
         log_weight = log_weight + log_prob
         return r.expand_as(log_prob)
 
     return network.ancestral(x.unsqueeze(0), choose, n_outputs)[0, :, 0]
-
-
-def first_quantiles(network: SAN, x: Tensor, levels: Tensor) -> Tensor:
-    """Quantiles (n, n_levels) of the output that comes first; x as in `rosenblatt`."""
-    n_levels = len(levels)
-    one = network.first_conditional(x.repeat_interleave(n_levels, 0).unsqueeze(0))
-    shape = (network.n_members, len(x) * n_levels, x.shape[1])
-    weight = torch.full(shape, 1.0 / (shape[0] * shape[2]), dtype=x.dtype, device=x.device)
-    return _mixture_quantile(one, levels.repeat(len(x)), weight).reshape(-1, n_levels)
-
-
-def _mixture_quantile(one: Conditional, u: Tensor, weight: Tensor) -> Tensor:
-    """Quantiles u (n,) of the mixture of a conditional over members and points of x.
-
-    `weight` is (n_members, n, n_points).
-    """
-
-    def mixed(z: Tensor) -> tuple[Tensor, Tensor]:
-        r, log_prob = one.at(z[:, None])
-        cdf = one.family.cdf(one.raw, r, one.support)
-        return (weight * cdf).sum((0, 2)), (weight * log_prob.exp()).sum((0, 2))
-
-    if one.family.scaling == "none":  # codes of labels: the first whose cdf reaches u
-        codes = torch.arange(one.family.n_params - 1, dtype=u.dtype, device=u.device)
-        cdf = torch.stack([mixed(code.expand(len(u)))[0] for code in codes], -1)
-        return (u.unsqueeze(-1) > cdf).sum(-1).to(u.dtype)
-    z = one.location + one.scale * one.family.icdf(one.raw, u[:, None], one.support)
-    return invert_cdf(mixed, u, z.amin((0, 2)), z.amax((0, 2)))
 
 
 def quasi_random_noise(network: SAN, n_points: int) -> Tensor:
@@ -330,9 +300,3 @@ def sobol_points(n: int, n_dimensions: int) -> np.ndarray:
     """Sobol points of fixed scrambling in the unit cube, (n, n_dimensions), float64."""
     engine = qmc.Sobol(n_dimensions, rng=np.random.default_rng(0))
     return engine.random_base2(max(n - 1, 1).bit_length())[:n]
-
-
-def chunks(n_rows: int, size: int) -> Iterator[slice]:
-    """Slices of at most `size` rows."""
-    for start in range(0, n_rows, size):
-        yield slice(start, min(start + size, n_rows))

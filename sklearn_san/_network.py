@@ -446,13 +446,6 @@ class SAN(nn.Module):
         """Uniform numbers per output and draw."""
         return max(family.n_noise for family in self.families)
 
-    def first_conditional(self, x: Tensor) -> Conditional:
-        """Density of output 0, which depends on x alone."""
-        location = self.base.location(x, torch.zeros_like(self.base.scale))[..., 0]
-        _, raw = self.blocks[0]([self.context(x)])
-        support = self._support(0, location)
-        return Conditional(0, self.families[0], raw, support, location, self.base.scale[0])
-
     def conditionals(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Log density and cdf of every conditional at y, (n_members, ..., n_outputs) each."""
         location = self.base.location(x, y)

@@ -28,7 +28,8 @@ LARGEST = 2**31 - 1
 #: The least spread of an output, and the inverse of its largest value.
 LEAST = 1e-100
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-OUTPUT_TYPES = ("mean", "median", "std", "quantiles", "mode", "samples")
+SUMMARIES = ("mean", "median", "std", "quantiles", "mode")
+OUTPUT_TYPES = (*SUMMARIES, "samples")
 
 
 def check_integer(
@@ -487,6 +488,20 @@ def check_weight(sample_weight: Any, n_rows: int, *, may_be_zero: bool = False) 
     if not may_be_zero and not (weight > 0).any():
         raise ValueError("sample_weight is zero for every row; at least one must count.")
     return weight
+
+
+def check_statistics(name: str, value: Any) -> list[str]:
+    """Names of one or several summaries, each once."""
+    statistics = list(SUMMARIES)
+    accepted = f"one or several of {', '.join(map(repr, statistics))}"
+    names = [value] if isinstance(value, str) else value
+    try:
+        names = list(dict.fromkeys(names))
+    except TypeError:
+        raise TypeError(f"{name} must be {accepted}, got {value!r}.") from None
+    if not names or not all(isinstance(one, str) and one in statistics for one in names):
+        raise ValueError(f"{name} must be {accepted}, got {value!r}.")
+    return names
 
 
 def check_quantiles(quantiles: Any) -> np.ndarray:

@@ -17,7 +17,7 @@ does not grow with the number of rows or draws beyond that of the result.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,8 +36,6 @@ from ._marginals import (
     Marginal,
     Points,
     conditional_given,
-    conditional_of,
-    density_on_grid,
     kernel_name,
     make_points,
     mixture_of,
@@ -65,8 +63,10 @@ __all__ = [
     "resample",
 ]
 
-#: Quasi-random points behind moments that have no closed form.
-N_MOMENT_POINTS = 256
+#: Quasi-random points behind the moments and quantiles of outputs that are not the first.
+N_SUMMARY_POINTS = 256
+#: Pairs of row and point that the engine is given at once.
+N_PAIRS = 262_144
 #: Draws of which the densest are where the ways to the mode start, for one output: the more
 #: outputs, the fewer draws for the same time; and the least number.
 N_STARTS, MIN_STARTS = 1024, 128
@@ -218,7 +218,7 @@ class ConditionalDensity(Density):
         points = sobol_points(N_ERROR_POINTS, self._X.shape[1])
         return self._jittered(rows, ndtri(np.clip(points, 1e-12, 1.0 - 1e-12))[None])
 
-    def _at_points(self, rows: slice, points: Points, network: SAN) -> Tensor:
+    def _seen_at(self, rows: slice, points: Points, network: SAN) -> Tensor:
         """What the network sees of some rows at fixed points, (n, n_points or 1, n_inputs)."""
         if points.normal is None:
             return self.model.tensor(self._inputs(rows)[:, None], network)
@@ -520,49 +520,84 @@ class ConditionalDensity(Density):
         noise = np.repeat(points[None, :, :n_numbers], len(contexts), axis=0)
         return _draw_one_by_one(self.model.engine.draw, contexts, noise)
 
-    # Moments and quantiles in closed form
+    # Marginal distributions as means of conditionals
 
-    @torch.no_grad()
-    def _moments(self) -> tuple[np.ndarray, np.ndarray]:
-        model = self.model
-        if not model.y_scaler.linear or self.has_errors:
-            return super()._moments()
-        network = model.network
-        closed_form = self.n_outputs == 1 and network.families[0].cheap_moments
-        n_points = 1 if closed_form else max(N_MOMENT_POINTS // network.n_members, 64)
-        mean, variance = np.empty((2, len(self), self.n_outputs))
-        points = quasi_random_points(network, n_points)
-        for rows in chunks(len(self), self._chunk(network, n_points)):
-            mean[rows], variance[rows] = model.engine.moments_at(self._inputs(rows), points)
-        back = np.argsort(model.order)
-        mean = model.y_scaler.inverse_transform(mean)[:, back]
-        return mean, (variance / model.y_scaler.slope**2)[:, back]
-
-    def _quantiles(self, levels: np.ndarray) -> np.ndarray:
-        first = self.model.order[0]
+    def _summaries(
+        self, levels: np.ndarray, *, with_moments: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        model, shape = self.model, (len(self), self.n_outputs)
+        mean, variance = np.full((2, *shape), np.nan)
         quantiles = np.empty((len(self), len(levels), self.n_outputs))
-        if self.n_outputs > 1:
-            quantiles = super()._quantiles(levels)
-        for rows, z in self._first_quantiles(levels):
-            # Only the first column is restored from this; the others are filled up.
-            filled = np.repeat(z[..., None], self.n_outputs, axis=-1)
-            quantiles[rows, :, first] = self.model.restore(filled)[..., first]
+        linear = model.y_scaler.linear  # a mean is no function of that of scaled values
+        if with_moments and not linear:
+            mean, variance, _ = super()._summaries(np.empty(0), with_moments=True)
+        with_moments = with_moments and linear
+        if with_moments or len(levels):
+            cheap = model.network.families[0].cheap_moments or not with_moments
+            points = self._points(1 if self.n_outputs == 1 and cheap else N_SUMMARY_POINTS)
+            for rows, x in self._at_points(points):
+                found = model.engine.summaries_at(
+                    x, points.noise, levels, with_moments=with_moments
+                )
+                if with_moments:
+                    own = model.y_scaler.inverse_transform(found.mean)
+                    mean[rows] = own[:, np.argsort(model.order)]
+                    spread = found.variance / model.y_scaler.slope**2
+                    variance[rows] = spread[:, np.argsort(model.order)]
+                if len(levels):
+                    quantiles[rows] = model.restore(found.quantiles)
+        if self.has_errors and len(levels):  # by the very measurements of densities
+            first = int(model.order[0])
+            quantiles[..., first] = self._quantiles_of(first, levels)
+        return mean, variance, quantiles
+
+    def _quantiles_of(self, j: int, levels: np.ndarray) -> np.ndarray:
+        model, d = self.model, self._place(j)
+        points = self._points(N_SUMMARY_POINTS, j)
+        quantiles = np.empty((len(self), len(levels)))
+        for rows, x in self._at_points(points):
+            found = model.engine.summaries_at(x, points.noise, levels, with_moments=False, output=d)
+            quantiles[rows] = self._restored(j, found.quantiles[..., d])
         return quantiles
 
-    @torch.no_grad()
-    def _first_quantiles(self, levels: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-        """Exact scaled quantiles (n_rows, n_levels) of the first output in the network."""
-        network, model = self.model.on_device(torch.float64), self.model
-        u = model.tensor(levels, network)
-        for rows in chunks(len(self), self._chunk(network, len(levels))):
-            x = model.tensor(self._contexts(rows), network)
-            yield rows, to_numpy(_model.first_quantiles(network, x, u))
+    def _points(self, n: int, j: int | None = None) -> _Points:
+        """Fixed points, about n: fewer where nothing is drawn before column j."""
+        network, n_members = self.model.network, self.model.network.n_members
+        is_first = j is not None and self._place(j) == 0
+        if not self.has_errors:
+            # Sobol points are the most even where their number is a power of two
+            n_own = 1 if is_first else 1 << (-(-n // n_members) - 1).bit_length()
+            return _Points(quasi_random_points(network, n_own), None)
+        # Noise of x and of y are one sequence: two that are scrambled apart would be correlated
+        n_numbers, n_features = network.n_outputs * network.n_noise, self._X.shape[1]
+        if is_first:
+            measured = np.tile(sobol_points(N_ERROR_POINTS, n_features), (n_members, 1))
+            noise = np.full((len(measured), n_numbers), 0.5)
+        else:
+            n = -(-max(n, N_ERROR_POINTS) // n_members) * n_members
+            noise, measured = np.split(sobol_points(n, n_numbers + n_features), [n_numbers], 1)
+        choose = np.repeat((np.arange(n_members) + 0.5) / n_members, len(noise) // n_members)
+        numbers = np.concatenate([choose[:, None], _inner(noise)], axis=1)
+        return _Points(numbers, ndtri(_inner(measured)))
+
+    def _at_points(self, points: _Points) -> Iterator[tuple[slice, np.ndarray]]:
+        """Chunks of rows with what the network sees of them, the same or one for each point."""
+        for rows in chunks(len(self), max(1, N_PAIRS // len(points.noise))):
+            if points.normal is None:
+                yield rows, self._inputs(rows)
+            else:
+                yield rows, self._jittered(rows, points.normal[None])
 
     # One or two outputs
 
     def _anything(self) -> np.ndarray:
         """Values that scalers accept, (1, n_outputs)."""
         return self.model.restore(np.zeros((1, self.n_outputs)))
+
+    def _restored(self, j: int, z: np.ndarray) -> np.ndarray:
+        """Values of column j, of any shape, from scaled ones."""
+        filled = np.repeat(z[..., None], self.n_outputs, axis=-1)  # with anything beside it
+        return self.model.restore(filled)[..., j]
 
     def _scaled_column(self, j: int, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Scaled values of column j, of any shape, and their log-Jacobian."""
@@ -581,8 +616,39 @@ class ConditionalDensity(Density):
         return 1 if none_drawn else n_points
 
     def _pinned_log_prob(self, pinned: dict[int, np.ndarray], n_draws: int) -> np.ndarray:
+        if len(pinned) == 1:
+            ((j, values),) = pinned.items()
+            flat = values.reshape(len(values), -1)
+            log_prob = self._marginal_log_prob(j, flat, n_draws)
+            return log_prob.reshape(len(self), *values.shape[1:])
         n_draws = self._n_points(n_draws, pinned) * self.model.network.n_members
         return super()._pinned_log_prob(pinned, n_draws)
+
+    def _grid_density(self, j: int, grid: np.ndarray, n_draws: int) -> np.ndarray:
+        return np.exp(self._marginal_log_prob(j, grid[None], n_draws, quickly=True))
+
+    def _marginal_log_prob(
+        self, j: int, values: np.ndarray, n_draws: int, *, quickly: bool = False
+    ) -> np.ndarray:
+        """Log density (n_rows, n_values) of column j at values, of which all rows may share one."""
+        low, high = self.limits[j]
+        z, log_slope = self._scaled_column(j, np.clip(values, low, high))
+        log_slope[(values < low) | (values > high)] = -np.inf
+        points, log_prob = self._points(n_draws, j), np.empty((len(self), values.shape[1]))
+        for rows, x in self._at_points(points):
+            own = z if len(z) == 1 else z[rows]
+            log_prob[rows] = self.model.engine.log_density_at(
+                x, points.noise, self._place(j), own, quickly=quickly
+            )
+        return log_prob + log_slope
+
+    def _marginal_cdf(self, j: int, values: np.ndarray, n_draws: int) -> np.ndarray:
+        low, high = self.limits[j]
+        z, _ = self._scaled_column(j, np.clip(values, low, high))
+        points, cdf = self._points(n_draws, j), np.empty(values.shape)
+        for rows, x in self._at_points(points):
+            cdf[rows] = self.model.engine.cdf_at(x, points.noise, self._place(j), z[rows])
+        return np.where(values < low, 0.0, np.where(values >= high, 1.0, cdf))
 
     @torch.no_grad()
     def _pinned(
@@ -597,7 +663,7 @@ class ConditionalDensity(Density):
             scaled[self._place(j)] = model.tensor(z_j, network)
             log_slope = log_slope + slope_j
         n_outputs = self.n_outputs if complete else max(scaled) + 1
-        x = self._at_points(rows, points, network)
+        x = self._seen_at(rows, points, network)
         log_weight, z = pinned_draws(network, x, points.noise, scaled, n_outputs)
         # (n_members, n, n_points or 1, ...) to (n, n_members * n_points, ...)
         shape = (network.n_members, len(x), n_points if complete else z.shape[2])
@@ -611,38 +677,6 @@ class ConditionalDensity(Density):
         for j, values in pinned.items():
             y[..., j] = values[:, None]
         return weights, y
-
-    @torch.no_grad()
-    def _grid_density(self, j: int, grid: np.ndarray, n_draws: int) -> np.ndarray:
-        model, network, d = self.model, self.model.on_device(torch.float64), self._place(j)
-        low, high = self.limits[j]
-        z, log_slope = self._scaled_column(j, np.clip(grid, low, high))
-        factor = np.where((grid >= low) & (grid <= high), np.exp(log_slope), 0.0)
-        n_points = self._n_points(n_draws, [j])
-        points = make_points(network, n_points, self._X.shape[1] if self.has_errors else 0)
-        values, density = model.tensor(z, network), np.empty((len(self), len(grid)))
-        for rows in chunks(len(self), max(1, _model.CHUNK // (n_points * network.n_members))):
-            x = self._at_points(rows, points, network)
-            one = conditional_of(network, x, points.noise, d)
-            density[rows] = to_numpy(density_on_grid(one, values))
-        return density * factor
-
-    @torch.no_grad()
-    def _marginal_cdf(self, j: int, values: np.ndarray, n_draws: int) -> np.ndarray:
-        model, network, d = self.model, self.model.on_device(torch.float64), self._place(j)
-        low, high = self.limits[j]
-        z, _ = self._scaled_column(j, np.clip(values, low, high))
-        n_points = self._n_points(n_draws, [j])
-        points = make_points(network, n_points, self._X.shape[1] if self.has_errors else 0)
-        cdf = np.empty(values.shape)
-        size = _model.CHUNK // (n_points * network.n_members)
-        for rows, some in pair_blocks(len(self), values.shape[1], size):
-            x = self._at_points(rows, points, network)
-            one = conditional_of(network, x, points.noise, d)
-            own = model.tensor(z[rows, some], network)[None, :, None, None]
-            below = one.family.cdf(one.raw, one.at(own)[0], one.support)
-            cdf[rows, some] = to_numpy(below.mean((0, 2))[:, 0])
-        return np.where(values < low, 0.0, np.where(values >= high, 1.0, cdf))
 
     def _snap(self, j: int, grid: np.ndarray) -> np.ndarray:
         family = self.model.families[self._place(j)]
@@ -705,6 +739,18 @@ class ConditionalDensity(Density):
         n = rows.stop - rows.start
         filled = np.repeat(self._anything(), n, axis=0) if y is None else y[rows]
         return self.model.tensor(self.model.scale(filled), network)
+
+
+class _Points(NamedTuple):
+    """Fixed points that all rows share."""
+
+    noise: np.ndarray  # (n_points, 1 + n_outputs * n_noise), of an engine
+    normal: np.ndarray | None  # (n_points, n_features), of the errors of x
+
+
+def _inner(u: np.ndarray) -> np.ndarray:
+    """Points strictly inside the unit cube."""
+    return np.clip(u, 1e-12, 1.0 - 1e-12)
 
 
 def _draw_one_by_one(draw: Any, contexts: np.ndarray, noise: np.ndarray) -> np.ndarray:

@@ -230,7 +230,7 @@ def test_draws_equal_those_of_the_reference_for_the_same_noise(case, n_rows, n_d
 @pytest.mark.parametrize(
     "case", ["default", "encoder", "many members", "one output", *OTHER_FAMILIES]
 )
-def test_draws_and_moments_at_shared_points(case):
+def test_draws_at_shared_points(case):
     network = make_network(**CASES[case])
     x = torch.randn((9, 2), generator=torch.Generator().manual_seed(1)).numpy()
     points = quasi_random_points(network, 64)
@@ -238,18 +238,9 @@ def test_draws_and_moments_at_shared_points(case):
     own, exact = compiled.draw_at(x, points), reference.draw_at(x, points)
     assert own.shape == exact.shape == (9, 64 * network.n_members, network.n_outputs)
     assert different_draws(own, exact, 1e3 * EPS) < 0.02
-    mean, variance = compiled.moments_at(x, points)
-    exact_mean, exact_variance = reference.moments_at(x, points)
-    # Means over points of which a few chose another component
-    spread = np.sqrt(exact_variance)
-    assert (np.abs(mean - exact_mean) < 0.02 * spread).all()
-    assert np.median(np.abs(mean - exact_mean) / spread) < 1e3 * EPS
-    np.testing.assert_allclose(variance, exact_variance, rtol=0.05)
-    assert np.median(np.abs(variance / exact_variance - 1.0)) < 1e3 * EPS
     # No row depends on those beside it, to the last bit
     for i in (0, 4):
         np.testing.assert_array_equal(compiled.draw_at(x[i : i + 1], points)[0], own[i])
-        np.testing.assert_array_equal(compiled.moments_at(x[i : i + 1], points)[0][0], mean[i])
 
 
 @pytest.mark.parametrize("known_outputs", [[0], [1, 2], [3]])

@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import SINGLE, small
 from scipy.integrate import quad
+from scipy.special import ndtri
 from sklearn.preprocessing import MinMaxScaler
 
 from sklearn_san import _model
@@ -113,7 +114,7 @@ def test_order_is_invisible_in_shapes_and_columns(bimodal):
     [("standard", 1, True), ("standard", 3, False), ("power", 3, False)],
 )
 def test_moments_and_quantiles_agree_with_many_draws(bimodal, y_scaler, n_members, linear_base):
-    # 200,000 draws have standard errors near 0.001; quantiles come from 1,024 quasi-random points
+    # 200,000 draws have standard errors near 0.001; quantiles from 256 quasi-random points
     X, y, _ = bimodal
     est = small(y_scaler=y_scaler, n_members=n_members, linear_base=linear_base, epochs=15).fit(
         X, y
@@ -251,3 +252,60 @@ def test_what_is_kept_between_calls_follows_the_weights(bimodal, tmp_path):
         for old, now, expected in zip(before, after, fresh, strict=True):
             assert not np.array_equal(old, now)
             np.testing.assert_array_equal(now, expected)
+
+
+def test_several_summaries_are_those_of_their_own(bimodal):
+    X, y, _ = bimodal
+    est = small(n_members=2, epochs=10).fit(X, y)
+    names = ("std", "quantiles", "mode", "mean", "median")
+    found = est.predict(X[:4], output_type=names, quantiles=[0.2, 0.9])
+    assert list(found) == list(names)
+    for name, values in found.items():
+        expected = est.predict(X[:4], output_type=name, quantiles=[0.2, 0.9])
+        np.testing.assert_array_equal(values, expected)
+    density = est.predict_density(X[:4])
+    assert density.summarise("mean").keys() == {"mean"}
+    assert density.summarise()["quantiles"].shape == (4, 3, 2)
+    with pytest.raises(ValueError, match="output_type must be one or several of"):
+        est.predict(X[:4], output_type=["mean", "samples"])
+    with pytest.raises(ValueError, match="statistics must be one or several of"):
+        density.summarise([])
+    with pytest.raises(TypeError, match="statistics must be one or several of"):
+        density.summarise(3)
+
+
+def linear_gaussian(order, n_members):
+    """Estimator whose outputs are normal, X, and their means (n_rows, n_outputs) and deviations."""
+    random = np.random.default_rng(0)
+    X = random.normal(size=(200, 1))
+    mixing = np.array([[1.0, 0.0, 0.0], [0.3, 1.0, 0.0], [0.2, -0.3, 1.0]])
+    y = X + random.normal(size=(200, 3)) @ mixing.T
+    est = small(K=1, epochs=1, order=order, linear_base=True, n_members=n_members).fit(X, y)
+    with torch.no_grad():  # no more than the base
+        for block in est.network_.blocks:
+            block.heads.weight.zero_()
+            block.heads.bias.zero_()
+    base, density = est.network_.base, est.predict_density(X[:3])
+    through = np.linalg.inv(np.eye(3) - base.weight_y.double().numpy())
+    location = density._inputs(slice(0, 3)) @ base.weight_x.double().numpy().T
+    location = (location + base.intercept.double().numpy()) @ through.T
+    scale = (1.0 + 1e-5) * base.scale.double().numpy()  # of the residuals, whose floor is 1e-5
+    std = np.sqrt(((through * scale) ** 2).sum(axis=1)) / density.model.y_scaler.slope
+    return density, density.model.restore(location), std[np.argsort(order)]
+
+
+@pytest.mark.parametrize("n_members", [1, 4])
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1], [1, 2, 0]])
+def test_quantiles_of_linear_gaussians_in_any_order(order, n_members):
+    density, mean, std = linear_gaussian(order, n_members)
+    levels = np.array([1e-4, 0.025, 0.5, 0.84, 1.0 - 1e-4])
+    found = density.summarise(("mean", "std", "quantiles"), quantiles=levels)
+    score = (found["quantiles"] - mean[:, None]) / std
+    exact = np.tile(ndtri(levels)[:, None], (3, 1, 3))
+    first = order[0]  # nothing is drawn before it
+    np.testing.assert_allclose(score[..., first], exact[..., first], atol=1e-4)
+    # Outputs before carry a tenth of the variance, of which 256 draws are a sample
+    np.testing.assert_allclose(score[:, 1:4], exact[:, 1:4], atol=0.01)
+    np.testing.assert_allclose(score, exact, atol=0.1)
+    np.testing.assert_allclose((found["mean"] - mean) / std, 0.0, atol=0.01)
+    np.testing.assert_allclose(found["std"] / std, 1.0, atol=0.01)

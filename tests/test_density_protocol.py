@@ -111,6 +111,8 @@ def calls(density, y):
         "median": (lambda d: d.median(), y.shape),
         "interval": (lambda d: d.interval(0.8), (n, 2, *axes)),
         "mode": (lambda d: d.mode(), y.shape),
+        "summarise": (lambda d: d.summarise(["quantiles"], quantiles=0.3)["quantiles"][:, 0],
+                      y.shape),
         "entropy": (lambda d: d.entropy(), (n,)),
         "kl": (lambda d: d.kl(d), (n,)),
         "marginal": (lambda d: d.marginal(j, n_points=30).density, (n, 30)),
@@ -185,7 +187,8 @@ def test_densities_and_draws_agree(densities, kind):
     np.testing.assert_allclose(density.marginal(j, grid=grid).density, pdf)
     some = np.broadcast_to(grid[60:-60:40], (n, len(grid[60:-60:40])))
     at = np.exp(density.marginal_log_prob(j, some))
-    np.testing.assert_allclose(at, pdf[:, 60:-60:40], rtol=1e-6, atol=1e-9)
+    # Grids are in single precision, of which exponents in the tails take three digits
+    np.testing.assert_allclose(at, pdf[:, 60:-60:40], rtol=1e-4, atol=1e-9)
     cdf = density.marginal_cdf(j, some)
     steps = 0.5 * (pdf[:, 1:] + pdf[:, :-1]) * np.diff(grid)
     summed = np.concatenate([np.zeros((n, 1)), steps.cumsum(axis=1)], axis=1)
@@ -351,8 +354,8 @@ def test_grids_are_the_density_at_given_values(bimodal, likelihood):
     assert (pdf[:, outside] == 0.0).all() or not bounded
     at = np.tile(grid[~outside], (7, 1))
     log_prob = density.marginal_log_prob("y0", at)
-    # Up to single precision, which the limits of the network have
-    np.testing.assert_allclose(pdf[:, ~outside], np.exp(log_prob), rtol=1e-6, atol=1e-12)
+    # Up to single precision, of which exponents in the tails take three digits
+    np.testing.assert_allclose(pdf[:, ~outside], np.exp(log_prob), rtol=1e-4, atol=1e-12)
     if bounded:
         assert np.isneginf(density.marginal_log_prob("y0", np.full(7, 2.5))).all()
         assert (density.marginal_cdf("y0", np.full(7, 2.5)) == 1.0).all()

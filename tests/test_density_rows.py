@@ -65,14 +65,15 @@ def noisy(bimodal):
 def test_chunks_count_the_points_of_measurement_errors(noisy, member, monkeypatch):
     density, y = noisy
     sizes = []
-    original = ConditionalDensity._contexts
+    original = ConditionalDensity._jittered
 
     def watched(self, *args):
         contexts = original(self, *args)
         sizes.append(contexts.shape[0] * contexts.shape[1])
         return contexts
 
-    monkeypatch.setattr(ConditionalDensity, "_contexts", watched)
+    monkeypatch.setattr(ConditionalDensity, "_jittered", watched)
+    monkeypatch.setattr("sklearn_san.density.N_PAIRS", 512)
     monkeypatch.setattr(_model, "CHUNK", 512)
     monkeypatch.setattr("sklearn_san.density.N_CLIMBING", 512)
     calls = {

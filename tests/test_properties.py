@@ -1225,6 +1225,7 @@ def choices():
     yes = _BOOLEAN
     calls = [
         ("output_type", "", lambda v: plain().predict(X, output_type=v)),
+        ("statistics", "", density.summarise),
         ("method", "", lambda v: plain().sample(X, method=v)),
         ("method", "", lambda v: density.sample(method=v)),
         # None is float64 to numpy

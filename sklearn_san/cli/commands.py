@@ -209,15 +209,15 @@ def _summary_pieces(
 def _summaries(density: Any, statistics: Sequence[str]) -> dict[str, np.ndarray]:
     """Each statistic of each row and output, (n_rows, n_outputs)."""
     levels = {one: percent(one) / 100.0 for one in statistics if not math.isnan(percent(one))}
-    found = {}
+    wanted = [one for one in statistics if one not in levels]
     if levels:
-        quantiles = density.quantile(list(levels.values()))
-        quantiles = quantiles.reshape(len(density), len(levels), density.n_outputs)
-        found = {one: quantiles[:, i] for i, one in enumerate(levels)}
-    for one in statistics:
-        if one not in levels:
-            found[one] = getattr(density, one)().reshape(len(density), density.n_outputs)
-    return {one: found[one] for one in statistics}
+        wanted.append("quantiles")
+    found = density.summarise(wanted, quantiles=list(levels.values()) or 0.5)
+    shape = len(density), -1, density.n_outputs
+    columns = {one: values.reshape(shape) for one, values in found.items()}
+    for i, one in enumerate(levels):
+        columns[one] = columns["quantiles"][:, [i]]
+    return {one: columns[one][:, 0] for one in statistics}
 
 
 def score(options: Namespace) -> None:

@@ -22,7 +22,7 @@ from joblib.parallel import get_active_backend
 from scipy.special import logsumexp
 from torch import Tensor
 
-from .._engine import Engine
+from .._engine import Engine, Summaries, chunks
 from .._network import ACTIVATIONS, SAN, Block, Linear
 from .._training import Objective, Weights
 from .._training import Rows as TrainingRows
@@ -39,7 +39,11 @@ from . import activations, families
 from .jit import is_kept, prepare, unavailable
 from .network import Draws, Known, Plan, Rows, Target, kernels_for, make_plan
 from .slopes import slopes_for
+from .summaries import cdfs, log_densities, quantiles
 from .training import adamw
+
+#: Pairs of row and point whose conditionals are in memory at once.
+PAIRS = 2048
 
 _FAMILIES: dict[type[Likelihood], int] = {
     MixtureOfGaussians: families.GAUSSIANS,
@@ -311,7 +315,6 @@ class Sampler:
         n_draws: int,
         *,
         group: int | None = None,
-        with_moments: bool = False,
         with_density: bool = False,
         known: np.ndarray | None = None,
         chosen: np.ndarray | None = None,
@@ -327,8 +330,6 @@ class Sampler:
             Of each row.
         group : int, default=None
             No tile crosses a multiple of so many draws of one member.
-        with_moments : bool, default=False
-            Whether to give mean and variance of each output given the draws before it.
         with_density : bool, default=False
             Whether to give the log density of each draw under its member.
         known : ndarray of shape (n_rows, n_outputs), default=None
@@ -340,13 +341,8 @@ class Sampler:
         n_pairs, n_outputs = len(x) * n_draws, len(self.target.limits)
         values = np.full((1, n_outputs), np.nan) if known is None else known
         fixed = Known(_at_the_door(values, np.float64), ~np.isnan(values[0]))
-        moments = np.empty((2, *((n_pairs, n_outputs) if with_moments else (0, 1))))
-        draws = Draws(
-            np.empty((n_pairs, n_outputs), dtype=np.float32),
-            moments[0],
-            moments[1],
-            np.zeros(n_pairs if known is not None else 0),
-            np.zeros(n_pairs if with_density else 0),
+        draws = self._room(
+            n_pairs, n_outputs, with_weights=known is not None, with_density=with_density
         )
         if chosen is None:
             chosen = (noise[:, 0] * len(self.values)).astype(np.intp)
@@ -356,7 +352,7 @@ class Sampler:
             own = _at_the_door(pairs, np.int64)
             return lambda: self.draw_rows(
                 self.values[m], self.plan, self.target, x, n_draws, noise, own,
-                n_pairs if group is None else group, with_moments, fixed, draws,
+                n_pairs if group is None else group, False, fixed, draws,
             )  # fmt: skip
 
         with Threads(n_threads()) as threads:
@@ -371,6 +367,87 @@ class Sampler:
                 tasks += [task(m, own[a:b]) for a, b in pairwise(bounds) if b > a]
             threads.run(tasks)
         return draws
+
+    def conditionals_at(
+        self,
+        x: np.ndarray,
+        points: np.ndarray,
+        n_outputs: int,
+        use: Callable[[slice, Draws, int, int], None],
+        *,
+        with_moments: bool = False,
+    ) -> None:
+        """Have all chunks of rows used, with the conditionals of their draws.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n_rows, n_inputs) or (n_rows, n_points, n_inputs)
+        points : ndarray of shape (n_points, 1 + n_outputs * n_noise)
+            As many for each member, one member after the other.
+        n_outputs : int
+            How many are drawn.
+        use : callable
+            Takes rows, their draws, points of each row, and the step between points at which the
+            first output has conditionals of its own. Called by several threads.
+        with_moments : bool, default=False
+        """
+        n_members, n_points, tile = len(self.values), len(points), self.plan.tile
+        n_own = n_points // n_members
+        n_columns = n_points if x.ndim == 2 else 1
+        first_step = n_own if x.ndim == 2 else 1
+        # Tiles always hold the same number of pairs, so that no row's result depends on the others
+        group, unit = (tile, tile) if n_own == 1 else (n_own, 1)
+        n_rows, size = len(x), max(1, PAIRS // n_points // unit) * unit
+        noise = _at_the_door(points, np.float64)
+        known = Known(np.full((1, n_outputs), np.nan), np.zeros(n_outputs, dtype=np.bool_))
+
+        def task(parts: Sequence[slice]) -> Callable[[], None]:
+            def run() -> None:
+                room = self._room(size * n_points, n_outputs, with_moments=with_moments,
+                                  with_raw=True)  # fmt: skip
+                for rows in parts:
+                    index = np.arange(rows.start, rows.stop + -(rows.stop - rows.start) % unit)
+                    own = _at_the_door(x[np.minimum(index, n_rows - 1)], np.float32)
+                    n_pairs = len(own) * n_points
+                    draws = Draws(*(array[:n_pairs] for array in room))
+                    first = np.arange(len(own))[:, None] * n_points
+                    for m, values in enumerate(self.values):
+                        pairs = (first + np.arange(m * n_own, (m + 1) * n_own)).ravel()
+                        self.draw_rows(
+                            values, self.plan, self.target, own.reshape(-1, own.shape[-1]),
+                            n_columns, noise, pairs, group, with_moments, known, draws,
+                        )  # fmt: skip
+                    use(rows, draws, n_points, first_step)
+
+            return run
+
+        parts = list(chunks(n_rows, size))
+        with Threads(n_threads()) as threads:
+            n_tasks = min(len(parts), 4 * threads.n) if threads.n > 1 else 1
+            threads.run([task(parts[i::n_tasks]) for i in range(n_tasks)])
+
+    def _room(
+        self,
+        n_pairs: int,
+        n_outputs: int,
+        *,
+        with_moments: bool = False,
+        with_raw: bool = False,
+        with_weights: bool = False,
+        with_density: bool = False,
+    ) -> Draws:
+        """Memory for so many draws; empty where something is not wanted."""
+        moments = np.empty((2, *((n_pairs, n_outputs) if with_moments else (0, 1))))
+        raw = (n_pairs, n_outputs, int(self.plan.n_raw.max())) if with_raw else (0, 1, 1)
+        return Draws(
+            np.empty((n_pairs, n_outputs), dtype=np.float32),
+            moments[0],
+            moments[1],
+            np.zeros(n_pairs if with_weights else 0),
+            np.zeros(n_pairs if with_density else 0),
+            np.empty(raw, dtype=np.float32),
+            np.empty(raw[:2]),
+        )
 
 
 class Slopes:
@@ -446,11 +523,75 @@ class CompiledEngine(Engine):
         draws = self.sampler(x, points, n_draws, group=n_draws // self.network.n_members)
         return draws.out.reshape(len(x), n_draws, -1)
 
-    def moments_at(self, x: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        shape, group = (len(x), len(points), -1), len(points) // self.network.n_members
-        draws = self.sampler(x, points, len(points), group=group, with_moments=True)
-        means, variances = draws.mean.reshape(shape), draws.variance.reshape(shape)
-        return means.mean(axis=1), variances.mean(axis=1) + means.var(axis=1)
+    def summaries_at(
+        self,
+        x: np.ndarray,
+        points: np.ndarray,
+        levels: np.ndarray,
+        *,
+        with_moments: bool = True,
+        output: int | None = None,
+    ) -> Summaries:
+        sampler, levels = self.sampler, _at_the_door(levels, np.float64)
+        n_outputs = self.network.n_outputs if output is None else output + 1
+        shape, only = (len(x), self.network.n_outputs), -1 if output is None else output
+        mean, variance = np.full((2, *shape), np.nan)
+        found = np.full((len(x), len(levels), shape[1]), np.nan)
+
+        def use(rows: slice, draws: Draws, n_points: int, first_step: int) -> None:
+            n = rows.stop - rows.start
+            if with_moments:
+                means = draws.mean.reshape(-1, n_points, n_outputs)[:n]
+                variances = draws.variance.reshape(-1, n_points, n_outputs)[:n]
+                mean[rows, :n_outputs] = means.mean(axis=1)
+                variance[rows, :n_outputs] = variances.mean(axis=1) + means.var(axis=1)
+            if len(levels):
+                quantiles(
+                    sampler.plan, sampler.target, draws, n_points, first_step, levels, only,
+                    found[rows],
+                )  # fmt: skip
+
+        sampler.conditionals_at(x, points, n_outputs, use, with_moments=with_moments)
+        return Summaries(mean, variance, found)
+
+    def cdf_at(
+        self, x: np.ndarray, points: np.ndarray, output: int, values: np.ndarray
+    ) -> np.ndarray:
+        sampler, values = self.sampler, _at_the_door(values, np.float64)
+        found = np.empty((len(x), values.shape[1]))
+
+        def use(rows: slice, draws: Draws, n_points: int, first_step: int) -> None:
+            step = first_step if output == 0 else 1
+            cdfs(
+                sampler.plan, sampler.target, draws, n_points, step, output, values[rows],
+                found[rows],
+            )  # fmt: skip
+
+        sampler.conditionals_at(x, points, output + 1, use)
+        return found
+
+    def log_density_at(
+        self,
+        x: np.ndarray,
+        points: np.ndarray,
+        output: int,
+        values: np.ndarray,
+        *,
+        quickly: bool = False,
+    ) -> np.ndarray:
+        sampler, values = self.sampler, _at_the_door(values, np.float64)
+        found = np.empty((len(x), values.shape[1]))
+
+        def use(rows: slice, draws: Draws, n_points: int, first_step: int) -> None:
+            step = first_step if output == 0 else 1
+            own = values if len(values) == 1 else values[rows]
+            log_densities(
+                sampler.plan, sampler.target, draws, n_points, step, output, own, quickly,
+                found[rows],
+            )  # fmt: skip
+
+        sampler.conditionals_at(x, points, output + 1, use)
+        return found
 
     def draw_beside(
         self, x: np.ndarray, noise: np.ndarray, known: np.ndarray, chosen: np.ndarray
@@ -517,9 +658,13 @@ def _drawing_examples(plan: Plan) -> list[tuple[Any, ...]]:
     vector, matrix = np.zeros(1, dtype=np.float32), np.zeros((1, 1), dtype=np.float32)
     index, wide = np.zeros(1, dtype=np.int64), np.zeros((1, 1))
     known = Known(wide, np.zeros(1, dtype=np.bool_))
-    draws = Draws(matrix, wide, wide, np.zeros(1), np.zeros(1))
+    raw = np.zeros((1, 1, 1), dtype=np.float32)
+    draws = Draws(matrix, wide, wide, np.zeros(1), np.zeros(1), raw, wide)
+    target = Target(wide, wide)
     _, draw_rows = kernels_for(plan)
     return [
-        (draw_rows, vector, plan, Target(wide, wide), matrix, 1, wide, index, 1, True, known,
-         draws)
-    ]  # fmt: skip
+        (draw_rows, vector, plan, target, matrix, 1, wide, index, 1, True, known, draws),
+        (quantiles, plan, target, draws, 1, 1, np.zeros(1), 0, np.zeros((1, 1, 1))),
+        (cdfs, plan, target, draws, 1, 1, 0, wide, wide),
+        (log_densities, plan, target, draws, 1, 1, 0, wide, True, wide),
+    ]

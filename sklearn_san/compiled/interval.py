@@ -19,7 +19,7 @@ _TINY = float(np.finfo(np.float32).tiny)
 
 
 @kernel(reorder_sums=True)
-def _heights(raw, interpolated, heights):
+def heights_of(raw, interpolated, heights):
     """Fill `heights` for one row `raw` (n_params,); the sum of the heights of its bins."""
     largest = raw[0]
     for j in range(len(raw)):
@@ -41,7 +41,7 @@ def log_prob(raw, y, low, high, interpolated, out, gradient, by_y, with_gradient
     atoms = n_params - 1 if interpolated else n_params
     heights = np.empty(n_params)
     for i in range(n):
-        total = _heights(raw[i], interpolated, heights)
+        total = heights_of(raw[i], interpolated, heights)
         bottom, top = np.float64(low[i]), np.float64(high[i])
         width = max(top - bottom, _EPS * max(abs(bottom), abs(top)), _TINY)
         position = min(max((y[i] - bottom) / width, 0.0), 1.0) * atoms
@@ -71,7 +71,7 @@ def draw(raw, noise, interpolated, low, high, out):
     step = 1 if interpolated else 0
     heights = np.empty(n_params)
     for i in range(n):
-        mass = noise[i] * _heights(raw[i], interpolated, heights)
+        mass = noise[i] * heights_of(raw[i], interpolated, heights)
         k = 0
         inside = 0.5 * (heights[0] + heights[step])
         while mass >= inside and k < atoms - 1:
@@ -94,7 +94,7 @@ def moments(raw, interpolated, low, high, mean, variance):
     step = 1 if interpolated else 0
     heights = np.empty(n_params)
     for i in range(n):
-        total = _heights(raw[i], interpolated, heights)
+        total = heights_of(raw[i], interpolated, heights)
         first, second = 0.0, 0.0
         # Integrals of x and x^2 over each bin, x from the middle in units of bins
         for k in range(atoms):

@@ -71,7 +71,7 @@ def kernel(function: Callable | None = None, *, reorder_sums: bool = False) -> A
     return dispatcher
 
 
-def twin(dispatcher: Any, name: str, **others: Any) -> Any:
+def twin(dispatcher: Any, name: str, *, reorder_sums: bool = False, **others: Any) -> Any:
     """A kernel of the same source, with `others` in the place of what it calls by their names.
 
     Closures would do the same, but numba finds none of those in the folder in another process.
@@ -79,7 +79,7 @@ def twin(dispatcher: Any, name: str, **others: Any) -> Any:
     function = getattr(dispatcher, "py_func", dispatcher)  # itself with NUMBA_DISABLE_JIT
     other = FunctionType(function.__code__, {**function.__globals__, **others}, name)
     other.__qualname__, other.__doc__ = name, function.__doc__
-    return kernel(other)
+    return kernel(other, reorder_sums=reorder_sums)
 
 
 def prepare(dispatcher: Any, *arguments: Any) -> None:

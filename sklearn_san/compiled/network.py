@@ -85,13 +85,18 @@ class Known(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """What `draw_rows` fills, a row for each pair of row and draw."""
+    """What `draw_rows` fills, a row for each pair of row and draw.
+
+    Of no more outputs than `out` has columns.
+    """
 
     out: np.ndarray  # (n_pairs, n_outputs), float32
     mean: np.ndarray  # (n_pairs, n_outputs) or empty: of each output given those before it
     variance: np.ndarray
     log_weight: np.ndarray  # (n_pairs,) or empty: log density of the known outputs
     log_prob: np.ndarray  # (n_pairs,) or empty: log density of all outputs
+    raw: np.ndarray  # (n_pairs, n_outputs, largest n_raw) or empty: raw parameters, float32
+    location: np.ndarray  # (n_pairs, n_outputs) or empty: of each output
 
 
 class _Scratch(NamedTuple):
@@ -607,7 +612,7 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
     that of all outputs to ``draws.log_prob`` if it has room. No tile crosses a multiple of `group`,
     so that results do not depend on what else is asked for.
     """
-    n_outputs, tile = len(plan.n_raw), plan.tile
+    n_outputs, tile = draws.out.shape[1], plan.tile
     with_gradient = plan.tile < 0  # False; as a literal it would have callees compiled again
     scratch = _make_scratch(plan, with_gradient)
     own = np.empty((tile, plan.n_context), dtype=np.float32)
@@ -623,6 +628,7 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
     out, log_weight, known_values = draws.out, draws.log_weight, known.values
     means, variances, n_noise = draws.mean, draws.variance, plan.n_noise
     log_prob, with_density = draws.log_prob, len(draws.log_prob) > 0
+    raws, locations, with_raw = draws.raw, draws.location, len(draws.location) > 0
     start = 0
     while start < len(pairs):
         n = min(tile, len(pairs) - start, group - start % group)
@@ -632,6 +638,12 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
             raw = _raw_of_tile(values, plan, d, n, n_rows, own, local, y, r, scratch)
             scale = _locate(plan, target, d, n, own, local, y, location, low, high)
             bounded, floor = plan.bounded[d], math.exp(plan.log_floor[d])
+            if with_raw:
+                for i in range(n):
+                    pair = pairs[start + i]
+                    locations[pair, d] = location[i]
+                    for j in range(raw.shape[1]):
+                        raws[pair, d, j] = raw[i, j]
             if known.is_known[d]:
                 for i in range(n):
                     value = known_values[pairs[start + i] // n_columns, d]

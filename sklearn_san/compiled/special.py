@@ -31,7 +31,7 @@ _ONE_32, _LARGE_32 = _F32(1.0), _F32(87.0)
 _C2, _C3, _C4, _C5, _C6 = (_F32(1.0 / math.factorial(k)) for k in range(2, 7))
 
 
-def _erfcx_polynomial(degree: int = 20) -> np.ndarray:
+def fit_erfcx(degree: int = 20) -> np.ndarray:
     """Coefficients in ``t = (x - 2) / (x + 2)`` of ``(1 + 2 x) erfcx(x)`` for x >= 0."""
     t = np.cos(np.pi * (np.arange(400) + 0.5) / 400)
     x = 2.0 * (1.0 + t) / (1.0 - t)
@@ -47,7 +47,7 @@ def _fit(function: Any, low: float, high: float, degree: int) -> tuple[float, ..
     return tuple(np.polynomial.chebyshev.cheb2poly(chebyshev).tolist())
 
 
-_ERFCX = tuple(_erfcx_polynomial().tolist())
+_ERFCX = tuple(fit_erfcx().tolist())
 # Normal quantiles: by q^2 in the middle, where q = p - 0.5; by sqrt(-log p) in the tail
 CENTRAL = 0.425
 _MIDDLE = _fit(lambda s: _scipy_ndtri(0.5 + np.sqrt(s)) / np.sqrt(s), 0.0, CENTRAL**2, 14)
