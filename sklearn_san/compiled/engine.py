@@ -22,9 +22,11 @@ from joblib.parallel import get_active_backend
 from scipy.special import logsumexp
 from torch import Tensor
 
+from .._constants import BASES_EVERY
 from .._engine import Engine
 from .._network import ACTIVATIONS, SAN, Block, Linear
-from .._training import Objective, Weights
+from .._optimizer import Weights
+from .._training import Objective
 from .._training import Rows as TrainingRows
 from ..likelihoods import (
     Likelihood,
@@ -243,6 +245,8 @@ class CompiledObjective(Objective):
 
     def __init__(self, module: SAN, weights: Weights, rows: TrainingRows):
         self.threads = Threads(n_threads())
+        self.matrices = np.array(weights.matrices, dtype=np.int64).reshape(-1, 5)
+        self.n_memory = int(self.matrices[:, 1:3].max(initial=1)) ** 2
         super().__init__(module, weights, rows)
 
     def use(self, columns: tuple[Tensor, ...]) -> None:
@@ -264,16 +268,21 @@ class CompiledObjective(Objective):
         return torch.from_numpy(loss), total
 
     def step(self, rate: float) -> None:
-        weights, recipe = self.weights, self.weights.recipe
+        weights = self.weights
         weights.n_steps += 1
-        state = (weights.values, weights.gradient, weights.mean, weights.square)
+        state = (weights.values, weights.gradient, *weights.state().values())
         arrays = [a.numpy() for a in state]
 
         def task(m: int) -> Callable[[], None]:
             own = [a[m] for a in arrays]
-            return lambda: adamw(
-                *own, recipe.max_grad_norm, rate, recipe.weight_decay, weights.n_steps
-            )
+
+            def step() -> None:
+                adamw(*own, self.matrices, self.n_memory, weights.max_grad_norm, rate,
+                      weights.weight_decay, weights.n_steps)  # fmt: skip
+                if weights.n_steps % BASES_EVERY == 0:
+                    weights.turn(slice(m, m + 1))
+
+            return step
 
         self.threads.run([task(m) for m in range(len(weights.values))])
 
@@ -436,7 +445,7 @@ def _training_examples(plan: Plan) -> list[tuple[Any, ...]]:
     score, _ = kernels_for(plan)
     return [
         (score, vector, vector, plan, rows, index, vector, np.zeros(1), True),
-        (adamw, vector, vector, vector, vector, 1.0, 1.0, 1.0, 1),
+        (adamw, *[vector] * 6, index[:, None], 1, 1.0, 1.0, 1.0, 1),
     ]
 
 

@@ -1,4 +1,4 @@
-"""One step of the optimiser compiled; the reference is `_training._Weights.step`."""
+"""One step of the optimiser compiled; the reference is `_optimizer.Weights.step`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import math
 
 import numpy as np
 
-from .._constants import ADAM_BETAS, ADAM_EPSILON
+from .._constants import ADAM_BETAS, ADAM_EPSILON, STATISTICS_DECAY, STATISTICS_EVERY
 from .jit import kernel
 
+#: Largest number of multiplications that OpenBLAS leaves to one thread.
+_ONE_THREAD = 64**3
 _F32 = np.float32
 _BETA1, _BETA2 = ADAM_BETAS
 
@@ -23,15 +25,122 @@ def clip_factor(gradient, max_norm):
 
 
 @kernel
-def adamw(values, gradient, mean, square, max_norm, rate, decay, n_steps):
-    """Step number `n_steps` of AdamW, in place, with the gradient clipped to `max_norm`."""
+def _multiply(a, b, out):
+    """``out = a @ b`` in this thread; BLAS shares out larger products between threads."""
+    n, n_inner = a.shape
+    n_columns = b.shape[1]
+    if n * n_inner * n_columns <= _ONE_THREAD:
+        np.dot(a, b, out)
+        return
+    whole = n_inner // 4 * 4
+    for i in range(n):
+        for j in range(n_columns):
+            out[i, j] = _F32(0.0)
+        for k in range(0, whole, 4):
+            a0, a1, a2, a3 = a[i, k], a[i, k + 1], a[i, k + 2], a[i, k + 3]
+            for j in range(n_columns):
+                out[i, j] += a0 * b[k, j] + a1 * b[k + 1, j] + a2 * b[k + 2, j] + a3 * b[k + 3, j]
+        for k in range(whole, n_inner):
+            for j in range(n_columns):
+                out[i, j] += a[i, k] * b[k, j]
+
+
+@kernel
+def _transposed(a, memory):
+    """Copy of ``a.T`` in `memory`."""
+    n, m = a.shape
+    out = memory[: n * m].reshape(m, n)
+    for j in range(m):
+        for i in range(n):
+            out[j, i] = a[i, j]
+    return out
+
+
+@kernel
+def _matrix(vector, start, n, m):
+    return vector[start : start + n * m].reshape(n, m)
+
+
+@kernel
+def _observe(gradient, statistics, matrices, memory):
+    """Take the gradient into the statistics."""
+    keep, take = _F32(STATISTICS_DECAY), _F32(1.0 - STATISTICS_DECAY)
+    for k in range(len(matrices)):
+        start, n_in, n_out, left, right = matrices[k]
+        g = _matrix(gradient, start, n_in, n_out)
+        turned = _transposed(g, memory[0])
+        for place, n in ((left, n_in), (right, n_out)):
+            if place >= 0:
+                product = _matrix(memory[1], 0, n, n)
+                if place == left:
+                    _multiply(g, turned, product)
+                else:
+                    _multiply(turned, g, product)
+                statistic = _matrix(statistics, place, n, n)
+                for i in range(n):
+                    for j in range(n):
+                        statistic[i, j] = keep * statistic[i, j] + take * product[i, j]
+
+
+@kernel
+def _turn(vector, bases, matrices, memory, back):
+    """Bring matrices in `vector` to the bases, or back."""
+    for k in range(len(matrices)):
+        start, n_in, n_out, left, right = matrices[k]
+        g, other = _matrix(vector, start, n_in, n_out), _matrix(memory[1], 0, n_in, n_out)
+        if left >= 0:
+            basis = _matrix(bases, left, n_in, n_in)
+            other[:] = g
+            _multiply(basis if back else _transposed(basis, memory[0]), other, g)
+        if right >= 0:
+            basis = _matrix(bases, right, n_out, n_out)
+            other[:] = g
+            _multiply(other, _transposed(basis, memory[0]) if back else basis, g)
+
+
+@kernel
+def adamw(
+    values,
+    gradient,
+    mean,
+    square,
+    statistics,
+    bases,
+    matrices,
+    n_memory,
+    max_norm,
+    rate,
+    decay,
+    n_steps,
+):
+    """Step number `n_steps` of AdamW in the bases, in place, with the gradient clipped.
+
+    Parameters
+    ----------
+    values, gradient, mean, square : ndarray of shape (n_values,)
+    statistics, bases : ndarray of shape (n_turned,)
+    matrices : ndarray of shape (n_matrices, 5)
+        Rows of `_optimizer.Matrix`.
+    n_memory : int
+        Length of the longest matrix, basis or not.
+    max_norm, rate, decay : float
+    n_steps : int
+    """
+    memory = np.empty((2, n_memory), dtype=np.float32)
     factor, shrink = _F32(clip_factor(gradient, max_norm)), _F32(1.0 - rate * decay)
+    for i in range(len(gradient)):
+        gradient[i] *= factor
+    if n_steps % STATISTICS_EVERY == 0:
+        _observe(gradient, statistics, matrices, memory)
+    _turn(gradient, bases, matrices, memory, False)
     b1, c1, b2, c2 = _F32(_BETA1), _F32(1.0 - _BETA1), _F32(_BETA2), _F32(1.0 - _BETA2)
-    size = _F32(rate / (1.0 - _BETA1**n_steps))
-    unbias = _F32(1.0 / math.sqrt(1.0 - _BETA2**n_steps))
-    epsilon = _F32(ADAM_EPSILON)
+    unbias, epsilon = _F32(1.0 / math.sqrt(1.0 - _BETA2**n_steps)), _F32(ADAM_EPSILON)
     for i in range(len(values)):
-        g = factor * gradient[i]
+        g = gradient[i]
         mean[i] = b1 * mean[i] + c1 * g
         square[i] = b2 * square[i] + c2 * g * g
-        values[i] = shrink * values[i] - size * mean[i] / (np.sqrt(square[i]) * unbias + epsilon)
+        gradient[i] = mean[i] / (np.sqrt(square[i]) * unbias + epsilon)
+    _turn(gradient, bases, matrices, memory, True)
+    size = _F32(rate / (1.0 - _BETA1**n_steps))
+    for i in range(len(values)):
+        values[i] = shrink * values[i] - size * gradient[i]
