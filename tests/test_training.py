@@ -21,6 +21,7 @@ from sklearn_san._training import (
     auto_epochs,
     train,
     train_in_processes,
+    turns,
 )
 from sklearn_san.compiled.engine import CompiledObjective
 from sklearn_san.exceptions import ConvergenceWarning, TrainingInterruptedWarning
@@ -225,7 +226,11 @@ def test_one_cycle_rises_then_falls_to_zero():
 
 def test_automatic_sizes():
     assert [auto_batch_size(n) for n in (2, 300, 18_000, 10**6)] == [32, 32, 128, 256]
-    assert [auto_epochs(n) for n in (2, 20_000, 80_000, 10**7)] == [150, 100, 50, 10]
+    plain = [auto_epochs(n, turned=False) for n in (2, 20_000, 80_000, 10**7)]
+    turned = [auto_epochs(n, turned=True) for n in (2, 20_000, 80_000, 10**7)]
+    assert plain == [150, 100, 50, 10]
+    assert turned == [150, 30, 15, 5]
+    assert [turns(size) for size in (32, 63, 64, 128)] == [False, False, True, True]
 
 
 def test_an_interrupted_fit_leaves_a_fitted_estimator(bimodal, monkeypatch):
