@@ -22,10 +22,22 @@ from ._constants import (
     LONGEST_TURNED,
     STATISTICS_DECAY,
     STATISTICS_EVERY,
+    TURNED_BETAS,
+    TURNED_EPSILON,
 )
 
 #: Names of what the optimiser remembers from step to step.
 STATE = ("mean", "square", "statistics", "bases")
+
+
+class Settings(NamedTuple):
+    """What stays the same from step to step: the largest norm of a gradient and AdamW's numbers."""
+
+    max_norm: float
+    decay: float
+    beta1: float
+    beta2: float
+    epsilon: float
 
 
 class Matrix(NamedTuple):
@@ -74,7 +86,8 @@ class Weights:
         self, module: nn.Module, weight_decay: float, max_grad_norm: float, *, turned: bool
     ):
         self.parameters = list(module.parameters())
-        self.weight_decay, self.max_grad_norm = weight_decay, max_grad_norm
+        betas, epsilon = (TURNED_BETAS, TURNED_EPSILON) if turned else (ADAM_BETAS, ADAM_EPSILON)
+        self.settings = Settings(float(max_grad_norm), float(weight_decay), *betas, epsilon)
         n_members = len(self.parameters[0])
         self.values = torch.cat([p.detach().reshape(n_members, -1) for p in self.parameters], 1)
         self.gradient = torch.zeros_like(self.values)
@@ -114,22 +127,22 @@ class Weights:
     def step(self, rate: float) -> None:
         """One step of AdamW in the bases, the gradient of each member clipped to a norm."""
         self.n_steps += 1
+        max_norm, decay, beta1, beta2, epsilon = self.settings
         norm = torch.linalg.vector_norm(self.gradient, dim=1, keepdim=True)  # (n_members, 1)
-        self.gradient.mul_((self.max_grad_norm / (norm + 1e-6)).clamp_(max=1.0))
+        self.gradient.mul_((max_norm / (norm + 1e-6)).clamp_(max=1.0))
         if self.n_steps % STATISTICS_EVERY == 0:
             self._observe()
         for matrix, place, n, left in self.sides():
             part, basis = matrix.of(self.gradient), block(self.bases, place, n)
             part.copy_(basis.mT @ part if left else part @ basis)
-        beta1, beta2 = ADAM_BETAS
         self.mean.lerp_(self.gradient, 1.0 - beta1)
         self.square.mul_(beta2).addcmul_(self.gradient, self.gradient, value=1.0 - beta2)
-        size = (self.square / (1.0 - beta2**self.n_steps)).sqrt_().add_(ADAM_EPSILON)
+        size = (self.square / (1.0 - beta2**self.n_steps)).sqrt_().add_(epsilon)
         step = torch.div(self.mean, size, out=self.gradient)
         for matrix, place, n, left in self.sides():
             part, basis = matrix.of(step), block(self.bases, place, n)
             part.copy_(basis @ part if left else part @ basis.mT)
-        self.values.mul_(1.0 - rate * self.weight_decay)
+        self.values.mul_(1.0 - rate * decay)
         self.values.add_(step, alpha=-rate / (1.0 - beta1**self.n_steps))
         if self.n_steps % BASES_EVERY == 0:
             self.turn()

@@ -12,6 +12,8 @@ from sklearn_san._constants import (
     LONGEST_TURNED,
     STATISTICS_DECAY,
     STATISTICS_EVERY,
+    TURNED_BETAS,
+    TURNED_EPSILON,
 )
 from sklearn_san._optimizer import Weights
 
@@ -46,16 +48,16 @@ def do_steps(weights, gradients, rate=0.1):
         weights.step(rate)
 
 
-def adamw(module):
-    return torch.optim.AdamW(
-        module.parameters(), lr=0.1, betas=ADAM_BETAS, eps=ADAM_EPSILON, weight_decay=0.3
-    )
+def adamw(module, *, turned):
+    betas, eps = (TURNED_BETAS, TURNED_EPSILON) if turned else (ADAM_BETAS, ADAM_EPSILON)
+    return torch.optim.AdamW(module.parameters(), lr=0.1, betas=betas, eps=eps, weight_decay=0.3)
 
 
-def test_vectors_are_moved_as_by_torch():
-    module, weights = weights_of((3,), (1,), weight_decay=0.3)
+@pytest.mark.parametrize("turned", [False, True])
+def test_vectors_are_moved_as_by_torch(turned):
+    module, weights = weights_of((3,), (1,), weight_decay=0.3, turned=turned)
     reference = Parameters((3,), (1,))
-    optimizer = adamw(reference)
+    optimizer = adamw(reference, turned=turned)
     for gradient in gradients_like(weights, 2 * BASES_EVERY):
         do_steps(weights, [gradient])
         for p, part in zip(reference.parameters(), gradient.split([3, 1], 1), strict=True):
@@ -68,15 +70,16 @@ def test_vectors_are_moved_as_by_torch():
 def test_each_member_is_clipped_to_a_norm():
     _, weights = weights_of((1,), max_grad_norm=5.0)
     do_steps(weights, [torch.tensor([[1e6], [1e-6]])])
-    expected = (1.0 - ADAM_BETAS[0]) * torch.tensor([[5.0], [1e-6]], dtype=torch.float64)
+    expected = (1.0 - TURNED_BETAS[0]) * torch.tensor([[5.0], [1e-6]], dtype=torch.float64)
     torch.testing.assert_close(weights.mean, expected)
 
 
-def test_matrices_are_moved_as_by_torch_before_there_are_bases():
-    module, weights = weights_of((3, 4), weight_decay=0.3)
+@pytest.mark.parametrize(("turned", "n_steps"), [(False, 2 * BASES_EVERY), (True, BASES_EVERY)])
+def test_matrices_are_moved_as_by_torch_without_bases(turned, n_steps):
+    module, weights = weights_of((3, 4), weight_decay=0.3, turned=turned)
     reference = Parameters((3, 4))
-    optimizer = adamw(reference)
-    for gradient in gradients_like(weights, BASES_EVERY):
+    optimizer = adamw(reference, turned=turned)
+    for gradient in gradients_like(weights, n_steps):
         do_steps(weights, [gradient])
         reference.all[0].grad = gradient.view(2, 3, 4).clone()
         optimizer.step()

@@ -25,7 +25,7 @@ from torch import Tensor
 from .._constants import BASES_EVERY
 from .._engine import Engine
 from .._network import ACTIVATIONS, SAN, Block, Linear
-from .._optimizer import Weights
+from .._optimizer import Settings, Weights
 from .._training import Objective
 from .._training import Rows as TrainingRows
 from ..likelihoods import (
@@ -246,7 +246,6 @@ class CompiledObjective(Objective):
     def __init__(self, module: SAN, weights: Weights, rows: TrainingRows):
         self.threads = Threads(n_threads())
         self.matrices = np.array(weights.matrices, dtype=np.int64).reshape(-1, 5)
-        self.n_memory = int(self.matrices[:, 1:3].max(initial=1)) ** 2
         super().__init__(module, weights, rows)
 
     def use(self, columns: tuple[Tensor, ...]) -> None:
@@ -277,8 +276,7 @@ class CompiledObjective(Objective):
             own = [a[m] for a in arrays]
 
             def step() -> None:
-                adamw(*own, self.matrices, self.n_memory, weights.max_grad_norm, rate,
-                      weights.weight_decay, weights.n_steps)  # fmt: skip
+                adamw(*own, self.matrices, weights.settings, rate, weights.n_steps)
                 if weights.n_steps % BASES_EVERY == 0:
                     weights.turn(slice(m, m + 1))
 
@@ -445,7 +443,7 @@ def _training_examples(plan: Plan) -> list[tuple[Any, ...]]:
     score, _ = kernels_for(plan)
     return [
         (score, vector, vector, plan, rows, index, vector, np.zeros(1), True),
-        (adamw, *[vector] * 6, index[:, None], 1, 1.0, 1.0, 1.0, 1),
+        (adamw, *[vector] * 6, index[:, None], Settings(*[1.0] * 5), 1.0, 1),
     ]
 
 

@@ -6,13 +6,12 @@ import math
 
 import numpy as np
 
-from .._constants import ADAM_BETAS, ADAM_EPSILON, STATISTICS_DECAY, STATISTICS_EVERY
+from .._constants import STATISTICS_DECAY, STATISTICS_EVERY
 from .jit import kernel
 
 #: Largest number of multiplications that OpenBLAS leaves to one thread.
 _ONE_THREAD = 64**3
 _F32 = np.float32
-_BETA1, _BETA2 = ADAM_BETAS
 
 
 @kernel(reorder_sums=True)
@@ -90,12 +89,14 @@ def _turn(vector, bases, matrices, memory, back):
         g, other = _matrix(vector, start, n_in, n_out), _matrix(memory[1], 0, n_in, n_out)
         if left >= 0:
             basis = _matrix(bases, left, n_in, n_in)
+            _multiply(basis if back else _transposed(basis, memory[0]), g, other)
+        else:
             other[:] = g
-            _multiply(basis if back else _transposed(basis, memory[0]), other, g)
         if right >= 0:
             basis = _matrix(bases, right, n_out, n_out)
-            other[:] = g
             _multiply(other, _transposed(basis, memory[0]) if back else basis, g)
+        else:
+            g[:] = other
 
 
 @kernel
@@ -107,10 +108,8 @@ def adamw(
     statistics,
     bases,
     matrices,
-    n_memory,
-    max_norm,
+    settings,
     rate,
-    decay,
     n_steps,
 ):
     """Step number `n_steps` of AdamW in the bases, in place, with the gradient clipped.
@@ -121,26 +120,31 @@ def adamw(
     statistics, bases : ndarray of shape (n_turned,)
     matrices : ndarray of shape (n_matrices, 5)
         Rows of `_optimizer.Matrix`.
-    n_memory : int
-        Length of the longest matrix, basis or not.
-    max_norm, rate, decay : float
+    settings : Settings
+        Of `_optimizer`.
+    rate : float
     n_steps : int
     """
-    memory = np.empty((2, n_memory), dtype=np.float32)
-    factor, shrink = _F32(clip_factor(gradient, max_norm)), _F32(1.0 - rate * decay)
+    longest = 0
+    for k in range(len(matrices)):
+        longest = max(longest, matrices[k, 1], matrices[k, 2])
+    memory = np.empty((2, longest * longest), dtype=np.float32)
+    factor = _F32(clip_factor(gradient, settings.max_norm))
     for i in range(len(gradient)):
         gradient[i] *= factor
     if n_steps % STATISTICS_EVERY == 0:
         _observe(gradient, statistics, matrices, memory)
     _turn(gradient, bases, matrices, memory, False)
-    b1, c1, b2, c2 = _F32(_BETA1), _F32(1.0 - _BETA1), _F32(_BETA2), _F32(1.0 - _BETA2)
-    unbias, epsilon = _F32(1.0 / math.sqrt(1.0 - _BETA2**n_steps)), _F32(ADAM_EPSILON)
+    beta1, beta2 = settings.beta1, settings.beta2
+    b1, c1, b2, c2 = _F32(beta1), _F32(1.0 - beta1), _F32(beta2), _F32(1.0 - beta2)
+    unbias, epsilon = _F32(1.0 / math.sqrt(1.0 - beta2**n_steps)), _F32(settings.epsilon)
     for i in range(len(values)):
         g = gradient[i]
         mean[i] = b1 * mean[i] + c1 * g
         square[i] = b2 * square[i] + c2 * g * g
         gradient[i] = mean[i] / (np.sqrt(square[i]) * unbias + epsilon)
     _turn(gradient, bases, matrices, memory, True)
-    size = _F32(rate / (1.0 - _BETA1**n_steps))
+    shrink = _F32(1.0 - rate * settings.decay)
+    size = _F32(rate / (1.0 - beta1**n_steps))
     for i in range(len(values)):
         values[i] = shrink * values[i] - size * gradient[i]
