@@ -27,6 +27,8 @@ from .exceptions import ConvergenceWarning, TrainingInterruptedWarning
 
 #: Share of all steps during which the learning rate rises.
 WARM_UP = 0.1
+#: Share of the learning rate that steps in eigenbases take, which go the same way for longer.
+TURNED_RATE = 0.5
 #: Epochs with a non-finite loss after which training gives up.
 MAX_RECOVERIES = 8
 #: Nats by which the loss of training rows may lie above that of the first weights.
@@ -416,7 +418,8 @@ class _Run:
         self.recipe, self.generators = recipe, generators
         self.history, self.best, self.checkpoint = history, best, checkpoint
         n_steps = recipe.epochs * math.ceil(len(objective.rows) / recipe.batch_size)
-        self.schedule = _OneCycle(recipe.learning_rate, n_steps, recipe.constant)
+        peak = recipe.learning_rate * (TURNED_RATE if recipe.turned else 1.0)
+        self.schedule = _OneCycle(peak, n_steps, recipe.constant)
         self.done = self.recoveries = 0
 
     def epochs(self, on_epoch: EpochHook, refresh: Refresh | None) -> None:

@@ -224,6 +224,11 @@ def test_one_cycle_rises_then_falls_to_zero():
     assert rates[-1] == pytest.approx(0.0, abs=1e-12)
 
 
+def test_steps_in_eigenbases_have_half_the_rate():
+    moved = [run(epochs=1, batch_size=16, turned=turned)[0].mean.item() for turned in (False, True)]
+    assert moved == pytest.approx([0.4, 0.2], rel=1e-4)
+
+
 def test_automatic_sizes():
     assert [auto_batch_size(n) for n in (2, 300, 18_000, 10**6)] == [32, 32, 128, 256]
     plain = [auto_epochs(n, turned=False) for n in (2, 20_000, 80_000, 10**7)]
