@@ -64,6 +64,8 @@ from measuring import added_memory, fresh, seconds, temporary_folder
 from pareto import SHAPES, default_task, draw_picture, measure_points
 
 from sklearn_san import SANConditionalDensityEstimator
+from sklearn_san._constants import LONGEST_TURNED
+from sklearn_san._training import turns
 from sklearn_san.datasets import GALAXY_LIMITS, make_galaxies
 
 RESULTS = Path(__file__).parent / "results"
@@ -247,6 +249,19 @@ def backward(
     return products
 
 
+def turning(est: SANConditionalDensityEstimator) -> list[Product]:
+    """Gradients of all weights to the eigenbases, and steps back."""
+    if not turns(est.batch_size_):
+        return []
+    products, n_members = [], est.n_members_
+    for n_in, n_out in [size for block in layers(est) for size in block]:
+        if n_in <= LONGEST_TURNED:
+            products += 2 * [Product(n_members, n_in, n_in, n_out)]
+        if n_out <= LONGEST_TURNED:
+            products += 2 * [Product(n_members, n_in, n_out, n_out)]
+    return products
+
+
 def drawing(est: SANConditionalDensityEstimator, n_rows: int, n_draws: int) -> list[Product]:
     """Draws, each from one member."""
     products, n_features = [], est.n_features_in_
@@ -288,6 +303,7 @@ def bare_functions(est: SANConditionalDensityEstimator, device: str) -> Function
     slope = [*forward(est, 50), *backward(est, 50, by_weights=False)]
     climb = bare(slope, device, torch.float64, count=61)
     training = [*forward(est, est.batch_size_), *backward(est, est.batch_size_)]
+    training += turning(est)
     moment_points = n_members * max(256 // n_members, 64)
     return {
         ONE_ROW: bare(drawing(est, 1, 10_000), device),
@@ -421,6 +437,7 @@ def report_epoch(
         {
             "products forward": bare(forward(est, batch), device, count=steps),
             "products backward": bare(backward(est, batch), device, count=steps),
+            "products of the optimiser": bare(turning(est), device, count=steps),
         },
         repeats,
     )

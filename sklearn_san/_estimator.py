@@ -104,7 +104,7 @@ default="standard"
         Rows per gradient step; "auto" takes between 32 and 256, the more the more rows. From 64 on,
         AdamW works in the eigenbases of the gradients of each matrix of weights, as in SOAP [1]_.
     learning_rate : float, default=0.02
-        Largest learning rate of the one-cycle schedule; in eigenbases half of it.
+        Largest learning rate of the one-cycle schedule; in eigenbases 0.6 of it.
     weight_decay : float, default=0.001
         Decoupled weight decay of AdamW.
     early_stopping : bool or "auto", default="auto"

@@ -28,7 +28,7 @@ from .exceptions import ConvergenceWarning, TrainingInterruptedWarning
 #: Share of all steps during which the learning rate rises.
 WARM_UP = 0.1
 #: Share of the learning rate that steps in eigenbases take, which go the same way for longer.
-TURNED_RATE = 0.5
+TURNED_RATE = 0.6
 #: Epochs with a non-finite loss after which training gives up.
 MAX_RECOVERIES = 8
 #: Nats by which the loss of training rows may lie above that of the first weights.
