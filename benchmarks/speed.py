@@ -251,7 +251,7 @@ def backward(
 
 def turning(est: SANConditionalDensityEstimator) -> list[Product]:
     """Gradients of all weights to the eigenbases, and steps back."""
-    if not turns(est.batch_size_):
+    if not turns(est.batch_size_, max(est.module_shape)):
         return []
     products, n_members = [], est.n_members_
     for n_in, n_out in [size for block in layers(est) for size in block]:

@@ -292,7 +292,8 @@ def _recipe(
     """Recipe for `n_rows` rows, read in so many pools per epoch, and the number of epochs."""
     sized = options.batch_size != "auto"
     batch_size = int(options.batch_size) if sized else auto_batch_size(n_rows)
-    turned = turns(batch_size)
+    shapes = (options.module_shape, options.first_module_shape, options.encoder_shape)
+    turned = turns(batch_size, max(width for shape in shapes for width in shape or ()))
     automatic = options.epochs == "auto"
     epochs = auto_epochs(n_rows, turned=turned) if automatic else int(options.epochs)
     patience = options.n_iter_no_change

@@ -22,6 +22,7 @@ import torch
 from joblib import Parallel, delayed
 from torch import Generator, Tensor, nn
 
+from ._constants import LONGEST_TURNED
 from ._optimizer import Weights
 from .exceptions import ConvergenceWarning, TrainingInterruptedWarning
 
@@ -131,9 +132,13 @@ def auto_epochs(n_rows: int, *, turned: bool) -> int:
     return int(min(max(epochs, 5 if turned else 10), 150))
 
 
-def turns(batch_size: int) -> bool:
-    """Whether eigenbases are worth their time, which is that of the gradient of some 50 rows."""
-    return batch_size >= 64
+def turns(batch_size: int, widest: int) -> bool:
+    """Whether eigenbases are worth their time.
+
+    That of matrices of 64 by 64 is the time of the gradient of some 80 rows, and goes with the
+    width; an epoch does a third of the work that it takes without them.
+    """
+    return batch_size >= 64 and widest <= LONGEST_TURNED
 
 
 def auto_members(n_rows: int) -> int:

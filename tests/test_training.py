@@ -236,7 +236,8 @@ def test_automatic_sizes():
     turned = [auto_epochs(n, turned=True) for n in (2, 20_000, 80_000, 10**7)]
     assert plain == [150, 100, 50, 10]
     assert turned == [150, 30, 15, 5]
-    assert [turns(size) for size in (32, 63, 64, 128)] == [False, False, True, True]
+    assert [turns(size, 64) for size in (32, 63, 64, 128)] == [False, False, True, True]
+    assert [turns(128, width) for width in (128, 129)] == [True, False]
 
 
 def test_an_interrupted_fit_leaves_a_fitted_estimator(bimodal, monkeypatch):
