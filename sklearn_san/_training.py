@@ -135,10 +135,10 @@ def auto_epochs(n_rows: int, *, turned: bool) -> int:
 def turns(batch_size: int, widest: int) -> bool:
     """Whether eigenbases are worth their time.
 
-    That of matrices of 64 by 64 is the time of the gradient of some 80 rows, and goes with the
-    width; an epoch does a third of the work that it takes without them.
+    That of matrices of 64 by 64 is the time of the gradient of some 90 rows, and goes with the
+    width; in return a third of the epochs is enough.
     """
-    return batch_size >= 64 and widest <= LONGEST_TURNED
+    return batch_size >= 128 and widest <= LONGEST_TURNED
 
 
 def auto_members(n_rows: int) -> int:

@@ -110,7 +110,7 @@ def test_the_bare_products_are_those_of_the_layers():
     assert sum(p.members * p.rows * p.n_out for p in by_weights) == weights
     assert len(backward) == 2 * len(forward) - 1  # nobody wants the gradient by x
     assert speed.turning(est) == []  # batches of 32 rows
-    est.batch_size_ = 64
+    est.batch_size_ = 128
     turning = sum(p.members * p.rows * p.n_in * p.n_out for p in speed.turning(est))
     sides = [p[0].numel() * sum(p.shape[1:]) for p in est.network_.parameters() if p.ndim == 3]
     assert turning == 2 * est.n_members_ * sum(sides)

@@ -201,12 +201,12 @@ def test_a_checkpointed_fit_equals_a_plain_one(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "change",
-    [{}, {"teacher_forcing": False}, {"batch_size": 64}],  # in eigenbases from 64 rows on
+    [{}, {"teacher_forcing": False}, {"batch_size": 128}],  # in eigenbases from 128 rows on
     ids=str,
 )
 def test_an_interrupted_fit_resumes_to_the_same_weights(tmp_path, monkeypatch, change):
     monkeypatch.setattr(_checkpoints, "INTERVAL", 0.0)
-    X, y = data(300)
+    X, y = data(600)
     options = {"epochs": 8, "random_state": 5, **change}
     plain = small(**options).fit(X, y)
     save, calls = _checkpoints.DiskCheckpoint.save, []

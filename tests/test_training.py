@@ -236,7 +236,7 @@ def test_automatic_sizes():
     turned = [auto_epochs(n, turned=True) for n in (2, 20_000, 80_000, 10**7)]
     assert plain == [150, 100, 50, 10]
     assert turned == [150, 30, 15, 5]
-    assert [turns(size, 64) for size in (32, 63, 64, 128)] == [False, False, True, True]
+    assert [turns(size, 64) for size in (32, 127, 128, 256)] == [False, False, True, True]
     assert [turns(128, width) for width in (128, 129)] == [True, False]
 
 
