@@ -101,9 +101,9 @@ default="standard"
         Passes over the training rows. "auto" takes fewer the more rows there are, and a third
         as many where batches are large enough for steps in eigenbases.
     batch_size : int or "auto", default="auto"
-        Rows per gradient step; "auto" takes between 32 and 256, the more the more rows. From 128 on,
-        and with no layer wider than 128, AdamW works in the eigenbases of the gradients of each
-        matrix of weights, as in SOAP [1]_.
+        Rows per gradient step; "auto" takes between 32 and 256, the more the more rows. From 128
+        on, and with no layer wider than 128, AdamW works in the eigenbases of the gradients of
+        each matrix of weights, as in SOAP [1]_.
     learning_rate : float, default=0.02
         Largest learning rate of the one-cycle schedule; in eigenbases 0.6 of it.
     weight_decay : float, default=0.001
