@@ -66,6 +66,8 @@ from measuring import added_memory, fresh, seconds, temporary_folder
 from pareto import SHAPES, default_task, draw_picture, measure_points
 
 from sklearn_san import SANConditionalDensityEstimator
+from sklearn_san._constants import LONGEST_TURNED
+from sklearn_san._training import turns
 from sklearn_san.datasets import GALAXY_LIMITS, make_galaxies
 from sklearn_san.density import N_SUMMARY_POINTS
 
@@ -252,6 +254,19 @@ def backward(
             if k > 0 or d > 0:  # of the first layer's inputs, the sequence features alone
                 wanted = n_in if k > 0 else est.sequence_features
                 products.append(Product(n_members, n_rows, n_out, wanted))
+    return products
+
+
+def turning(est: SANConditionalDensityEstimator) -> list[Product]:
+    """Gradients of all weights to the eigenbases, and steps back."""
+    if not turns(est.batch_size_, max(est.module_shape)):
+        return []
+    products, n_members = [], est.n_members_
+    for n_in, n_out in [size for block in layers(est) for size in block]:
+        if n_in <= LONGEST_TURNED:
+            products += 2 * [Product(n_members, n_in, n_in, n_out)]
+        if n_out <= LONGEST_TURNED:
+            products += 2 * [Product(n_members, n_in, n_out, n_out)]
     return products
 
 

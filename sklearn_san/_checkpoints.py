@@ -18,6 +18,7 @@ import torch
 from ._container import dump_tree, read_checked, rebuilding
 from ._files import write_atomically
 from ._kinds import NONE, NUMBER, POSITIVE, TEXT, Kind, Rule, State, listed, whole
+from ._optimizer import STATE
 
 #: Seconds between two checkpoints, at least.
 INTERVAL = 1.0
@@ -133,7 +134,7 @@ class DiskCheckpoint:
 
 
 class MemoryCheckpoint:
-    """Weights' moments and generators from one call of `partial_fit` to the next."""
+    """State of the optimiser and generators from one call of `partial_fit` to the next."""
 
     def __init__(self, state: State | None):
         self.state = state
@@ -143,11 +144,11 @@ class MemoryCheckpoint:
         if self.state is None:
             return None
         check_state(self.state, like, "The state of partial_fit")
-        moments = {name: self.state["tensors"][name] for name in ("mean", "square")}
+        kept = {name: self.state["tensors"][name] for name in STATE}
         n_steps = self.state["counts"][2]
         return {
             **like,
-            "tensors": {**like["tensors"], **moments},
+            "tensors": {**like["tensors"], **kept},
             "generators": self.state["generators"],
             "counts": [0, 0, n_steps, 0],
         }

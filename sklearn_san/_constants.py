@@ -14,3 +14,11 @@ MAX_RAW_SCALE = 60.0
 LAYER_NORM_EPSILON = 1e-5
 #: Decay of Adam's first and second moments, and what is added to the root of the second.
 ADAM_BETAS, ADAM_EPSILON = (0.9, 0.999), 1e-8
+#: The same in bases that change, where directions without a gradient have one of rounding.
+TURNED_BETAS, TURNED_EPSILON = (0.9, 0.99), 1e-6
+#: Longest side of a matrix that is turned to the eigenbasis of its gradients.
+LONGEST_TURNED = 128
+#: Steps from one look at the gradients to the next, and the decay of what was seen.
+STATISTICS_EVERY, STATISTICS_DECAY = 4, 0.9
+#: Steps from one change of the bases to the next.
+BASES_EVERY = 20

@@ -20,7 +20,8 @@ import torch
 
 from ._engine import Engine
 from ._network import SAN
-from ._training import Objective, Rows, Weights
+from ._optimizer import Weights
+from ._training import Objective, Rows
 
 #: Engines of networks, each with the state of the weights for which it was made.
 _kept: WeakKeyDictionary[SAN, dict[torch.device, tuple[Any, Engine]]] = WeakKeyDictionary()

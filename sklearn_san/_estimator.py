@@ -98,11 +98,14 @@ default="standard"
         see the end only, and Ctrl-C gives up the fit. Results are equal up to rounding errors,
         which training amplifies.
     epochs : int or "auto", default="auto"
-        Passes over the training rows. "auto" takes fewer the more rows there are.
+        Passes over the training rows. "auto" takes fewer the more rows there are, and a third
+        as many where batches are large enough for steps in eigenbases.
     batch_size : int or "auto", default="auto"
-        Rows per gradient step; "auto" takes between 32 and 256, the more the more rows.
+        Rows per gradient step; "auto" takes between 32 and 256, the more the more rows. From 128
+        on, and with no layer wider than 128, AdamW works in the eigenbases of the gradients of
+        each matrix of weights, as in SOAP [1]_.
     learning_rate : float, default=0.02
-        Largest learning rate of the one-cycle schedule.
+        Largest learning rate of the one-cycle schedule; in eigenbases 0.6 of it.
     weight_decay : float, default=0.001
         Decoupled weight decay of AdamW.
     early_stopping : bool or "auto", default="auto"
@@ -168,6 +171,11 @@ default="standard"
         the units of y.
     validation_curve_ : list of float
         The same for the validation rows after each epoch; empty without validation.
+
+    References
+    ----------
+    .. [1] Vyas et al. (2024), "SOAP: Improving and Stabilizing Shampoo using Adam",
+       arXiv:2409.11321.
 
     Examples
     --------

@@ -36,6 +36,7 @@ from ._training import (
     auto_members,
     train,
     train_in_processes,
+    turns,
 )
 
 #: Learning rate of `partial_fit` as a share of the largest one of `fit`.
@@ -289,9 +290,12 @@ def _recipe(
     options: Any, n_rows: int, validates: bool, n_pools: int, *, increment: bool
 ) -> tuple[Recipe, int]:
     """Recipe for `n_rows` rows, read in so many pools per epoch, and the number of epochs."""
-    automatic = options.batch_size == "auto"
-    batch_size = auto_batch_size(n_rows) if automatic else int(options.batch_size)
-    epochs = auto_epochs(n_rows) if options.epochs == "auto" else int(options.epochs)
+    sized = options.batch_size != "auto"
+    batch_size = int(options.batch_size) if sized else auto_batch_size(n_rows)
+    shapes = (options.module_shape, options.first_module_shape, options.encoder_shape)
+    turned = turns(batch_size, max(width for shape in shapes for width in shape or ()))
+    automatic = options.epochs == "auto"
+    epochs = auto_epochs(n_rows, turned=turned) if automatic else int(options.epochs)
     patience = options.n_iter_no_change
     if increment:
         rate = INCREMENT_RATE * options.learning_rate
@@ -302,6 +306,7 @@ def _recipe(
         learning_rate=options.learning_rate,
         weight_decay=options.weight_decay,
         n_iter_no_change=patience * n_pools if validates and patience is not None else None,
+        turned=turned,
     )
     return recipe, epochs
 

@@ -109,6 +109,11 @@ def test_the_bare_products_are_those_of_the_layers():
     by_weights = [p for p in backward if p.rows != 10]
     assert sum(p.members * p.rows * p.n_out for p in by_weights) == weights
     assert len(backward) == 2 * len(forward) - 1  # nobody wants the gradient by x
+    assert speed.turning(est) == []  # batches of 32 rows
+    est.batch_size_ = 128
+    turning = sum(p.members * p.rows * p.n_in * p.n_out for p in speed.turning(est))
+    sides = [p[0].numel() * sum(p.shape[1:]) for p in est.network_.parameters() if p.ndim == 3]
+    assert turning == 2 * est.n_members_ * sum(sides)
     per_row, per_draw = [], []
     for product in speed.drawing(est, 10, 5):
         (per_draw if product.rows == 50 else per_row).append(product.n_in * product.n_out)

@@ -10,11 +10,13 @@ import torch
 from conftest import small
 from scipy.stats import kstest
 
+from sklearn_san._constants import BASES_EVERY, STATISTICS_EVERY
 from sklearn_san._engine import Engine
 from sklearn_san._engines import engine_for, without_kernels
 from sklearn_san._model import quasi_random_points
 from sklearn_san._network import SAN, LinearBase, uniform
-from sklearn_san._training import Objective, Recipe, Rows, Weights
+from sklearn_san._optimizer import Weights, block
+from sklearn_san._training import Objective, Rows
 from sklearn_san.compiled.engine import CompiledEngine, CompiledObjective, Threads
 from sklearn_san.likelihoods import (
     MixtureOfGaussians,
@@ -132,8 +134,8 @@ def with_missing(y):
     return y
 
 
-def objective_of(kind, network, x, y, index, weight):
-    weights = Weights(network, Recipe(1, 1, 1.0, 0.1, None, max_grad_norm=0.5))
+def objective_of(kind, network, x, y, index, weight, *, turned=False):
+    weights = Weights(network, weight_decay=0.1, max_grad_norm=0.5, turned=turned)
     columns = (x, y) if weight is None else (x, y, weight)
     offset = torch.zeros(network.n_members, dtype=torch.float64)
     rows = Rows(columns, index, offset, weighted=weight is not None)
@@ -185,27 +187,47 @@ def test_log_density(case):
     np.testing.assert_array_equal(several, flat.reshape(20, 3))
 
 
-def test_the_optimiser_is_that_of_the_reference():
-    network = make_network()
-    x, y, index, _ = rows_of(network)
-    compiled, ours = objective_of(CompiledObjective, network, x, y, index, None)
-    ours_values = ours.values
-    other = make_network()
-    reference, theirs = objective_of(Objective, other, x, y, index, None)
+def some_state(weights):
+    """A state of the optimiser in which no step is the sign of a number near zero."""
     generator = torch.Generator().manual_seed(0)
-    start = ours_values.clone()
-    for n_steps in range(1, 6):
-        gradient = torch.randn(ours_values.shape, generator=generator) * 0.01 * n_steps
-        ours.gradient.copy_(gradient)
-        theirs.gradient.copy_(gradient)
-        compiled.step(0.1)
-        reference.step(0.1)
+    weights.mean.normal_(generator=generator)
+    weights.square.uniform_(1.0, 2.0, generator=generator)
+    for _, place, n, _ in weights.sides():
+        statistic, basis = (block(one, place, n) for one in (weights.statistics, weights.bases))
+        basis.copy_(torch.linalg.qr(torch.randn(basis.shape, generator=generator)).Q)
+        factor = torch.randn(basis.shape, generator=generator)
+        statistic.copy_(factor @ factor.mT / n + torch.eye(n))
+
+
+@pytest.mark.parametrize("case", ["default", "wide", "encoder", "one layer"])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("n_steps", [1, STATISTICS_EVERY, BASES_EVERY])
+def test_a_step_is_that_of_the_reference(case, turned, n_steps):
+    network = make_network(**CASES[case])
+    x, y, index, _ = rows_of(network)
+    compiled, ours = objective_of(CompiledObjective, network, x, y, index, None, turned=turned)
+    some_state(ours)
+    reference, theirs = objective_of(
+        Objective, make_network(**CASES[case]).double(), x, y, index, None, turned=turned
+    )
+    assert {len(ours.matrices), len(theirs.matrices)} == {len(ours.matrices) if turned else 0}
+    for name, array in theirs.arrays().items():
+        array.copy_(ours.arrays()[name])
+    ours.gradient.normal_(generator=torch.Generator().manual_seed(1))
+    theirs.gradient.copy_(ours.gradient)
+    before = {name: array.clone() for name, array in ours.arrays().items()}
+    ours.n_steps = theirs.n_steps = n_steps - 1
+    compiled.step(0.1)
+    reference.step(0.1)
     compiled.close()
-    assert ours.n_steps == theirs.n_steps == 5
-    assert (ours_values - start).abs().median() > 0.01
-    for own, expected in zip(ours.arrays(), theirs.arrays(), strict=True):
-        # Five steps of a few operations each; steps are as large as 0.1
-        torch.testing.assert_close(own, expected, rtol=50 * EPS, atol=10 * EPS)
+    assert ours.n_steps == theirs.n_steps == n_steps
+    expected = theirs.arrays()
+    for name, array in ours.arrays().items():
+        # Sums of at most 200 terms near 1, some of them behind each other; a basis is what is left
+        # of the product with a matrix whose eigenvalues lie between 1 and some 5
+        torch.testing.assert_close(array.double(), expected[name], rtol=0.0, atol=400 * EPS)
+        still = {"statistics": STATISTICS_EVERY, "bases": BASES_EVERY}.get(name, 1)
+        assert torch.equal(array, before[name]) == (n_steps % still > 0 or array.numel() == 0)
 
 
 def different_draws(own, exact, tolerance):

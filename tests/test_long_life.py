@@ -199,11 +199,15 @@ def test_a_checkpointed_fit_equals_a_plain_one(tmp_path, monkeypatch):
         small(**options, checkpoint_dir=tmp_path / "new").fit(X, y + 1)
 
 
-@pytest.mark.parametrize("teacher_forcing", [True, False])
-def test_an_interrupted_fit_resumes_to_the_same_weights(tmp_path, monkeypatch, teacher_forcing):
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"teacher_forcing": False}, {"batch_size": 128}],  # in eigenbases from 128 rows on
+    ids=str,
+)
+def test_an_interrupted_fit_resumes_to_the_same_weights(tmp_path, monkeypatch, change):
     monkeypatch.setattr(_checkpoints, "INTERVAL", 0.0)
-    X, y = data(300)
-    options = {"epochs": 8, "teacher_forcing": teacher_forcing, "random_state": 5}
+    X, y = data(600)
+    options = {"epochs": 8, "random_state": 5, **change}
     plain = small(**options).fit(X, y)
     save, calls = _checkpoints.DiskCheckpoint.save, []
 

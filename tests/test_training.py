@@ -10,17 +10,19 @@ import torch
 from conftest import SINGLE, small
 from torch import nn
 
+from sklearn_san._optimizer import Weights
 from sklearn_san._training import (
     MAX_RECOVERIES,
+    TURNED_RATE,
     Objective,
     Recipe,
     Rows,
-    Weights,
     _OneCycle,
     auto_batch_size,
     auto_epochs,
     train,
     train_in_processes,
+    turns,
 )
 from sklearn_san.compiled.engine import CompiledObjective
 from sklearn_san.exceptions import ConvergenceWarning, TrainingInterruptedWarning
@@ -95,7 +97,7 @@ def run(module=None, rows=DATA, validation=None, **changes):
 
 
 def mean_loss(module, rows, batch_size):
-    weights = Weights(module, recipe())
+    weights = Weights(module, weight_decay=0.0, max_grad_norm=5.0, turned=False)
     loss = Objective(module, weights, rows).mean(rows, batch_size)
     weights.release()
     return loss
@@ -223,9 +225,19 @@ def test_one_cycle_rises_then_falls_to_zero():
     assert rates[-1] == pytest.approx(0.0, abs=1e-12)
 
 
+def test_steps_in_eigenbases_have_a_smaller_rate():
+    moved = [run(epochs=1, batch_size=16, turned=turned)[0].mean.item() for turned in (False, True)]
+    assert moved == pytest.approx([0.4, 0.4 * TURNED_RATE], rel=1e-4)
+
+
 def test_automatic_sizes():
     assert [auto_batch_size(n) for n in (2, 300, 18_000, 10**6)] == [32, 32, 128, 256]
-    assert [auto_epochs(n) for n in (2, 20_000, 80_000, 10**7)] == [150, 100, 50, 10]
+    plain = [auto_epochs(n, turned=False) for n in (2, 20_000, 80_000, 10**7)]
+    turned = [auto_epochs(n, turned=True) for n in (2, 20_000, 80_000, 10**7)]
+    assert plain == [150, 100, 50, 10]
+    assert turned == [150, 30, 15, 5]
+    assert [turns(size, 64) for size in (32, 127, 128, 256)] == [False, False, True, True]
+    assert [turns(128, width) for width in (128, 129)] == [True, False]
 
 
 def test_an_interrupted_fit_leaves_a_fitted_estimator(bimodal, monkeypatch):
@@ -271,20 +283,3 @@ def test_an_explosion_without_validation_rows_is_told_and_undone():
         est.fit(X, y)
     assert caught[0].filename == __file__
     assert est.score(X, y) > start.score(X, y) - 0.1
-
-
-def test_the_optimiser_is_that_of_torch():
-    module, reference = Gaussian(2), Gaussian(2)
-    weights = Weights(module, recipe(weight_decay=0.3))
-    optimizer = torch.optim.AdamW(reference.parameters(), lr=0.1, weight_decay=0.3)
-    for scale in (1.0, -3.0, 0.01, 2.0):
-        gradient = scale * torch.tensor([[1.0], [0.2]])
-        weights.gradient.copy_(gradient)
-        weights.step(0.1)
-        reference.mean.grad = gradient.clone()
-        optimizer.step()
-        torch.testing.assert_close(module.mean, reference.mean)
-    weights.gradient.copy_(torch.tensor([[1e6], [1e-6]]))  # only the first is clipped
-    before = weights.mean.clone()
-    weights.step(0.1)
-    torch.testing.assert_close(weights.mean, 0.9 * before + 0.1 * torch.tensor([[5.0], [1e-6]]))

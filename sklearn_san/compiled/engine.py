@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from threading import Event
 from typing import Any, cast
 
 import joblib
@@ -22,9 +23,11 @@ from joblib.parallel import get_active_backend
 from scipy.special import logsumexp
 from torch import Tensor
 
+from .._constants import BASES_EVERY
 from .._engine import Engine, Summaries, chunks
 from .._network import ACTIVATIONS, SAN, Block, Linear
-from .._training import Objective, Weights
+from .._optimizer import Settings, Weights
+from .._training import Objective
 from .._training import Rows as TrainingRows
 from ..likelihoods import (
     Likelihood,
@@ -40,7 +43,7 @@ from .jit import is_kept, prepare, unavailable
 from .network import Draws, Known, Plan, Rows, Target, kernels_for, make_plan
 from .slopes import slopes_for
 from .summaries import cdfs, log_densities, quantiles
-from .training import adamw
+from .training import adamw, train_for
 
 #: Pairs of row and point whose conditionals are in memory at once.
 PAIRS = 2048
@@ -249,11 +252,13 @@ class CompiledObjective(Objective):
 
     def __init__(self, module: SAN, weights: Weights, rows: TrainingRows):
         self.threads = Threads(n_threads())
+        self.matrices = np.array(weights.matrices, dtype=np.int64).reshape(-1, 5)
         super().__init__(module, weights, rows)
 
     def use(self, columns: tuple[Tensor, ...]) -> None:
         super().use(columns)
         self.scorer = Scorer(self.module, *self.rows.inputs)
+        self.train = train_for(self.scorer.plan)
 
     def close(self) -> None:
         self.threads.close()
@@ -270,18 +275,66 @@ class CompiledObjective(Objective):
         return torch.from_numpy(loss), total
 
     def step(self, rate: float) -> None:
-        weights, recipe = self.weights, self.weights.recipe
+        weights = self.weights
         weights.n_steps += 1
-        state = (weights.values, weights.gradient, weights.mean, weights.square)
+        state = (weights.values, weights.gradient, *weights.state().values())
         arrays = [a.numpy() for a in state]
 
         def task(m: int) -> Callable[[], None]:
             own = [a[m] for a in arrays]
-            return lambda: adamw(
-                *own, recipe.max_grad_norm, rate, recipe.weight_decay, weights.n_steps
-            )
+
+            def step() -> None:
+                adamw(*own, self.matrices, weights.settings, rate, weights.n_steps)
+                if weights.n_steps % BASES_EVERY == 0:
+                    weights.turn(slice(m, m + 1))
+
+            return step
 
         self.threads.run([task(m) for m in range(len(weights.values))])
+
+    def steps(self, batches: Sequence[Tensor], rates: Sequence[float]) -> Tensor:
+        weights, rows, n_members = self.weights, self.rows, len(self.weights.values)
+        if n_members < self.threads.n:  # which then share the rows of each batch
+            return super().steps(batches, rates)
+        index, size, n = np.concatenate(batches, axis=1), batches[0].shape[1], len(rates)
+        weight = np.ones(index.shape, dtype=np.float32)
+        if rows.weighted:
+            weight = rows.columns[-1].numpy()[index]
+        total = np.add.reduceat(weight, np.arange(n) * size, axis=1)  # (n_members, n)
+        share = weight / np.repeat(total, size, axis=1)[:, : index.shape[1]]
+        log_prob = np.empty(index.shape)
+        state = (weights.values, weights.gradient, *weights.state().values())
+        arrays = [array.numpy() for array in state]
+        done, each_rate = weights.n_steps, np.array(rates)
+        weights.n_steps += n
+        is_over = Event()
+
+        def task(m: int) -> Callable[[], None]:
+            own = [array[m] for array in arrays]
+            own_index, own_share = index[m].astype(np.int64), _at_the_door(share[m], np.float32)
+
+            def run() -> None:
+                start = 0
+                while start < n and not is_over.is_set():
+                    stop = min(n, start + BASES_EVERY - (done + start) % BASES_EVERY)
+                    part = slice(start * size, stop * size)
+                    self.train(
+                        *own, self.matrices, weights.settings, self.scorer.plan_for_gradient,
+                        self.scorer.rows, own_index[part], own_share[part], size,
+                        each_rate[start:stop], done + start, log_prob[m, part],
+                    )  # fmt: skip
+                    start = stop
+                    if (done + start) % BASES_EVERY == 0:
+                        weights.turn(slice(m, m + 1))
+
+            return run
+
+        try:
+            self.threads.run([task(m) for m in range(n_members)])
+        finally:  # an interrupt reaches this thread alone
+            is_over.set()
+        loss = -(weight * (log_prob + self.scorer.constant[index])).sum(axis=1)
+        return torch.from_numpy(loss / weight.sum(axis=1, dtype=np.float64))
 
     def loss(self, chosen: Tensor, share: Tensor) -> Tensor:
         values = self.weights.values.detach().numpy()
@@ -648,9 +701,12 @@ def _training_examples(plan: Plan) -> list[tuple[Any, ...]]:
     index = np.zeros(1, dtype=np.int64)
     rows = Rows(matrix, matrix, matrix, matrix, matrix, index)
     score, _ = kernels_for(plan)
+    optimiser = (*[vector] * 6, index[:, None], Settings(*[1.0] * 5))
+    wide = np.zeros(1)
     return [
-        (score, vector, vector, plan, rows, index, vector, np.zeros(1), True),
-        (adamw, vector, vector, vector, vector, 1.0, 1.0, 1.0, 1),
+        (score, vector, vector, plan, rows, index, vector, wide, True),
+        (adamw, *optimiser, 1.0, 1),
+        (train_for(plan), *optimiser, plan, rows, index, vector, 1, wide, 1, wide),
     ]
 
 

@@ -694,7 +694,7 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
         start += n
 
 
-_score_any = twin(score, "score_any", _log_prob=families.log_prob)
+score_any = twin(score, "score_any", _log_prob=families.log_prob)
 _draw_rows_any = twin(
     draw_rows,
     "draw_rows_any",
@@ -711,4 +711,4 @@ def kernels_for(plan: Plan) -> tuple[Any, Any]:
     """
     if (plan.family == families.GAUSSIANS).all():
         return score, draw_rows
-    return _score_any, _draw_rows_any
+    return score_any, _draw_rows_any
