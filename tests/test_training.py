@@ -242,15 +242,15 @@ def test_automatic_sizes():
 
 def test_an_interrupted_fit_leaves_a_fitted_estimator(bimodal, monkeypatch):
     X, y, _ = bimodal
-    step, calls = CompiledObjective.step, []
+    steps, calls = CompiledObjective.steps, []
 
-    def interrupted_step(*args):
+    def interrupted_steps(*args):
         calls.append(1)
-        if len(calls) == 100:
+        if len(calls) == 6:
             raise KeyboardInterrupt
-        step(*args)
+        return steps(*args)
 
-    monkeypatch.setattr(CompiledObjective, "step", interrupted_step)
+    monkeypatch.setattr(CompiledObjective, "steps", interrupted_steps)
     est = small(epochs=50)
     with (
         pytest.raises(KeyboardInterrupt),  # whoever runs several fits has to stop as well
@@ -258,7 +258,6 @@ def test_an_interrupted_fit_leaves_a_fitted_estimator(bimodal, monkeypatch):
     ):
         est.fit(X, y)
     assert caught[0].filename == __file__
-    # 540 rows in batches of 32: the 100th step is in the sixth epoch
     assert est.n_iter_ == len(est.loss_curve_) == 5
     plain = small(epochs=50, learning_rate=1e-9).fit(X, y)
     assert est.score(X, y) > plain.score(X, y) + 0.1
