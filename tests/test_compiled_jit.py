@@ -214,7 +214,7 @@ def test_kernels_of_other_families_are_read_in_another_process():
                 **parameters, likelihood=likelihood, limits=[(-np.inf, np.inf), (-9, 9)]
             ).fit(X, y)
             est.sample(X[:3], 4), est.predict(X[:3]), est.sample(X[:2], 3, given={1: 0.0})
-        for one in (network._score_any, network._draw_rows_any):
+        for one in (network.score_any, network._draw_rows_any):
             print(len(one.signatures), len(one.stats.cache_hits), len(one.stats.cache_misses))
         print(len(network.score.signatures), len(network.draw_rows.signatures))
         """
