@@ -371,6 +371,8 @@ default="standard"
         check_is_fitted(self, "network_")
         schema = Schema.of(self)
         columns, _ = read_features(self, X, schema)
+        index = validation.row_names(X)
+        validation.warn_of_misaligned(index, X_err=X_err)
         errors = read_errors(self, schema, X_err, columns)
         model = FittedModel(
             self.network_,
@@ -383,7 +385,9 @@ default="standard"
             self._one_dimensional,
             validation.check_device(self.device),
         )
-        return ConditionalDensity(model, schema.encode_features(columns), errors)
+        encoded = schema.encode_features(columns)
+        validation.warn_of_large_errors(encoded, errors, schema.feature_names)
+        return ConditionalDensity(model, encoded, errors, index)
 
     def log_prob(self, X: Any, y: Any, *, given: Any = None, X_err: Any = None) -> np.ndarray:
         """Log density of y given X.
@@ -497,7 +501,7 @@ default="standard"
         options["progress"] = bool(self.verbose)
         known = density if given is None else density.given(given)
         if as_frame:
-            return known.to_frame(n_samples, index=getattr(X, "index", None), **options)
+            return known.to_frame(n_samples, **options)
         if return_ess:
             options["return_ess"] = True
         return known.sample(n_samples, dtype=dtype, out=out, **options)
@@ -626,6 +630,7 @@ default="standard"
         All is done on a copy, which takes this estimator's place in one step at the end.
         """
         validation.check_parameters(self.get_params(deep=False))
+        validation.warn_of_transformed_targets()
         device, generator = validation.check_device(self.device), make_generator(self.random_state)
         draft = copy.copy(self)
         reader = Reader(draft, Schema.of(self) if resume else None)

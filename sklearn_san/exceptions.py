@@ -7,12 +7,15 @@ from sklearn.exceptions import ConvergenceWarning
 from ._kinds import CorruptModelError
 
 __all__ = [
+    "AlignmentWarning",
     "ConvergenceWarning",
     "CorruptModelError",
     "EffectiveSampleSizeWarning",
     "KernelCacheWarning",
+    "ScaleWarning",
     "TiesWarning",
     "TrainingInterruptedWarning",
+    "UnknownCategoryWarning",
 ]
 
 
@@ -22,6 +25,18 @@ class TrainingInterruptedWarning(ConvergenceWarning):
 
 class TiesWarning(UserWarning):
     """A continuous density is fitted to values that repeat a lot."""
+
+
+class AlignmentWarning(UserWarning):
+    """Rows of two tables have the same names in another order, but are taken as they come."""
+
+
+class ScaleWarning(UserWarning):
+    """Numbers seem to be in other units, or on another scale, than what they stand beside."""
+
+
+class UnknownCategoryWarning(UserWarning):
+    """Categories were not there in `fit` and so count as missing."""
 
 
 class EffectiveSampleSizeWarning(UserWarning):
