@@ -8,16 +8,16 @@ a warning.
 from __future__ import annotations
 
 import datetime
-import warnings
 from collections.abc import Sequence
-from numbers import Integral
+from decimal import Decimal
+from numbers import Integral, Number
 from typing import Any
 
 import numpy as np
 from sklearn.utils.validation import check_array
 
 from ._tables import Frame, is_frame
-from .exceptions import UnknownCategoryWarning
+from .exceptions import UnknownCategoryWarning, warn_caller
 
 
 class FeatureTable:
@@ -73,7 +73,7 @@ class FeatureTable:
             if known is None:
                 encoded.append(_numbers(column, self.names[j]))
                 continue
-            code = {category: float(k) for k, category in enumerate(known)}
+            code = {_key(category): float(k) for k, category in enumerate(known)}
             values = column.tolist()
             codes = np.array([code.get(_key(v), np.nan) for v in values])
             unknown = [i for i in np.flatnonzero(np.isnan(codes)) if not is_missing(values[i])]
@@ -85,12 +85,11 @@ class FeatureTable:
     def _warn_of_unknown(self, j: int, share: float, value: Any) -> None:
         known = self.categories[j] or []
         shown = ", ".join(map(repr, known[:5])) + (", ..." if len(known) > 5 else "")
-        warnings.warn(
+        warn_caller(
             f"X has unknown categories in {100 * share:.3g} % of the rows of feature "
             f"{self.names[j]!r}, such as {value!r}, which count as missing; fit saw {shown}. "
             "Convert them to the same type and spelling.",
             UnknownCategoryWarning,
-            stacklevel=6,
         )
 
     def _chosen(self, columns: list[np.ndarray], by_dtype: list[bool]) -> set[int]:
@@ -158,7 +157,15 @@ def needs_table(X: Any, spec: Any) -> bool:
     """Whether X has to be read column by column: it has, or may have, more than numbers."""
     if spec is not None and not isinstance(spec, str):
         return True
-    return is_frame(X) and (any(category_columns(X)) or any(map(holds_dates, frame_columns(X))))
+    return is_frame(X) and (any(category_columns(X)) or any(map(_is_strange, frame_columns(X))))
+
+
+def _is_strange(column: np.ndarray) -> bool:
+    """Whether a column holds something else than numbers, in its first value."""
+    if column.dtype != object:
+        return column.dtype.kind not in "iufb"
+    first = next((value for value in column.flat if not is_missing(value)), 0.0)
+    return not isinstance(first, (Number, Decimal))
 
 
 def is_series(values: Any) -> bool:
@@ -224,7 +231,7 @@ def _is_category(column: np.ndarray) -> bool:
     """Whether a column of a frame holds text, booleans or categories of these."""
     if column.dtype.kind in "USbT":
         return True
-    return column.dtype == object and any(isinstance(v, (str, bool, np.bool_)) for v in column)
+    return column.dtype == object and any(isinstance(v, (str, bytes, bool, np.bool_)) for v in column)
 
 
 def is_missing(value: Any) -> bool:
@@ -235,14 +242,16 @@ def is_missing(value: Any) -> bool:
 
 
 def _key(value: Any) -> Any:
-    """What a category is looked up by; missing values have none."""
+    """What a category is looked up by: bytes as text; missing values have none."""
+    if isinstance(value, bytes):
+        return value.decode()
     return None if is_missing(value) else value
 
 
 def _sorted_categories(column: np.ndarray, known: list[Any], name: str) -> list[Any]:
     """Categories of a column, and those known before."""
     try:
-        values = {value for value in column.tolist() if not is_missing(value)}
+        values = {_key(value) for value in column.tolist() if not is_missing(value)}
         values.update(known)
         return sorted(values, key=lambda value: (type(value).__name__, value))
     except TypeError as error:

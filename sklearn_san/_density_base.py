@@ -29,7 +29,7 @@ from . import _validation as validation
 from ._draws import grid_blocks, weighted_mean, weighted_quantiles
 from ._marginals import Components, Marginal
 from ._model import chunks, make_generator
-from ._targets import TargetCodec, single_inside
+from ._targets import TargetCodec, on_limits, single_inside
 
 #: Draws behind means, quantiles and modes, and the same where they have weights.
 N_POINTS, N_CANDIDATES = 1024, 8192
@@ -468,7 +468,7 @@ class Density(ABC):
         """
         j = self._check_marginal(validation.check_output(output, self.output_names, "output"))
         validation.check_integer("n_draws", n_draws, 1)
-        values = self._check_values(values)
+        values = on_limits(self._check_values(values), self.limits[j])
         log_prob = self._pinned_log_prob({j: values.reshape(len(self), 1, -1)}, n_draws)
         return log_prob.reshape(values.shape)
 
@@ -492,7 +492,7 @@ class Density(ABC):
         """
         j = self._check_marginal(validation.check_output(output, self.output_names, "output"))
         validation.check_integer("n_draws", n_draws, 1)
-        values = self._check_values(values)
+        values = on_limits(self._check_values(values), self.limits[j])
         cdf = self._marginal_cdf(j, values.reshape(len(self), -1), n_draws)
         return cdf.reshape(values.shape)
 

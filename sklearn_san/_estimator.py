@@ -430,6 +430,7 @@ default="standard"
         float
             In nats per row and the original units of y; the negative of the test NLL.
         """
+        validation.warn_of_misaligned(validation.row_names(X), sample_weight=sample_weight)
         log_prob = self.log_prob(X, y, X_err=X_err)
         if sample_weight is None:
             return float(log_prob.mean())

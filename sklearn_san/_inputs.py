@@ -175,6 +175,8 @@ class InputEncoder:
     def _refuse(self, where: np.ndarray, what: str, remedy: str) -> None:
         if where.any():
             j = int(where.any(axis=0).argmax())
+            if self.n_categories[j] is not None:
+                what = "missing or unknown categories (NaN)"
             raise ValueError(
                 f"Input X contains {what} in feature {self.names[j]!r}, which had none in fit; "
                 f"{remedy}, or drop those rows."

@@ -162,6 +162,7 @@ _MODEL = Rule(
         "codec_": instance(TargetCodec),
         "n_features_in_": whole(1),
         "feature_units_": LEFT_OUT | TEXTS,
+        "feature_labels_": LEFT_OUT | listed(TEXT),
         "feature_names_in_": LEFT_OUT | array(NAMES, "n_features_in_"),
         "n_outputs_": whole(1),
         "output_names_": listed(TEXT, "n_outputs_"),

@@ -211,42 +211,57 @@ def read_features(
     else:
         table = schema.table
         check_units(units_of(X), schema.units, "X")
+    _check_labels(estimator, X, reset=reset)
     if table is None:
         dtypes = np.float64 if reset else [np.float64, np.float32]
-        checked = validate_data(
-            estimator,
-            X,
-            reset=reset,
-            dtype=dtypes,
-            ensure_min_samples=min_rows,
-            ensure_all_finite=False,
-        )
-        _check_names(estimator, X, reset=reset)
+        options = {"dtype": dtypes, "ensure_min_samples": min_rows, "ensure_all_finite": False}
+        if isinstance(X, Frame):
+            _check_names(estimator, X, reset=reset)
+            checked = check_array(X, **options)
+        else:
+            checked = validate_data(estimator, X, reset=reset, **options)
         if not estimator.nondetection:
             validation.refuse_infinities(checked, _feature_names(estimator))
         return checked, None
     if not is_frame(X):
         X = check_array(X, dtype=None, ensure_all_finite=False, ensure_min_samples=min_rows)
-    validate_data(estimator, X, reset=reset, skip_check_array=True)
-    _check_names(estimator, X, reset=reset)
+    if isinstance(X, Frame):
+        _check_names(estimator, X, reset=reset)
+    else:
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
     check_array(np.zeros(X.shape), ensure_min_samples=min_rows)
     if reset:
         table.describe(X)
     return read_columns(X), table
 
 
-def _check_names(estimator: Any, X: Any, *, reset: bool) -> None:
+def _check_names(estimator: Any, X: Frame, *, reset: bool) -> None:
     """Learn, or check, the names of a table that scikit-learn does not know."""
-    if not isinstance(X, Frame):
-        return
     if reset:
+        estimator.n_features_in_ = len(X.columns)
         estimator.feature_names_in_ = np.array(X.columns, dtype=object)
-    elif X.columns != (names := _feature_names(estimator)):
-        if hasattr(estimator, "feature_names_in_"):
-            raise ValueError(
-                f"X has the columns {', '.join(X.columns)}, but fit saw {', '.join(names)}; "
-                "choose these, in this order."
-            )
+        return
+    names = _feature_names(estimator)
+    is_named = hasattr(estimator, "feature_names_in_")
+    if len(X.columns) != len(names) or (is_named and X.columns != names):
+        raise ValueError(
+            f"X has the columns {', '.join(X.columns)}, but fit saw {', '.join(names)}; choose "
+            "these, in this order."
+        )
+
+
+def _check_labels(estimator: Any, X: Any, *, reset: bool) -> None:
+    """Learn, or check, the order of columns whose names are no text, which scikit-learn ignores."""
+    labels = [str(label) for label in X.columns] if is_frame(X) else []
+    if reset:
+        estimator.feature_labels_ = labels
+        return
+    known = getattr(estimator, "feature_labels_", [])
+    if labels != known and sorted(labels) == sorted(known):
+        raise ValueError(
+            f"X has the columns {', '.join(labels)}, but fit saw {', '.join(known)}; choose these, "
+            "in this order."
+        )
 
 
 def read_errors(estimator: Any, schema: Schema, X_err: Any, X: Columns) -> np.ndarray | None:
@@ -261,8 +276,9 @@ def read_errors(estimator: Any, schema: Schema, X_err: Any, X: Columns) -> np.nd
     X_err = as_table(X_err, "X_err")
     check_units(units_of(X_err), schema.units, "X_err")
     if is_frame(X_err):
-        unnamed = not hasattr(estimator, "feature_names_in_")
-        matched = matching_columns(X_err, names, "X has", what="X_err", unnamed=unnamed)
+        labels = getattr(estimator, "feature_labels_", []) or names
+        unnamed = labels is names and not hasattr(estimator, "feature_names_in_")
+        matched = matching_columns(X_err, labels, "X has", what="X_err", unnamed=unnamed)
         X_err = np.stack([numbers_of(column, "X_err") for column in matched], axis=1)
     return validation.check_errors(X_err, (n_rows, len(names)), numbers, names)
 
@@ -320,16 +336,17 @@ class Reader:
         X, index = as_table(X), validation.row_names(X)
         validation.warn_of_misaligned(index, y=y, sample_weight=sample_weight, X_err=X_err)
         features, table = read_features(self.estimator, X, self._schema, min_rows=self.min_rows)
-        y = _checked_targets(as_table(y, "y"))
+        y = as_table(y, "y")
+        units, y = units_of(y), _checked_targets(y)
         columns, names, one_dimensional = split_columns(y)
         check_consistent_length(features[0] if isinstance(features, list) else features, columns[0])
         if first:
             self._begin(table, columns, names, one_dimensional, category_targets(y))
             self.schema.units.update(units_of(X))
-            if units_of(y):
-                self.schema.codec.units = units_of(y)
+            if units:
+                self.schema.codec.units = units
         else:
-            check_units(units_of(y), self.schema.codec.units, "y")
+            check_units(units, self.schema.codec.units, "y")
             before = "the fit that is gone on with had" if self._known else "those before had"
             columns = matching_columns(y, self.schema.names, before)
         errors = read_errors(self.estimator, self.schema, X_err, features)

@@ -20,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from sklearn import config_context
+from sklearn.utils.validation import check_array
 
 
 class Frame:
@@ -50,9 +52,12 @@ class Frame:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, key: tuple[Any, int]) -> np.ndarray:
-        rows, j = key
-        return self._arrays[j][rows]
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, tuple):
+            rows, j = key
+            return self._arrays[j][rows]
+        columns = dict(zip(self.columns, (array[key] for array in self._arrays), strict=True))
+        return Frame(columns, self.units, self.categories)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         kinds = {array.dtype.kind in "iufb" for array in self._arrays}
@@ -63,11 +68,6 @@ class Frame:
         """Some of the columns."""
         chosen = {name: self._arrays[self.columns.index(name)] for name in columns}
         return Frame(chosen, self.units, self.categories)
-
-    def take(self, rows: Any) -> Frame:
-        """Some of the rows."""
-        columns = dict(zip(self.columns, (array[rows] for array in self._arrays), strict=True))
-        return Frame(columns, self.units, self.categories)
 
 
 def as_table(values: Any, name: str = "X") -> Any:
@@ -84,17 +84,17 @@ def as_table(values: Any, name: str = "X") -> Any:
     TypeError
         For tables whose rows no other tool could choose.
     """
+    if hasattr(values, "colnames"):  # which has an iloc of its own kind
+        return _of_astropy(values, name)
     if values is None or isinstance(values, Frame) or hasattr(values, "iloc"):
         return values
     if isinstance(values, Mapping):
         kind = "an xarray Dataset" if hasattr(values, "data_vars") else "a dict of columns"
         raise TypeError(f"{name} is {kind}; make it a frame, such as pandas.DataFrame({name}).")
-    if hasattr(values, "collect") and hasattr(values, "columns"):
-        raise TypeError(f"{name} is a {type(values).__name__}; pass {name}.collect().")
+    if type(values).__name__ == "LazyFrame":
+        raise TypeError(f"{name} is a LazyFrame; pass {name}.collect().")
     if isinstance(values, (list, tuple)):
-        return _of_rows(values)
-    if hasattr(values, "colnames"):
-        return _of_astropy(values, name)
+        return values
     if hasattr(values, "column_names") and hasattr(values, "to_pylist"):
         return _of_arrow(values)
     if getattr(getattr(values, "dtype", None), "names", None):
@@ -114,6 +114,12 @@ def without_mask(values: Any) -> Any:
     if values.dtype.kind in "iuf":
         return np.ma.filled(values.astype(np.float64), np.nan)
     return np.ma.filled(values.astype(object), None)
+
+
+def checked(values: Any, name: str, **options: Any) -> np.ndarray:
+    """Array of float64 that scikit-learn has checked, whatever it is told to assume."""
+    with config_context(assume_finite=False):
+        return check_array(values, dtype=np.float64, input_name=name, **options)
 
 
 def is_frame(X: Any) -> bool:
@@ -138,7 +144,7 @@ def places_of(
     """
     if unnamed or list(own) == list(names):
         return list(range(len(own)))
-    if sorted(own) != sorted(names):
+    if sorted(own) != sorted(names) or len(set(own)) < len(own):
         raise ValueError(
             f"{what} has the columns {', '.join(own)}, but {before} {', '.join(names)}; rename or "
             "choose the columns."
@@ -190,16 +196,6 @@ def check_units(units: Mapping[str, str], known: Mapping[str, str], name: str) -
             raise ValueError(
                 f"{what} has the unit {unit}, but had {before} in fit; convert it to {before}."
             )
-
-
-def _of_rows(values: Sequence[Any]) -> Any:
-    """Table of the rows of an astropy table, as indexing of scikit-learn returns them."""
-    first = values[0] if len(values) else None
-    if not (hasattr(first, "colnames") and hasattr(first, "table")):
-        return values
-    if any(getattr(row, "table", None) is not first.table for row in values):
-        raise TypeError("X has rows of several tables; stack these before.")
-    return as_table(first.table[[row.index for row in values]])
 
 
 def _of_astropy(table: Any, name: str) -> Frame:

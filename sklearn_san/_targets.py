@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_array
 
 from ._columns import (
     category_columns,
@@ -21,7 +20,8 @@ from ._columns import (
     is_missing,
     is_series,
 )
-from ._tables import are_made_up, is_frame, places_of
+from ._tables import are_made_up, checked, is_frame, places_of
+from .exceptions import AlignmentWarning, warn_caller
 
 
 def split_columns(y: Any) -> tuple[list[np.ndarray], list[str], bool]:
@@ -79,9 +79,14 @@ def matching_columns(
         raise ValueError(
             f"{what} has {len(columns)} columns, but {before} {len(names)} ({', '.join(names)})."
         )
-    if not is_frame(y):
-        return columns
     unnamed = are_made_up(names) if unnamed is None else unnamed
+    if not is_frame(y):
+        if is_series(y) and own[0] not in (names[0], "y0", "") and not unnamed:
+            warn_caller(
+                f"{what} is the column {own[0]!r}, but {before} {names[0]!r}; is it the right one?",
+                AlignmentWarning,
+            )
+        return columns
     return [columns[place] for place in places_of(names, own, before, what, unnamed=unnamed)]
 
 
@@ -191,7 +196,8 @@ class TargetCodec:
         import pandas as pd
 
         n_rows, n_draws, _ = draws.shape
-        rows = pd.RangeIndex(n_rows) if index is None else pd.Index(index)
+        rows = pd.RangeIndex(n_rows) if index is None else index
+        rows = rows if hasattr(rows, "nlevels") else pd.Index(rows)
         levels = [rows.get_level_values(level) for level in range(rows.nlevels)]
         own = ["row" if name is None and rows.nlevels == 1 else name for name in rows.names]
         return pd.DataFrame(
@@ -281,7 +287,4 @@ def numbers_of(column: np.ndarray, name: str, where: str = "") -> np.ndarray:
         )
     if column.dtype == object:
         column = np.array([np.nan if is_missing(value) else value for value in column])
-    checked = check_array(
-        column, ensure_2d=False, dtype=np.float64, ensure_all_finite="allow-nan", input_name=name
-    )
-    return np.asarray(checked, dtype=np.float64)
+    return checked(column, name, ensure_2d=False, ensure_all_finite="allow-nan")

@@ -29,9 +29,9 @@ from ._columns import (
 from ._constants import NUMBERS
 from ._network import ACTIVATIONS
 from ._scaling import make_scaler
-from ._tables import as_table, is_frame
+from ._tables import as_table, checked, is_frame, places_of
 from ._targets import on_limits
-from .exceptions import AlignmentWarning, ScaleWarning, TiesWarning
+from .exceptions import AlignmentWarning, ScaleWarning, TiesWarning, warn_caller
 from .likelihoods import LIKELIHOODS, Likelihood, make_likelihood
 
 #: Ties are looked for from this many rows on, below this share of different values.
@@ -238,6 +238,10 @@ def check_limits(limits: Any, names: list[str]) -> np.ndarray:
     n_outputs = len(names)
     if limits is None:
         return np.tile([-np.inf, np.inf], (n_outputs, 1))
+    if (rows := row_names(limits)) is not None and rows.dtype.kind not in "iu":
+        own = [str(name) for name in rows]
+        places = places_of(names, own, "y has", "limits by its index", unnamed=False)
+        limits = np.asarray(limits)[places]
     try:
         array = np.array(_real_array(limits))
     except (TypeError, ValueError):
@@ -312,12 +316,8 @@ def check_errors(
 ) -> np.ndarray:
     """Measurement errors (n_samples, n_features), not negative; nan stands for none."""
     refuse_dates(X_err, "X_err")
-    array = check_array(
-        X_err,
-        dtype=np.float64,
-        ensure_all_finite="allow-nan",
-        ensure_min_samples=min(1, shape[0]),
-        input_name="X_err",
+    array = checked(
+        X_err, "X_err", ensure_all_finite="allow-nan", ensure_min_samples=min(1, shape[0])
     )
     if array.shape != shape:
         raise ValueError(f"X_err must have the shape of X, {shape}, got {array.shape}.")
@@ -495,12 +495,11 @@ def warn_of_power(
     for d, (least, most) in enumerate(ranges):
         free = families[d].scaling == "free" and np.isneginf(limits[d, 0])
         if free and least > 0 and most > POSITIVE_RATIO * least:
-            warnings.warn(
+            warn_caller(
                 f"y_scaler={scaler!r} does not keep output {d} ({names[d]}) positive, as it is in "
                 f"y, from {least:g} to {most:g}: draws may be negative. Set limits of (0, inf), or "
                 "model the logarithm.",
                 ScaleWarning,
-                stacklevel=7,
             )
             return
 
@@ -517,12 +516,11 @@ def warn_of_large_errors(X: np.ndarray, X_err: np.ndarray | None, names: list[st
             continue
         typical, spread = np.median(known), column.std()
         if typical > spread:
-            warnings.warn(
+            warn_caller(
                 f"X_err of feature {name!r} has a median of {typical:.3g}, above the standard "
                 f"deviation of X, {spread:.3g}; errors must be in the units of X as the estimator "
                 "sees it, so behind a scaler in a pipeline they must be scaled as well.",
                 ScaleWarning,
-                stacklevel=7,
             )
             return
 
@@ -533,12 +531,11 @@ def warn_of_transformed_targets() -> None:
     while frame is not None:
         caller = frame.f_locals.get("self")
         if isinstance(caller, TransformedTargetRegressor):
-            warnings.warn(
+            warn_caller(
                 "TransformedTargetRegressor transforms the mean of the density back, which is not "
                 "the mean of y, and its score is R2; fit the estimator to y with y_scaler and "
                 "limits instead, or use output_type='median'.",
                 ScaleWarning,
-                stacklevel=3,
             )
             return
         frame = frame.f_back
@@ -554,12 +551,11 @@ def warn_of_misaligned(index: Any, **others: Any) -> None:
         if index is None or own is None or len(own) != len(index) or own.equals(index):
             continue
         if own.is_unique and index.is_unique and own.sort_values().equals(index.sort_values()):
-            warnings.warn(
+            warn_caller(
                 f"{name} has the rows of X in another order by its index, but rows are taken as "
                 f"they come; pass {name}.loc[X.index] if they belong together by name, or reset "
                 "the index.",
                 AlignmentWarning,
-                stacklevel=6,
             )
             return
 
@@ -589,19 +585,13 @@ def check_weight(sample_weight: Any, n_rows: int, *, may_be_zero: bool = False) 
     """Weights as (n_rows,) float64: finite, not negative, not all zero unless they may be."""
     sample_weight = as_table(sample_weight, "sample_weight")
     refuse_dates(sample_weight, "sample_weight")
-    weight = check_array(
-        sample_weight,
-        ensure_2d=False,
-        dtype=np.float64,
-        ensure_min_samples=min(1, n_rows),
-        input_name="sample_weight",
+    weight = checked(
+        sample_weight, "sample_weight", ensure_2d=False, ensure_min_samples=min(1, n_rows)
     )
     if weight.ndim != 1 or len(weight) != n_rows:
         raise ValueError(
             f"sample_weight must have shape ({n_rows},), one weight per row; got {weight.shape}."
         )
-    if np.isnan(weight).any():  # whatever scikit-learn is told to assume
-        raise ValueError("sample_weight has missing values; set them to 0 or drop those rows.")
     if (weight < 0).any():
         raise ValueError(f"sample_weight must not be negative, got {weight.min():g}.")
     with np.errstate(over="ignore"):
@@ -732,7 +722,7 @@ def check_known(
                 f"given[{key!r}] must be one value or one for each of the {n_rows} rows, got shape "
                 f"{column.shape}."
             )
-        if column.dtype == object and any(map(is_missing, column.tolist())):
+        if column.dtype.kind in "Of" and any(map(is_missing, column.tolist())):
             raise ValueError(
                 f"given[{key!r}] has missing values; name only outputs that are known in every row."
             )

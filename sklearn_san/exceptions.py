@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import warnings
+
+import sklearn
 from sklearn.exceptions import ConvergenceWarning
 
 from ._kinds import CorruptModelError
@@ -45,3 +50,12 @@ class EffectiveSampleSizeWarning(UserWarning):
 
 class KernelCacheWarning(UserWarning):
     """Compiled code cannot be kept on disk, so that every process has to compile its own."""
+
+
+def warn_caller(message: str, category: type[Warning]) -> None:
+    """Warn at the line, outside this package and scikit-learn, from which it was called."""
+    packages = tuple(os.path.dirname(path) + os.sep for path in (__file__, str(sklearn.__file__)))
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(packages):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._estimator import SANConditionalDensityEstimator
 from .._model import make_generator
-from .._tables import in_order
+from .._tables import as_table, in_order
 from .._targets import split_columns
 from .._validation import check_choice, check_integer, check_real
 from .recalibrated import RecalibratedDensity, conformity
@@ -78,6 +78,7 @@ class CalibratedDensity(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
         self : object
         """
         base = self.estimator if self.estimator is not None else SANConditionalDensityEstimator()
+        X, y = as_table(X), as_table(y, "y")
         splits, refit = self._splits(X, y)
         one_dimensional = np.ndim(y) == 1
         coordinates, scores = [], []
