@@ -14,6 +14,7 @@ from numbers import Integral, Number
 from typing import Any
 
 import numpy as np
+from sklearn import config_context
 from sklearn.utils.validation import check_array
 
 from ._tables import Frame, is_frame
@@ -136,6 +137,12 @@ def is_sequence(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
 
 
+def checked(values: Any, name: str, **options: Any) -> np.ndarray:
+    """Array of float64 that scikit-learn has checked, whatever it is told to assume."""
+    with config_context(assume_finite=False):
+        return check_array(values, dtype=np.float64, input_name=name, **options)
+
+
 def holds_dates(column: np.ndarray) -> bool:
     """Whether an array has dates or durations, of numpy or, in its first value, of others."""
     if column.dtype != object:
@@ -231,7 +238,8 @@ def _is_category(column: np.ndarray) -> bool:
     """Whether a column of a frame holds text, booleans or categories of these."""
     if column.dtype.kind in "USbT":
         return True
-    return column.dtype == object and any(isinstance(v, (str, bytes, bool, np.bool_)) for v in column)
+    text = str, bytes, bool, np.bool_
+    return column.dtype == object and any(isinstance(value, text) for value in column)
 
 
 def is_missing(value: Any) -> bool:

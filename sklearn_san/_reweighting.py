@@ -75,7 +75,7 @@ class WeightedDensity(Density):
         return self.density.is_continuous
 
     @property
-    def index(self) -> Any:  # type: ignore[override]
+    def index(self) -> Any:
         return self.density.index
 
     def sample(

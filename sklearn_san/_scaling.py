@@ -56,7 +56,8 @@ def make_scaler(spec: Any, name: str) -> Any:
         )
     if getattr(spec, "clip", False):
         raise ValueError(f"{name}={spec!r} clips and so cannot be inverted; set clip=False.")
-    return type(spec)(**spec.get_params())  # without what `set_output` asks for
+    given: Any = spec
+    return type(given)(**given.get_params(deep=False))  # without what `set_output` asks for
 
 
 def scaled(scaler: Any, values: np.ndarray) -> np.ndarray:

@@ -386,7 +386,9 @@ class Reader:
         families = [schema.families[d] for d in back]
         validation.warn_of_ties(families, sample.y[:, back], schema.names)
         ranges = self.y_range[:, back].T
-        validation.warn_of_power(self.estimator.y_scaler, families, ranges, schema.limits, schema.names)
+        validation.warn_of_power(
+            self.estimator.y_scaler, families, ranges, schema.limits, schema.names
+        )
         validation.warn_of_large_errors(sample.X, sample.X_err, schema.feature_names)
 
     def with_mean_weight_one(self, block: Block) -> Block:

@@ -20,8 +20,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn import config_context
-from sklearn.utils.validation import check_array
 
 
 class Frame:
@@ -116,12 +114,6 @@ def without_mask(values: Any) -> Any:
     return np.ma.filled(values.astype(object), None)
 
 
-def checked(values: Any, name: str, **options: Any) -> np.ndarray:
-    """Array of float64 that scikit-learn has checked, whatever it is told to assume."""
-    with config_context(assume_finite=False):
-        return check_array(values, dtype=np.float64, input_name=name, **options)
-
-
 def is_frame(X: Any) -> bool:
     """Whether X is a frame of pandas or polars, or behaves like one."""
     return hasattr(X, "columns") and (hasattr(X, "iloc") or hasattr(X, "get_column"))
@@ -158,7 +150,7 @@ def are_made_up(names: Sequence[str]) -> bool:
 
 
 def in_order(y: Any, names: Sequence[str], before: str = "the density has") -> Any:
-    """y as `as_table` gives it; the columns of a frame in the order of `names`."""
+    """Targets as `as_table` gives them; the columns of a frame in the order of `names`."""
     y = as_table(y, "y")
     if not is_frame(y):
         return y

@@ -13,6 +13,7 @@ import numpy as np
 
 from ._columns import (
     category_columns,
+    checked,
     column_values,
     frame_columns,
     has_category_type,
@@ -20,7 +21,7 @@ from ._columns import (
     is_missing,
     is_series,
 )
-from ._tables import are_made_up, checked, is_frame, places_of
+from ._tables import are_made_up, is_frame, places_of
 from .exceptions import AlignmentWarning, warn_caller
 
 
@@ -235,7 +236,8 @@ def on_limits(values: np.ndarray, limits: np.ndarray) -> np.ndarray:
 def single_inside(values: np.ndarray, limits: np.ndarray) -> np.ndarray:
     """Values (..., n_outputs) inside limits (n_outputs, 2) as float32 that are inside as well."""
     low, high = in_single_precision(limits).T
-    return np.clip(values.astype(np.float32), low, high)
+    with np.errstate(over="ignore"):
+        return np.clip(values.astype(np.float32), low, high)
 
 
 def in_single_precision(limits: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_array
 
 from ._columns import (
     check_categorical_features,
+    checked,
     column_values,
     frame_columns,
     is_missing,
@@ -29,7 +30,7 @@ from ._columns import (
 from ._constants import NUMBERS
 from ._network import ACTIVATIONS
 from ._scaling import make_scaler
-from ._tables import as_table, checked, is_frame, places_of
+from ._tables import as_table, is_frame, places_of
 from ._targets import on_limits
 from .exceptions import AlignmentWarning, ScaleWarning, TiesWarning, warn_caller
 from .likelihoods import LIKELIHOODS, Likelihood, make_likelihood
@@ -38,8 +39,8 @@ from .likelihoods import LIKELIHOODS, Likelihood, make_likelihood
 MIN_ROWS_FOR_TIES, MAX_DIFFERENT = 50, 0.2
 #: Positive values of which the largest is so many times the smallest are close to zero.
 POSITIVE_RATIO = 10.0
-#: Rows whose spread says something.
-MIN_ROWS_FOR_SPREAD = 10
+#: Rows whose spread says something, and errors above it that may have other units.
+MIN_ROWS_FOR_SPREAD, LARGE_ERROR = 10, 1.1
 #: The largest number that any parameter may be.
 LARGEST = 2**31 - 1
 #: The least spread of an output, and the inverse of its largest value.
@@ -483,7 +484,11 @@ def warn_of_ties(families: list[Likelihood], y: np.ndarray, names: list[str]) ->
 
 
 def warn_of_power(
-    scaler: Any, families: list[Likelihood], ranges: np.ndarray, limits: np.ndarray, names: list[str]
+    scaler: Any,
+    families: list[Likelihood],
+    ranges: np.ndarray,
+    limits: np.ndarray,
+    names: list[str],
 ) -> None:
     """Warn if a power transform without limits stands over outputs that are positive by far.
 
@@ -515,7 +520,7 @@ def warn_of_large_errors(X: np.ndarray, X_err: np.ndarray | None, names: list[st
         if 2 * len(known) < len(error) or not len(column):
             continue
         typical, spread = np.median(known), column.std()
-        if typical > spread:
+        if typical > LARGE_ERROR * spread:
             warn_caller(
                 f"X_err of feature {name!r} has a median of {typical:.3g}, above the standard "
                 f"deviation of X, {spread:.3g}; errors must be in the units of X as the estimator "
@@ -526,7 +531,7 @@ def warn_of_large_errors(X: np.ndarray, X_err: np.ndarray | None, names: list[st
 
 
 def warn_of_transformed_targets() -> None:
-    """Warn if `fit` is called by a TransformedTargetRegressor, whose means and scores are biased."""
+    """Warn if `fit` is called by a TransformedTargetRegressor, whose means are biased."""
     frame = inspect.currentframe()
     while frame is not None:
         caller = frame.f_locals.get("self")

@@ -105,7 +105,7 @@ class RecalibratedDensity(Density):
         return True
 
     @property
-    def index(self) -> Any:  # type: ignore[override]
+    def index(self) -> Any:
         return getattr(self.base, "index", None)
 
     def interval(self, level: float = 0.9, *, method: str = "quantile") -> np.ndarray:

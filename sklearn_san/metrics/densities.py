@@ -9,7 +9,6 @@ from scipy.special import erf
 from sklearn.utils import check_array
 
 from .._tables import without_mask
-
 from .averages import average, by_rows, over_rows
 from .checks import (
     check_like,
