@@ -252,7 +252,7 @@ def _check_names(estimator: Any, X: Frame, *, reset: bool) -> None:
 
 def _check_labels(estimator: Any, X: Any, *, reset: bool) -> None:
     """Learn, or check, the order of columns whose names are no text, which scikit-learn ignores."""
-    labels = [str(label) for label in X.columns] if is_frame(X) else []
+    labels = [] if not is_frame(X) or hasattr(X.columns[0], "upper") else list(map(str, X.columns))
     if reset:
         estimator.feature_labels_ = labels
         return

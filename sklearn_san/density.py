@@ -608,7 +608,10 @@ class ConditionalDensity(Density):
             y = as_table(y, "y")
             columns = matching_columns(y, self.output_names, "this density has")
         if columns and len(columns[0]) != len(self):
-            raise ValueError(f"y must have one row for each of {len(self)}, got {len(columns[0])}.")
+            raise ValueError(
+                f"y must have shape ({len(self)}, {self.n_outputs}), got ({len(columns[0])}, "
+                f"{len(columns)})."
+            )
         for i in self.model.order[: self._place(j)]:
             values = known[i] if i in known else self.model.codec.encode_column(i, columns[i])
             filled[:, i] = np.clip(values, *self.limits[i])

@@ -88,11 +88,9 @@ def structured(byte_order=">"):
 class Labelled:
     """As much of an xarray DataArray as there is to see."""
 
-    dims = ("row", "band")
-    coords = {"band": np.array(["a", "b"])}
-
     def __init__(self, values):
         self.values, self.shape = values, values.shape
+        self.dims, self.coords = ("row", "band"), {"band": np.array(["a", "b"])}
 
     def __array__(self, dtype=None, copy=None):
         return np.asarray(self.values, dtype)
@@ -112,8 +110,9 @@ def output_as(kind):
 
 
 def recalibrated(est, y):
-    """Score of an estimator that is recalibrated with y."""
-    return CalibratedDensity(FrozenEstimator(est), random_state=0).fit(XF, y).score(XF, YF)
+    """Conformal intervals of an estimator that is recalibrated with y."""
+    calibrated = CalibratedDensity(FrozenEstimator(est), random_state=0).fit(XF, y)
+    return calibrated.predict_density(XF).interval(0.8, method="conformal")
 
 
 def pvalues(est, y):
@@ -123,20 +122,12 @@ def pvalues(est, y):
     ).pvalues
 
 
-SWAPPED, TABLE_OF_Y = YF[["q", "p"]], Frame({"q": Y[:, 1], "p": Y[:, 0]})
+SWAPPED = YF[["q", "p"]]
 E = pd.DataFrame(ERRORS, columns=XF.columns)
 
 #: A call of the fitted estimator, and what it must equal.
 ITEMS = {
     # Named things
-    "1: y in another order": (
-        lambda est: est.log_prob(XF, SWAPPED),
-        lambda est: est.log_prob(XF, YF),
-    ),
-    "1: y as another kind of table": (
-        lambda est: est.log_prob(XF, TABLE_OF_Y),
-        lambda est: est.log_prob(XF, YF),
-    ),
     "1: given as a frame": (
         lambda est: est.sample(XF, 2, given=YF[["q"]], random_state=0),
         lambda est: est.sample(XF, 2, given={"q": Y[:, 1]}, random_state=0),
@@ -172,8 +163,8 @@ ITEMS = {
         lambda est: est.log_prob(XF, YF, X_err=ERRORS),
     ),
     "2: X_err in another order in fit": (
-        lambda est: tiny().fit(XF, YF, X_err=E[["b", "a"]]).score(XF, YF),
-        lambda est: tiny().fit(XF, YF, X_err=ERRORS).score(XF, YF),
+        lambda est: tiny(epochs=4).fit(XF, YF, X_err=E[["b", "a"]]).score(XF, YF),
+        lambda est: tiny(epochs=4).fit(XF, YF, X_err=ERRORS).score(XF, YF),
     ),
     "2: masked errors are not known": (
         lambda est: est.log_prob(XF, YF, X_err=masked(ERRORS, HOLES[:, None] & [True, False])),
@@ -219,10 +210,6 @@ ITEMS = {
             ("Int64", pd.Series(pd.Categorical(pd.array(KIND, dtype="Int64"))), [0, 1, 2]),
         ]
     },
-    "7: masks in a column": (
-        lambda est: tiny().fit(Frame({"a": X[:, 0]}), Y).n_features_in_,
-        lambda est: 1,
-    ),
     "7: structured arrays": (
         lambda est: cross_val_score(tiny(), structured(), Y, cv=2),
         lambda est: cross_val_score(tiny(), X, Y, cv=2),
@@ -232,16 +219,8 @@ ITEMS = {
         lambda est: ["a", "b"],
     ),
     "7: arrays with labels": (
-        lambda est: cross_val_score(tiny(), Labelled(X), Y, cv=2),
-        lambda est: cross_val_score(tiny(), X, Y, cv=2),
-    ),
-    "7: nullable booleans": (
-        lambda est: (
-            tiny()
-            .fit(in_pandas(pd.array(np.where(HOLES, None, KIND > 0), dtype="boolean")), Y)
-            .feature_table_.categories[1]
-        ),
-        lambda est: [False, True],
+        lambda est: tiny().fit(Labelled(X), Y).feature_names_in_.tolist(),
+        lambda est: ["a", "b"],
     ),
     "7: bytes are text": (
         lambda est: (
@@ -505,8 +484,8 @@ def test_astropy_tables():
     Q["a"] = Q["a"].to(units.mJy)
     with pytest.raises(ValueError, match="y has the unit pc, but had kpc in fit"):
         bright.score(Q, 1e3 * Y[:, 0] * units.pc)
+    time = pytest.importorskip("astropy.time").Time(X[:, 0] + 5e4, format="mjd")
     with pytest.raises(TypeError, match="column 't' of Time; make it numbers"):
-        time = pytest.importorskip("astropy.time").Time(X[:, 0] + 5e4, format="mjd")
         tiny().fit(table.Table({"t": time}), Y)
     with pytest.raises(ValueError, match=r"column 'a' with \(2,\) values in each row"):
         tiny().fit(table.Table({"a": X}), Y)
@@ -564,7 +543,7 @@ def test_categories_of_polars(kind):
     est = tiny().fit(polars.DataFrame({"a": X[:, 0], "kind": column}), Y)
     assert est.feature_table_.categories == [None, ["0", "1", "2"]]
     assert tiny().fit(X, column).codec_.classes[0].tolist() == ["0", "1", "2"]
-    with pytest.raises(TypeError, match="X is a LazyFrame; pass X.collect"):
+    with pytest.raises(TypeError, match=r"X is a LazyFrame; pass X\.collect"):
         tiny().fit(polars.LazyFrame({"a": X[:, 0]}), Y)
 
 
