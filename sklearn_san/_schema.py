@@ -252,7 +252,8 @@ def _check_names(estimator: Any, X: Frame, *, reset: bool) -> None:
 
 def _check_labels(estimator: Any, X: Any, *, reset: bool) -> None:
     """Learn, or check, the order of columns whose names are no text, which scikit-learn ignores."""
-    labels = [] if not is_frame(X) or hasattr(X.columns[0], "upper") else list(map(str, X.columns))
+    labels = list(X.columns) if is_frame(X) else []
+    labels = [] if any(isinstance(label, str) for label in labels) else list(map(str, labels))
     if reset:
         estimator.feature_labels_ = labels
         return

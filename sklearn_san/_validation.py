@@ -29,7 +29,7 @@ from ._columns import (
 )
 from ._constants import NUMBERS
 from ._network import ACTIVATIONS
-from ._scaling import make_scaler
+from ._scaling import SCALERS, make_scaler
 from ._tables import as_table, is_frame, places_of
 from ._targets import on_limits
 from .exceptions import AlignmentWarning, ScaleWarning, TiesWarning, warn_caller
@@ -39,6 +39,8 @@ from .likelihoods import LIKELIHOODS, Likelihood, make_likelihood
 MIN_ROWS_FOR_TIES, MAX_DIFFERENT = 50, 0.2
 #: Positive values of which the largest is so many times the smallest are close to zero.
 POSITIVE_RATIO = 10.0
+#: Scalers that commute with means.
+LINEAR = tuple(cls for cls in SCALERS.values() if cls is not PowerTransformer)
 #: Rows whose spread says something, and errors above it that may have other units.
 MIN_ROWS_FOR_SPREAD, LARGE_ERROR = 10, 1.1
 #: The largest number that any parameter may be.
@@ -513,7 +515,6 @@ def warn_of_large_errors(X: np.ndarray, X_err: np.ndarray | None, names: list[st
     """Warn if the median error of a feature exceeds its spread: they may have other units."""
     if X_err is None or len(X) < MIN_ROWS_FOR_SPREAD:
         return
-    X = np.where(np.isfinite(X), X, np.nan)
     for j, name in enumerate(names):
         error, column = X_err[:, j], X[:, j][np.isfinite(X[:, j])]
         known = error[np.isfinite(error) & (error > 0)]
@@ -531,11 +532,16 @@ def warn_of_large_errors(X: np.ndarray, X_err: np.ndarray | None, names: list[st
 
 
 def warn_of_transformed_targets() -> None:
-    """Warn if `fit` is called by a TransformedTargetRegressor, whose means are biased."""
+    """Warn if `fit` is called by a TransformedTargetRegressor, whose means are biased.
+
+    They are not if its transformation is linear. It tells nothing of itself to its regressor.
+    """
     frame = inspect.currentframe()
     while frame is not None:
         caller = frame.f_locals.get("self")
-        if isinstance(caller, TransformedTargetRegressor):
+        if isinstance(caller, TransformedTargetRegressor) and not (
+            caller.func is None and isinstance(caller.transformer, (type(None), *LINEAR))
+        ):
             warn_caller(
                 "TransformedTargetRegressor transforms the mean of the density back, which is not "
                 "the mean of y, and its score is R2; fit the estimator to y with y_scaler and "

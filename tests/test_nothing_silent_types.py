@@ -411,6 +411,10 @@ def test_one_warning(name, named):
     assert caught[0].filename == __file__
 
 
+def test_means_of_a_linear_transformation_are_right():
+    TransformedTargetRegressor(tiny(), transformer=StandardScaler()).fit(X, Y)
+
+
 def test_a_power_transform_inside_limits_gives_no_negative_draws():
     est = tiny(y_scaler="power", limits=[(0.0, np.inf)], epochs=3).fit(X, POSITIVE)
     assert (est.sample(X, 200, random_state=0) > 0.0).all()
