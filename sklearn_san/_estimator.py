@@ -53,8 +53,9 @@ class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseE
         name such as "mog" (Gaussian mixture), "truncated_mog" (the same inside `limits`),
         "categorical" or "ordinal", or an instance; see `sklearn_san.likelihoods`. "auto" takes
         "truncated_mog" for outputs with limits, "categorical" for columns of text, booleans or
-        the type category, and "mog" for all others. Discrete outputs contribute log probabilities to the score,
-        continuous ones log densities: compare models that treat each output in the same way.
+        the type category, and "mog" for all others. Discrete outputs contribute log probabilities
+        to the score, continuous ones log densities: compare models that treat each output in the
+        same way.
     likelihood_params : dict, default=None
         Constructor arguments for families given by name.
     limits : array-like of shape (n_outputs, 2), default=None

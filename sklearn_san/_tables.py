@@ -86,7 +86,7 @@ def as_table(values: Any, name: str = "X") -> Any:
         return _of_astropy(values, name)
     if values is None or isinstance(values, Frame) or hasattr(values, "iloc"):
         return values
-    if isinstance(values, Mapping):
+    if isinstance(values, Mapping) and not hasattr(values, "shape"):  # unlike a sparse matrix
         kind = "an xarray Dataset" if hasattr(values, "data_vars") else "a dict of columns"
         raise TypeError(f"{name} is {kind}; make it a frame, such as pandas.DataFrame({name}).")
     if type(values).__name__ == "LazyFrame":
