@@ -5,6 +5,7 @@
 """
 
 import sys
+from argparse import Namespace
 
 import numpy as np
 import pandas as pd
@@ -20,8 +21,9 @@ from sklearn_san import CalibratedDensity, SANConditionalDensityEstimator
 from sklearn_san._tables import Frame, as_table
 from sklearn_san._targets import on_limits, single_inside
 from sklearn_san.calibration import calibration_report
+from sklearn_san.cli.rows import Rows, check_finite
 from sklearn_san.exceptions import AlignmentWarning, ScaleWarning, UnknownCategoryWarning
-from sklearn_san.metrics import SCORERS
+from sklearn_san.metrics import SCORERS, crps
 from sklearn_san.plotting.arrays import as_rows
 
 N = 120
@@ -58,7 +60,7 @@ def between():
 
 def masked(values, mask, fill=99.0):
     """Masked array with `fill` under the mask."""
-    return np.ma.MaskedArray(np.where(mask, fill, values), mask)
+    return np.ma.MaskedArray(np.where(mask, fill, values), np.broadcast_to(mask, np.shape(values)))
 
 
 def in_pandas(column):
@@ -172,6 +174,14 @@ ITEMS = {
             XF, YF, X_err=np.where(HOLES[:, None] & [True, False], np.nan, ERRORS)
         ),
     ),
+    "1: X_err of numbered columns": (
+        lambda est: (
+            tiny()
+            .fit(pd.DataFrame(X), Y)
+            .score(pd.DataFrame(X), Y, X_err=pd.DataFrame(ERRORS)[[1, 0]])
+        ),
+        lambda est: tiny().fit(X, Y).score(X, Y, X_err=ERRORS),
+    ),
     # Types
     "4: transformers return pandas": (
         lambda est: output_as("pandas"),
@@ -196,6 +206,7 @@ ITEMS = {
             "integers": pd.Categorical(KIND),
             "floats": pd.Categorical(KIND * 1.5),
             "Int64": pd.Categorical(pd.array(KIND, dtype="Int64")),
+            "intervals": pd.cut(KIND, [-1, 0, 1, 2]),
             "ordered integers": pd.Categorical(KIND, categories=[2, 1, 0], ordered=True),
         }.items()
     },
@@ -290,6 +301,10 @@ REFUSED = {
         lambda est: tiny().fit(XF, YF, sample_weight=masked(np.ones(N), HOLES)),
         "sample_weight contains NaN",
     ),
+    "2: masked targets of a score": (
+        lambda est: crps(masked(Y, HOLES[:, None]), est.sample(XF, 3, random_state=0)),
+        "y_true contains NaN",
+    ),
     "7: dates with a time zone": (
         lambda est: tiny().fit(in_pandas(DAYS), Y),
         "X has dates or durations in feature 'kind'",
@@ -319,6 +334,12 @@ REFUSED = {
     "22: infinities in predict": (
         lambda est: est.predict(pd.DataFrame(STRANGE, columns=["a", "b"])),
         r"infinity in 1 rows of feature 'a'; set nondetection='inf'",
+    ),
+    "22: infinities on the command line": (
+        lambda est: check_finite(
+            Namespace(table="t.csv"), Rows({"a": STRANGE[:, 0]}, {}, None, None, {}), est
+        ),
+        "has 1 infinite values; fit with --set nondetection=inf if",
     ),
     "assume_finite: infinite y": (
         lambda est: assuming(est.score, XF, STRANGE),
