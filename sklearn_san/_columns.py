@@ -1,18 +1,24 @@
 """Features between the user's table and one matrix of numbers: names, categories, missing values.
 
-`FeatureTable` turns a pandas or polars frame, or an array, into float columns. Categories become
-codes 0, 1, ... in sorted order; missing values and categories that were not there in `fit` become
-nan.
+`FeatureTable` turns a frame, or an array, into float columns. Categories become codes 0, 1, ... in
+sorted order; missing values and categories that were not there in `fit` become nan, the latter with
+a warning.
 """
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
-from numbers import Integral
+from decimal import Decimal
+from numbers import Integral, Number
 from typing import Any
 
 import numpy as np
+from sklearn import config_context
 from sklearn.utils.validation import check_array
+
+from ._tables import Frame, is_frame
+from .exceptions import UnknownCategoryWarning, warn_caller
 
 
 class FeatureTable:
@@ -52,7 +58,7 @@ class FeatureTable:
         columns, frame = read_columns(X), is_frame(X)
         self.names = [str(name) for name in X.columns] if frame else []
         self.names = self.names or [f"x{j}" for j in range(len(columns))]
-        chosen = self._chosen(columns, frame)
+        chosen = self._chosen(columns, category_columns(X))
         self.categories = [[] if j in chosen else None for j in range(len(columns))]
 
     def extend(self, columns: Sequence[np.ndarray]) -> None:
@@ -68,15 +74,30 @@ class FeatureTable:
             if known is None:
                 encoded.append(_numbers(column, self.names[j]))
                 continue
-            code = {category: float(k) for k, category in enumerate(known)}
-            encoded.append(np.array([code.get(_key(v), np.nan) for v in column.tolist()]))
+            code = {_key(category): float(k) for k, category in enumerate(known)}
+            values = column.tolist()
+            codes = np.array([code.get(_key(v), np.nan) for v in values])
+            unknown = [i for i in np.flatnonzero(np.isnan(codes)) if not is_missing(values[i])]
+            if unknown:
+                self._warn_of_unknown(j, len(unknown) / len(values), values[unknown[0]])
+            encoded.append(codes)
         return np.stack(encoded, axis=1).astype(np.float64)
 
-    def _chosen(self, columns: list[np.ndarray], frame: bool) -> set[int]:
+    def _warn_of_unknown(self, j: int, share: float, value: Any) -> None:
+        known = self.categories[j] or []
+        shown = ", ".join(map(repr, known[:5])) + (", ..." if len(known) > 5 else "")
+        warn_caller(
+            f"X has unknown categories in {100 * share:.3g} % of the rows of feature "
+            f"{self.names[j]!r}, such as {value!r}, which count as missing; fit saw {shown}. "
+            "Convert them to the same type and spelling.",
+            UnknownCategoryWarning,
+        )
+
+    def _chosen(self, columns: list[np.ndarray], by_dtype: list[bool]) -> set[int]:
         if self.spec is None:
             return set()
         if isinstance(self.spec, str):
-            return {j for j, c in enumerate(columns) if frame and _is_category(c)}
+            return {j for j, is_category in enumerate(by_dtype) if is_category}
         chosen = set()
         for entry in self.spec:
             if isinstance(entry, str):
@@ -116,18 +137,23 @@ def is_sequence(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
 
 
-def without_mask(values: Any) -> Any:
-    """Masked values as nan, or None; numpy and scikit-learn show what is under the mask."""
-    if not isinstance(values, np.ma.MaskedArray):
-        return values
-    if values.dtype.kind in "iuf":
-        return np.ma.filled(values.astype(np.float64), np.nan)
-    return np.ma.filled(values.astype(object), None)
+def checked(values: Any, name: str, **options: Any) -> np.ndarray:
+    """Array of float64 that scikit-learn has checked, whatever it is told to assume."""
+    with config_context(assume_finite=False):
+        return check_array(values, dtype=np.float64, input_name=name, **options)
+
+
+def holds_dates(column: np.ndarray) -> bool:
+    """Whether an array has dates or durations, of numpy or, in its first value, of others."""
+    if column.dtype != object:
+        return column.dtype.kind in "mM"
+    first = next((value for value in column.flat if not is_missing(value)), None)
+    return isinstance(first, (datetime.date, datetime.time, datetime.timedelta, np.datetime64))
 
 
 def refuse_dates(values: Any, name: str = "X") -> None:
     """Raise for an array of dates or durations, which numpy would take for numbers."""
-    if isinstance(values, np.ndarray) and values.dtype.kind in "mM":
+    if isinstance(values, np.ndarray) and holds_dates(values):
         raise ValueError(
             f"{name} has dates or durations; convert them to numbers, such as days since the first "
             "one."
@@ -138,21 +164,62 @@ def needs_table(X: Any, spec: Any) -> bool:
     """Whether X has to be read column by column: it has, or may have, more than numbers."""
     if spec is not None and not isinstance(spec, str):
         return True
-    return is_frame(X) and any(
-        _is_category(column) or column.dtype.kind in "mM" for column in read_columns(X)
-    )
+    return is_frame(X) and (any(category_columns(X)) or any(map(_is_strange, frame_columns(X))))
 
 
-def is_frame(X: Any) -> bool:
-    """Whether X is a frame of pandas or polars, or behaves like one."""
-    return hasattr(X, "columns") and (hasattr(X, "iloc") or hasattr(X, "get_column"))
+def _is_strange(column: np.ndarray) -> bool:
+    """Whether a column holds something else than numbers, in its first value."""
+    if column.dtype != object:
+        return column.dtype.kind not in "iufb"
+    first = next((value for value in column.flat if not is_missing(value)), 0.0)
+    return not isinstance(first, (Number, Decimal))
+
+
+def is_series(values: Any) -> bool:
+    """Whether `values` is a column of pandas or polars."""
+    return hasattr(values, "dtype") and hasattr(values, "to_numpy") and not is_frame(values)
 
 
 def frame_columns(X: Any) -> list[np.ndarray]:
     """Columns of a frame."""
+    if isinstance(X, Frame):
+        return [X.iloc[:, j] for j in range(X.shape[1])]
+    return [column_values(column) for column in _series(X)]
+
+
+def column_values(series: Any) -> np.ndarray:
+    """Values of a column of pandas or polars; categories as themselves, not as their codes."""
+    if not hasattr(series, "cat") or not hasattr(series.dtype, "ordered"):
+        return np.asarray(series) if hasattr(series, "iloc") else series.to_numpy()
+    values = np.asarray(series.array.astype(object), dtype=object)
+    if any(map(is_missing, values)):
+        return np.array([None if is_missing(value) else value for value in values], dtype=object)
+    kinds = {type(value) for value in values}
+    return np.array(values.tolist()) if len(kinds) == 1 and kinds <= {int, float} else values
+
+
+def category_columns(X: Any) -> list[bool]:
+    """Which columns of a frame are categories, by their type or by what they hold."""
+    if isinstance(X, Frame):
+        columns = zip(X.columns, frame_columns(X), strict=True)
+        return [name in X.categories or _is_category(column) for name, column in columns]
+    if not is_frame(X):
+        return []
+    return [
+        has_category_type(column) or _is_category(column_values(column)) for column in _series(X)
+    ]
+
+
+def has_category_type(values: Any) -> bool:
+    """Whether the type of a column says category: that of pandas, polars or Arrow."""
+    known = "category", "Categorical", "Enum", "dictionary<"
+    return is_series(values) and str(values.dtype).startswith(known)
+
+
+def _series(X: Any) -> list[Any]:
     if hasattr(X, "iloc"):
-        return [np.asarray(X.iloc[:, j]) for j in range(X.shape[1])]
-    return [X.get_column(name).to_numpy() for name in X.columns]
+        return [X.iloc[:, j] for j in range(X.shape[1])]
+    return [X.get_column(name) for name in X.columns]
 
 
 def read_columns(X: Any) -> list[np.ndarray]:
@@ -171,25 +238,28 @@ def _is_category(column: np.ndarray) -> bool:
     """Whether a column of a frame holds text, booleans or categories of these."""
     if column.dtype.kind in "USbT":
         return True
-    return column.dtype == object and any(isinstance(v, (str, bool, np.bool_)) for v in column)
+    text = str, bytes, bool, np.bool_
+    return column.dtype == object and any(isinstance(value, text) for value in column)
 
 
 def is_missing(value: Any) -> bool:
     """Whether a value stands for none: None, nan, or pandas' own."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+    if value is None or type(value).__name__ in ("NAType", "NaTType", "MaskedConstant"):
         return True
     return isinstance(value, float) and value != value
 
 
 def _key(value: Any) -> Any:
-    """What a category is looked up by; missing values have none."""
+    """What a category is looked up by: bytes as text; missing values have none."""
+    if isinstance(value, bytes):
+        return value.decode()
     return None if is_missing(value) else value
 
 
 def _sorted_categories(column: np.ndarray, known: list[Any], name: str) -> list[Any]:
     """Categories of a column, and those known before."""
     try:
-        values = {value for value in column.tolist() if not is_missing(value)}
+        values = {_key(value) for value in column.tolist() if not is_missing(value)}
         values.update(known)
         return sorted(values, key=lambda value: (type(value).__name__, value))
     except TypeError as error:
@@ -200,7 +270,7 @@ def _sorted_categories(column: np.ndarray, known: list[Any], name: str) -> list[
 
 
 def _numbers(column: np.ndarray, name: str) -> np.ndarray:
-    if column.dtype.kind in "mM":
+    if holds_dates(column):
         raise ValueError(
             f"X has dates or durations in feature {name!r}; convert them to numbers, such as days "
             "since the first one."

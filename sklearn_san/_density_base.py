@@ -29,7 +29,7 @@ from . import _validation as validation
 from ._draws import grid_blocks, weighted_mean, weighted_quantiles
 from ._marginals import Components, Marginal
 from ._model import chunks, make_generator
-from ._targets import TargetCodec
+from ._targets import TargetCodec, on_limits, single_inside
 
 #: Draws behind means, quantiles and modes, and the same where they have weights.
 N_POINTS, N_CANDIDATES = 1024, 8192
@@ -58,6 +58,9 @@ class Density(ABC):
     `fit`, the axis of the outputs is missing in everything that goes in or comes out. Where a kind
     of density has no answer, the member raises `NotImplementedError` and says why.
     """
+
+    #: Names of the rows, such as the index of the frame that they come from; None if they have none
+    index: Any = None
 
     # What the density is of
 
@@ -230,13 +233,14 @@ class Density(ABC):
         method : {"random", "sobol"}, default="random"
             As for `sample`.
         index : sequence of length n_rows, default=None
-            Names of the rows; None numbers them.
+            Names of the rows; None takes the index of the frame that they come from, else numbers.
         progress : bool, default=False
 
         Returns
         -------
         DataFrame
-            One row for each draw, indexed by row and draw.
+            One row for each draw, indexed by the name of its row, which keeps its own name or is
+            called row, and by draw.
         """
         validation.check_integer("n_draws", n_draws, 1)
         if index is not None and np.shape(index)[:1] != (len(self),):
@@ -246,7 +250,7 @@ class Density(ABC):
         blocks = self._draw_blocks(n_draws, make_generator(random_state), method)
         draws = np.empty((len(self), n_draws, self.n_outputs))
         self._fill(draws, blocks, progress=progress)
-        return self._codec.to_frame(draws, index)
+        return self._codec.to_frame(draws, self.index if index is None else index)
 
     # Summaries
 
@@ -405,6 +409,12 @@ class Density(ABC):
             )
         if len(other) != len(self):
             raise ValueError(f"other has {len(other)} rows, but this density has {len(self)}.")
+        names = getattr(other, "output_names", self.output_names)
+        if names != self.output_names:
+            raise ValueError(
+                f"other has the outputs {', '.join(names)}, but this density has "
+                f"{', '.join(self.output_names)}, in this order."
+            )
         divergence = np.empty(len(self))
         for rows, y, weight in self._weighted_draws(n_draws):
             ratio = self[rows]._log_prob(y) - other[rows].log_prob(self._present(y))
@@ -510,7 +520,7 @@ class Density(ABC):
         """
         j = self._check_marginal(validation.check_output(output, self.output_names, "output"))
         validation.check_integer("n_draws", n_draws, 1)
-        values = self._check_values(values)
+        values = on_limits(self._check_values(values), self.limits[j])
         log_prob = self._pinned_log_prob({j: values.reshape(len(self), 1, -1)}, n_draws)
         return log_prob.reshape(values.shape)
 
@@ -534,7 +544,7 @@ class Density(ABC):
         """
         j = self._check_marginal(validation.check_output(output, self.output_names, "output"))
         validation.check_integer("n_draws", n_draws, 1)
-        values = self._check_values(values)
+        values = on_limits(self._check_values(values), self.limits[j])
         cdf = self._marginal_cdf(j, values.reshape(len(self), -1), n_draws)
         return cdf.reshape(values.shape)
 
@@ -736,8 +746,9 @@ class Density(ABC):
     def _fill(self, draws: np.ndarray, blocks: Iterator[Block], *, progress: bool) -> None:
         n_draws = draws.shape[1]
         bar = tqdm(total=len(self), desc="sample", unit="row", disable=not progress)
+        single = draws.dtype == np.float32
         for rows, columns, block in blocks:
-            draws[rows, columns] = block
+            draws[rows, columns] = single_inside(block, self.limits) if single else block
             bar.update((rows.stop - rows.start) * (columns.stop - columns.start) / n_draws)
         bar.close()
 

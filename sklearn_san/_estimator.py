@@ -52,14 +52,16 @@ class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseE
         Family of the conditionals, for all outputs, one for each, or by column name: a short
         name such as "mog" (Gaussian mixture), "truncated_mog" (the same inside `limits`),
         "categorical" or "ordinal", or an instance; see `sklearn_san.likelihoods`. "auto" takes
-        "truncated_mog" for outputs with limits, "categorical" for columns of text or booleans,
-        and "mog" for all others. Discrete outputs contribute log probabilities to the score,
-        continuous ones log densities: compare models that treat each output in the same way.
+        "truncated_mog" for outputs with limits, "categorical" for columns of text, booleans or
+        the type category, and "mog" for all others. Discrete outputs contribute log probabilities
+        to the score, continuous ones log densities: compare models that treat each output in the
+        same way.
     likelihood_params : dict, default=None
         Constructor arguments for families given by name.
     limits : array-like of shape (n_outputs, 2), default=None
         Lower and upper limit of every output in the units of y; infinities allowed. No draw
-        leaves them, and the density is normalised inside.
+        leaves them, and the density is normalised inside. A frame with the names of the outputs
+        as its index is read by name.
     order : sequence of int or str, default=None
         Autoregressive order of the outputs, by column number or name. None is the order given.
     linear_base : bool or "auto", default="auto"
@@ -79,8 +81,9 @@ default="standard"
         for and not seen; None refuses them.
     categorical_features : "from_dtype", sequence of int or str, or None, default="from_dtype"
         Features that are categories. "from_dtype" takes the columns of a frame that hold text,
-        booleans or categories. Each is a row of zeros and a one to the network; categories that
-        were not there in `fit` are missing values.
+        booleans or, by their type, categories of anything. Each is a row of zeros and a one to
+        the network; categories that were not there in `fit` are missing values, with an
+        `UnknownCategoryWarning`.
     use_errors : bool, default=False
         Whether the network sees the measurement errors `X_err` as features, in `fit` and later.
     teacher_forcing : bool, default=True
@@ -157,6 +160,10 @@ default="standard"
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if they all were strings.
+    feature_labels_ : list of str
+        Names of the columns of a frame, if they were something else.
+    feature_units_ : dict of str to str
+        Units of the features that had one.
     engine_ : str
         What evaluates the network: "compiled" for kernels compiled for this CPU, or "torch: " and
         the reason why not.
@@ -287,7 +294,8 @@ default="standard"
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features), or iterable of batches
-            Features, with nan where a value is missing. Memory maps of more than 256 MiB are read
+            Features, with nan where a value is missing: arrays, and frames of pandas, polars, Arrow
+            and astropy, whose masked values are missing. Memory maps of more than 256 MiB are read
             in pieces. In place of X and y, batches ``(X, y)`` may be given: an iterable that can
             be read more than once, or a function without arguments that returns one.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
@@ -297,7 +305,8 @@ default="standard"
             Weight of each row; rows of weight zero are dropped.
         X_err : array-like of shape (n_samples, n_features), default=None
             Standard deviation of the measurement noise that training adds to X, anew in each
-            epoch: what is learned is p(y | x) for x measured with this noise.
+            epoch: what is learned is p(y | x) for x measured with this noise. In the units of X as
+            the estimator sees it; columns of a frame are found by name; nan is no error.
 
         Returns
         -------
@@ -379,6 +388,8 @@ default="standard"
         check_is_fitted(self, "network_")
         schema = Schema.of(self)
         columns, _ = read_features(self, X, schema)
+        index = validation.row_names(X)
+        validation.warn_of_misaligned(index, X_err=X_err)
         errors = read_errors(self, schema, X_err, columns)
         model = FittedModel(
             self.network_,
@@ -391,7 +402,9 @@ default="standard"
             self._one_dimensional,
             validation.check_device(self.device),
         )
-        return ConditionalDensity(model, schema.encode_features(columns), errors)
+        encoded = schema.encode_features(columns)
+        validation.warn_of_large_errors(encoded, errors, schema.feature_names)
+        return ConditionalDensity(model, encoded, errors, index)
 
     def log_prob(self, X: Any, y: Any, *, given: Any = None, X_err: Any = None) -> np.ndarray:
         """Log density of y given X.
@@ -434,6 +447,7 @@ default="standard"
         float
             In nats per row and the original units of y; the negative of the test NLL.
         """
+        validation.warn_of_misaligned(validation.row_names(X), sample_weight=sample_weight)
         log_prob = self.log_prob(X, y, X_err=X_err)
         if sample_weight is None:
             return float(log_prob.mean())
@@ -505,7 +519,7 @@ default="standard"
         options["progress"] = bool(self.verbose)
         known = density if given is None else density.given(given)
         if as_frame:
-            return known.to_frame(n_samples, index=getattr(X, "index", None), **options)
+            return known.to_frame(n_samples, **options)
         if return_ess:
             options["return_ess"] = True
         return known.sample(n_samples, dtype=dtype, out=out, **options)
@@ -641,6 +655,7 @@ default="standard"
         All is done on a copy, which takes this estimator's place in one step at the end.
         """
         validation.check_parameters(self.get_params(deep=False))
+        validation.warn_of_transformed_targets()
         device, generator = validation.check_device(self.device), make_generator(self.random_state)
         draft = copy.copy(self)
         reader = Reader(draft, Schema.of(self) if resume else None)

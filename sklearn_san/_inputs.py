@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
-from ._scaling import fit_scaler, make_scaler
+from ._scaling import fit_scaler, make_scaler, scaled
 
 #: The largest number in fit, whose square is finite, and the farthest from those in scaled units,
 #: with whose square single precision can compute.
@@ -105,7 +105,7 @@ class InputEncoder:
         if extremes is not None and len(self.numbers):
             ends = extremes[:, self.numbers]
             self._refuse_extremes(ends, np.abs(ends) > LARGEST)
-            self._refuse_extremes(ends, np.abs(self.scaler.transform(ends)) > FARTHEST)
+            self._refuse_extremes(ends, np.abs(scaled(self.scaler, ends)) > FARTHEST)
         return self
 
     def transform(self, X: np.ndarray, X_err: np.ndarray | None = None) -> np.ndarray:
@@ -114,7 +114,7 @@ class InputEncoder:
         blocks = []
         if len(self.numbers):
             own = finite[:, self.numbers]
-            values = self.scaler.transform(np.where(own, X[:, self.numbers], np.nan))
+            values = scaled(self.scaler, np.where(own, X[:, self.numbers], np.nan))
             if X_err is None:
                 self._refuse_extremes(X[:, self.numbers], np.abs(values) > FARTHEST)
             else:  # with noise, of which a power transform may make anything
@@ -131,7 +131,8 @@ class InputEncoder:
         if self.infinite.any():
             blocks.append(np.isinf(X[:, self.infinite]).astype(np.float64))
         if self.use_errors:
-            blocks.append(self.error_scaler.transform(self._log_errors(self._errors(X_err, X))))
+            errors = self._log_errors(self._errors(X_err, X))
+            blocks.append(scaled(self.error_scaler, errors))
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
     def hide(self, X: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -174,6 +175,8 @@ class InputEncoder:
     def _refuse(self, where: np.ndarray, what: str, remedy: str) -> None:
         if where.any():
             j = int(where.any(axis=0).argmax())
+            if self.n_categories[j] is not None:
+                what = "missing or unknown categories (NaN)"
             raise ValueError(
                 f"Input X contains {what} in feature {self.names[j]!r}, which had none in fit; "
                 f"{remedy}, or drop those rows."

@@ -218,6 +218,10 @@ NONE = Kind("None", lambda v, s: v is None)
 FALSE = Kind("False", lambda v, s: isinstance(v, (bool, np.bool_)) and not v)
 FLAG = Kind("True or False", lambda v, s: isinstance(v, (bool, np.bool_)))
 TEXT = Kind("text", lambda v, s: isinstance(v, str))
+TEXTS = Kind(
+    "a dict of text",
+    lambda v, s: type(v) is dict and all(isinstance(t, str) for pair in v.items() for t in pair),
+)
 _MOST = sys.float_info.max
 NUMBER = Kind("a number", lambda v, s: _is_number(v))
 FINITE = Kind("a finite number", lambda v, s: _is_number(v) and -_MOST <= v <= _MOST)

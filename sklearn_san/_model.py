@@ -36,6 +36,7 @@ from ._engines import engine_for
 from ._inputs import InputEncoder
 from ._network import SAN, Conditional
 from ._scaling import OutputScaler
+from ._tables import as_table, check_units, units_of
 from ._targets import TargetCodec, check_missing_targets, matching_columns
 from .likelihoods import Likelihood, Support
 
@@ -181,7 +182,8 @@ class FittedModel:
         ndarray
             With the axis of the outputs.
         """
-        names, points = self.codec.names, None
+        names, points, y = self.codec.names, None, as_table(y, "y")
+        check_units(units_of(y), self.codec.units, "y")
         if several and not hasattr(y, "columns"):
             array = np.asarray(y)
             if self.one_dimensional and array.ndim == 2 and array.shape[1] > 1:
@@ -193,7 +195,7 @@ class FittedModel:
         found = len(columns[0]) if points is None else points[0]
         if found != n_rows:
             raise ValueError(f"X has {n_rows} rows, but y has {found}; they must match.")
-        values = self.codec.encode(columns)
+        values = self.codec.encode(columns, self.limits)
         for j, family in zip(self.order, self.families, strict=True):
             observed = values[~np.isnan(values[:, j]), j]
             family.check_values(observed, f"output {j} ({names[j]})")

@@ -74,6 +74,10 @@ class WeightedDensity(Density):
     def is_continuous(self) -> bool:
         return self.density.is_continuous
 
+    @property
+    def index(self) -> Any:
+        return self.density.index
+
     def sample(
         self,
         n_draws: int = 1,

@@ -47,6 +47,7 @@ from ._kinds import (
     RISING,
     SHARE,
     TEXT,
+    TEXTS,
     Kind,
     Relation,
     Rule,
@@ -274,6 +275,7 @@ RULES: dict[type, Rule] = {
             "is_label": listed(FLAG, "names"),
             "whole": listed(FLAG, "names"),
             "classes": listed(NONE | _LABELS, "names"),
+            "units": LEFT_OUT | TEXTS,
         },
         [
             Relation(

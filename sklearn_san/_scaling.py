@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
+from sklearn import config_context
 from sklearn.preprocessing import (
     MaxAbsScaler,
     MinMaxScaler,
@@ -56,7 +56,14 @@ def make_scaler(spec: Any, name: str) -> Any:
         )
     if getattr(spec, "clip", False):
         raise ValueError(f"{name}={spec!r} clips and so cannot be inverted; set clip=False.")
-    return clone(spec)
+    given: Any = spec
+    return type(given)(**given.get_params(deep=False))  # without what `set_output` asks for
+
+
+def scaled(scaler: Any, values: np.ndarray) -> np.ndarray:
+    """Values as a scaler transforms them: an array, whatever scikit-learn is set to return."""
+    with config_context(transform_output="default"):
+        return scaler.transform(values)
 
 
 def fit_scaler(scaler: Any, values: np.ndarray, sample_weight: np.ndarray | None) -> Any:
@@ -165,7 +172,7 @@ class _ColumnScaler:
     def fit(self, y: np.ndarray, sample_weight: np.ndarray | None) -> _ColumnScaler:
         if self.power is not None:
             self._check_box_cox(y)
-            y = self.power.fit_transform(y)
+            y = scaled(self.power.fit(y), y)
         fit_scaler(self.affine, y, sample_weight)
         return self.adopt(self.affine)
 
@@ -182,8 +189,8 @@ class _ColumnScaler:
     def transform(self, y: np.ndarray) -> np.ndarray:
         if self.power is not None:
             self._check_box_cox(y)
-            y = self.power.transform(y)
-        return self.affine.transform(y)
+            y = scaled(self.power, y)
+        return scaled(self.affine, y)
 
     def inverse_transform(self, z: np.ndarray) -> np.ndarray:
         flat = self.affine.inverse_transform(z.reshape(-1, z.shape[-1]))
@@ -203,15 +210,14 @@ class _ColumnScaler:
 
     def transform_limits(self, limits: np.ndarray) -> np.ndarray:
         """Limits (2, n_outputs) in scaled units."""
-        scaled = limits
         if self.power is not None:
             low, high = self._saturation()
             # A lower limit that Box-Cox cannot take stands for 0, its own lower limit.
-            known = np.isfinite(scaled) & ((self.power.method != "box-cox") | (scaled > 0))
-            inside = self.power.transform(np.where(known, scaled, 1.0))
-            scaled = np.where(known, inside, np.stack([low, high]))
-        finite = np.isfinite(scaled)
-        return np.where(finite, self.affine.transform(np.where(finite, scaled, 0.0)), scaled)
+            known = np.isfinite(limits) & ((self.power.method != "box-cox") | (limits > 0))
+            inside = scaled(self.power, np.where(known, limits, 1.0))
+            limits = np.where(known, inside, np.stack([low, high]))
+        finite = np.isfinite(limits)
+        return np.where(finite, scaled(self.affine, np.where(finite, limits, 0.0)), limits)
 
     def _saturation(self) -> tuple[np.ndarray, np.ndarray]:
         """Images of -inf (0 for Box-Cox) and +inf under the power transform."""

@@ -23,17 +23,19 @@ from sklearn.utils.validation import check_array, check_consistent_length, valid
 from . import _validation as validation
 from ._columns import (
     FeatureTable,
-    is_frame,
+    is_series,
     needs_table,
     read_columns,
     refuse_dates,
-    without_mask,
 )
+from ._tables import Frame, as_table, check_units, is_frame, units_of
 from ._targets import (
     TargetCodec,
+    category_targets,
     check_missing_targets,
     has_labels,
     matching_columns,
+    numbers_of,
     split_columns,
 )
 from .likelihoods import Likelihood, Ordinal
@@ -119,6 +121,8 @@ class Schema:
         Unresolved, in autoregressive order.
     codec : TargetCodec
         Labels of the outputs.
+    units : dict of str to str
+        Of the features that had one in `fit`.
     """
 
     table: FeatureTable | None
@@ -129,6 +133,7 @@ class Schema:
     order: np.ndarray
     families: list[Likelihood]
     codec: TargetCodec
+    units: dict[str, str]
 
     @classmethod
     def of(cls, estimator: Any) -> Schema:
@@ -142,6 +147,7 @@ class Schema:
             estimator.order_,
             estimator.families_,
             estimator.codec_,
+            getattr(estimator, "feature_units_", {}),
         )
 
     def attributes(self) -> dict[str, Any]:
@@ -155,6 +161,7 @@ class Schema:
             "order_": self.order,
             "families_": self.families,
             "codec_": self.codec,
+            "feature_units_": self.units,
         }
 
     @property
@@ -177,7 +184,7 @@ class Schema:
 
     def encode(self, raw: Raw) -> Block:
         """Rows as numbers, checked against the families and for gaps."""
-        y = self.codec.encode(raw.y)
+        y = self.codec.encode(raw.y, self.limits)
         for d, family in zip(self.order, self.families, strict=True):
             observed = y[~np.isnan(y[:, d]), d]
             family.check_values(observed, f"output {d} ({self.names[d]})")
@@ -196,43 +203,85 @@ def read_features(
 ) -> tuple[Columns, FeatureTable | None]:
     """Features of the user's table, and which are categories; without a schema they are new."""
     reset = schema is None
-    X = without_mask(X)
+    X = as_table(X)
     refuse_dates(X)
     if schema is None:
         by_column = needs_table(X, estimator.categorical_features)
         table = FeatureTable(estimator.categorical_features) if by_column else None
     else:
         table = schema.table
+        check_units(units_of(X), schema.units, "X")
+    _check_labels(estimator, X, reset=reset)
     if table is None:
         dtypes = np.float64 if reset else [np.float64, np.float32]
-        X = validate_data(
-            estimator,
-            X,
-            reset=reset,
-            dtype=dtypes,
-            ensure_min_samples=min_rows,
-            ensure_all_finite=False if estimator.nondetection else "allow-nan",
-        )
-        return X, None
+        options = {"dtype": dtypes, "ensure_min_samples": min_rows, "ensure_all_finite": False}
+        if isinstance(X, Frame):
+            _check_names(estimator, X, reset=reset)
+            checked = check_array(X, **options)
+        else:
+            checked = validate_data(estimator, X, reset=reset, **options)
+        if not estimator.nondetection:
+            validation.refuse_infinities(checked, _feature_names(estimator))
+        return checked, None
     if not is_frame(X):
         X = check_array(X, dtype=None, ensure_all_finite=False, ensure_min_samples=min_rows)
-    validate_data(estimator, X, reset=reset, skip_check_array=True)
+    if isinstance(X, Frame):
+        _check_names(estimator, X, reset=reset)
+    else:
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
     check_array(np.zeros(X.shape), ensure_min_samples=min_rows)
     if reset:
         table.describe(X)
     return read_columns(X), table
 
 
+def _check_names(estimator: Any, X: Frame, *, reset: bool) -> None:
+    """Learn, or check, the names of a table that scikit-learn does not know."""
+    if reset:
+        estimator.n_features_in_ = len(X.columns)
+        estimator.feature_names_in_ = np.array(X.columns, dtype=object)
+        return
+    names = _feature_names(estimator)
+    is_named = hasattr(estimator, "feature_names_in_")
+    if len(X.columns) != len(names) or (is_named and X.columns != names):
+        raise ValueError(
+            f"X has the columns {', '.join(X.columns)}, but fit saw {', '.join(names)}; choose "
+            "these, in this order."
+        )
+
+
+def _check_labels(estimator: Any, X: Any, *, reset: bool) -> None:
+    """Learn, or check, the order of columns whose names are no text, which scikit-learn ignores."""
+    labels = list(X.columns) if is_frame(X) else []
+    labels = [] if any(isinstance(label, str) for label in labels) else list(map(str, labels))
+    if reset:
+        estimator.feature_labels_ = labels
+        return
+    known = getattr(estimator, "feature_labels_", [])
+    if labels != known and sorted(labels) == sorted(known):
+        raise ValueError(
+            f"X has the columns {', '.join(labels)}, but fit saw {', '.join(known)}; choose these, "
+            "in this order."
+        )
+
+
 def read_errors(estimator: Any, schema: Schema, X_err: Any, X: Columns) -> np.ndarray | None:
-    """Measurement errors of features, if there are any."""
+    """Measurement errors of features, if there are any; those of a frame are found by name."""
     if X_err is None:
         if estimator.use_errors:
             raise ValueError("use_errors=True needs the errors of X; pass X_err.")
         return None
     n_rows = len(X[0]) if isinstance(X, list) else len(X)
     numbers = np.array([j for j, n in enumerate(schema.n_categories) if n is None])
-    shape = n_rows, len(schema.feature_names)
-    return validation.check_errors(X_err, shape, numbers, schema.feature_names)
+    names = schema.feature_names
+    X_err = as_table(X_err, "X_err")
+    check_units(units_of(X_err), schema.units, "X_err")
+    if is_frame(X_err):
+        labels = getattr(estimator, "feature_labels_", []) or names
+        unnamed = labels is names and not hasattr(estimator, "feature_names_in_")
+        matched = matching_columns(X_err, labels, "X has", what="X_err", unnamed=unnamed)
+        X_err = np.stack([numbers_of(column, "X_err") for column in matched], axis=1)
+    return validation.check_errors(X_err, (n_rows, len(names)), numbers, names)
 
 
 def _feature_names(estimator: Any) -> list[str]:
@@ -285,13 +334,20 @@ class Reader:
                 "target y is None."
             )
         first = self._schema is None
+        X, index = as_table(X), validation.row_names(X)
+        validation.warn_of_misaligned(index, y=y, sample_weight=sample_weight, X_err=X_err)
         features, table = read_features(self.estimator, X, self._schema, min_rows=self.min_rows)
-        y = _checked_targets(without_mask(y))
+        y = as_table(y, "y")
+        units, y = units_of(y), _checked_targets(y)
         columns, names, one_dimensional = split_columns(y)
         check_consistent_length(features[0] if isinstance(features, list) else features, columns[0])
         if first:
-            self._begin(table, columns, names, one_dimensional)
+            self._begin(table, columns, names, one_dimensional, category_targets(y))
+            self.schema.units.update(units_of(X))
+            if units:
+                self.schema.codec.units = units
         else:
+            check_units(units, self.schema.codec.units, "y")
             before = "the fit that is gone on with had" if self._known else "those before had"
             columns = matching_columns(y, self.schema.names, before)
         errors = read_errors(self.estimator, self.schema, X_err, features)
@@ -330,6 +386,11 @@ class Reader:
         )
         families = [schema.families[d] for d in back]
         validation.warn_of_ties(families, sample.y[:, back], schema.names)
+        ranges = self.y_range[:, back].T
+        validation.warn_of_power(
+            self.estimator.y_scaler, families, ranges, schema.limits, schema.names
+        )
+        validation.warn_of_large_errors(sample.X, sample.X_err, schema.feature_names)
 
     def with_mean_weight_one(self, block: Block) -> Block:
         """Rows whose weights are divided by the mean over all rows."""
@@ -343,6 +404,7 @@ class Reader:
         columns: list[np.ndarray],
         names: list[str],
         one_dimensional: bool,
+        are_categories: list[bool],
     ) -> None:
         """Resolve what the parameters say of the outputs."""
         est = self.estimator
@@ -351,7 +413,7 @@ class Reader:
         order = validation.check_order(est.order, names)
         labels = [has_labels(column) for column in columns]
         families = validation.check_likelihoods(
-            est.likelihood, est.likelihood_params, limits, labels, names
+            est.likelihood, est.likelihood_params, limits, labels, names, are_categories
         )
         codec = TargetCodec(
             names,
@@ -367,6 +429,7 @@ class Reader:
             order,
             [families[j] for j in order],
             codec,
+            {},
         )
 
 
@@ -385,7 +448,7 @@ def _joint(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 def _checked_targets(y: Any) -> Any:
     """Targets that scikit-learn's own checks have seen, if they are numbers throughout."""
     numeric = {column.dtype.kind for column in split_columns(y)[0]} <= set("iufc")
-    if not numeric or hasattr(y, "columns") or hasattr(y, "name"):
+    if not numeric or hasattr(y, "columns") or is_series(y):
         return y
     return check_array(
         y,

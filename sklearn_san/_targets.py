@@ -6,12 +6,23 @@ order of the labels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_array
 
-from ._columns import frame_columns, is_frame
+from ._columns import (
+    category_columns,
+    checked,
+    column_values,
+    frame_columns,
+    has_category_type,
+    holds_dates,
+    is_missing,
+    is_series,
+)
+from ._tables import are_made_up, is_frame, places_of
+from .exceptions import AlignmentWarning, warn_caller
 
 
 def split_columns(y: Any) -> tuple[list[np.ndarray], list[str], bool]:
@@ -24,7 +35,7 @@ def split_columns(y: Any) -> tuple[list[np.ndarray], list[str], bool]:
     """
     if is_frame(y):
         return frame_columns(y), [str(name) for name in y.columns], False
-    array = np.asarray(y)
+    array = column_values(y) if is_series(y) else np.asarray(y)
     if array.ndim == 1:
         name = getattr(y, "name", None)
         return [array], [name if isinstance(name, str) else "y0"], True
@@ -35,7 +46,16 @@ def split_columns(y: Any) -> tuple[list[np.ndarray], list[str], bool]:
     return list(array.T), [f"y{d}" for d in range(array.shape[1])], False
 
 
-def matching_columns(y: Any, names: list[str], before: str) -> list[np.ndarray]:
+def category_targets(y: Any) -> list[bool]:
+    """Which columns of y say by their type that they are categories, whatever they hold."""
+    if is_frame(y):
+        return category_columns(y)
+    return [has_category_type(y)] if np.ndim(y) == 1 else [False] * np.shape(y)[1]
+
+
+def matching_columns(
+    y: Any, names: list[str], before: str, *, what: str = "y", unnamed: bool | None = None
+) -> list[np.ndarray]:
     """Columns of y in the order of `names`, by which those of a frame are found.
 
     Parameters
@@ -45,6 +65,10 @@ def matching_columns(y: Any, names: list[str], before: str) -> list[np.ndarray]:
         Of the outputs that are known.
     before : str
         What knows them, for messages.
+    what : str, default="y"
+        Name of y, for messages.
+    unnamed : bool, default=None
+        Whether `names` stand for none; None tells it from them.
 
     Raises
     ------
@@ -54,24 +78,27 @@ def matching_columns(y: Any, names: list[str], before: str) -> list[np.ndarray]:
     columns, own, _ = split_columns(y)
     if len(columns) != len(names):
         raise ValueError(
-            f"y has {len(columns)} outputs, but {before} {len(names)} ({', '.join(names)})."
+            f"{what} has {len(columns)} columns, but {before} {len(names)} ({', '.join(names)})."
         )
-    unnamed = names == [f"y{d}" for d in range(len(names))]
-    if not is_frame(y) or own == names or unnamed:
+    unnamed = are_made_up(names) if unnamed is None else unnamed
+    if not is_frame(y):
+        if is_series(y) and own[0] not in (names[0], "y0", "") and not unnamed:
+            warn_caller(
+                f"{what} is the column {own[0]!r}, but {before} {names[0]!r}; is it the right one?",
+                AlignmentWarning,
+            )
         return columns
-    if sorted(own) != sorted(names):
-        raise ValueError(
-            f"y has the columns {', '.join(own)}, but {before} {', '.join(names)}; rename or "
-            "choose the columns."
-        )
-    return [columns[own.index(name)] for name in names]
+    return [columns[place] for place in places_of(names, own, before, what, unnamed=unnamed)]
 
 
 def has_labels(column: np.ndarray) -> bool:
     """Whether a column can only be one of labels: text or booleans."""
     if column.dtype.kind in "USbT":
         return True
-    return column.dtype == object and all(isinstance(v, (str, bool, np.bool_)) for v in column)
+    if column.dtype != object:
+        return False
+    values = [value for value in column if not is_missing(value)]
+    return len(values) > 0 and all(isinstance(v, (str, bool, np.bool_)) for v in values)
 
 
 class TargetCodec:
@@ -90,7 +117,11 @@ class TargetCodec:
         Sorted labels of each column; None for columns of numbers.
     whole : list of bool
         Columns of numbers that are to be whole numbers.
+    units : dict of str to str
+        Of the columns that had one.
     """
+
+    units: Mapping[str, str] = {}
 
     def __init__(self, names: list[str], is_label: list[bool], whole: list[bool]):
         self.names = names
@@ -114,16 +145,21 @@ class TargetCodec:
                     column if known is None else np.concatenate([known, column])
                 )
 
-    def encode(self, columns: list[np.ndarray]) -> np.ndarray:
-        """Columns as one float64 matrix (n_samples, n_outputs)."""
+    def encode(self, columns: list[np.ndarray], limits: np.ndarray | None = None) -> np.ndarray:
+        """Columns as one float64 matrix (n_samples, n_outputs).
+
+        With limits (n_outputs, 2), what single precision made of a limit is that limit.
+        """
         encoded = [self.encode_column(d, column) for d, column in enumerate(columns)]
+        if limits is not None:
+            encoded = [on_limits(*pair) for pair in zip(encoded, limits, strict=True)]
         return np.stack(encoded, axis=1)
 
     def encode_column(self, d: int, column: np.ndarray) -> np.ndarray:
         """Column d of y (n,) as float64."""
         classes = self.classes[d]
         if classes is None:
-            return _numbers(column, f"output {d} ({self.names[d]})")
+            return numbers_of(column, "y", f" in output {d} ({self.names[d]})")
         self._check_complete(d, column)
         known = np.isin(column, classes)
         if not known.all():
@@ -161,22 +197,57 @@ class TargetCodec:
         import pandas as pd
 
         n_rows, n_draws, _ = draws.shape
-        rows = np.arange(n_rows) if index is None else index
+        rows = pd.RangeIndex(n_rows) if index is None else index
+        rows = rows if hasattr(rows, "nlevels") else pd.Index(rows)
+        levels = [rows.get_level_values(level) for level in range(rows.nlevels)]
+        own = ["row" if name is None and rows.nlevels == 1 else name for name in rows.names]
         return pd.DataFrame(
             {
                 name: self.decode_column(d, draws[..., d].ravel())
                 for d, name in enumerate(self.names)
             },
-            index=pd.MultiIndex.from_product([rows, range(n_draws)], names=["row", "draw"]),
+            index=pd.MultiIndex.from_arrays(
+                [*(level.repeat(n_draws) for level in levels), np.tile(np.arange(n_draws), n_rows)],
+                names=[*own, "draw"],
+            ),
         )
 
     def _check_complete(self, d: int, column: np.ndarray) -> None:
-        missing = np.array([v is None or v != v for v in column], dtype=bool)
+        missing = np.array([is_missing(value) for value in column], dtype=bool)
         if missing.any():
             raise ValueError(
                 f"y has {missing.sum()} missing labels in output {d} ({self.names[d]}); drop those "
                 "rows."
             )
+
+
+def on_limits(values: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """Float64 values, and the limit (2,) itself where they are what single precision makes of it.
+
+    That is the nearest number of single precision, or the next one inward: float32(0.1) > 0.1.
+    """
+    with np.errstate(over="ignore"):
+        nearest = limits.astype(np.float32)
+    for limit, *single in zip(limits, nearest, in_single_precision(limits), strict=True):
+        values = np.where(np.isin(values, np.array(single, np.float64)), limit, values)
+    return values
+
+
+def single_inside(values: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """Values (..., n_outputs) inside limits (n_outputs, 2) as float32 that are inside as well."""
+    low, high = in_single_precision(limits).T
+    with np.errstate(over="ignore"):
+        return np.clip(values.astype(np.float32), low, high)
+
+
+def in_single_precision(limits: np.ndarray) -> np.ndarray:
+    """Limits (..., 2) as float32, rounded inward."""
+    with np.errstate(over="ignore"):
+        rounded = limits.astype(np.float32)
+    low, high = rounded[..., 0], rounded[..., 1]
+    low = np.where(low < limits[..., 0], np.nextafter(low, np.float32(np.inf)), low)
+    high = np.where(high > limits[..., 1], np.nextafter(high, np.float32(-np.inf)), high)
+    return np.stack([low, high], axis=-1)
 
 
 def check_missing_targets(y: np.ndarray, order: np.ndarray, names: list[str]) -> None:
@@ -210,12 +281,12 @@ def check_missing_targets(y: np.ndarray, order: np.ndarray, names: list[str]) ->
         )
 
 
-def _numbers(column: np.ndarray, where: str) -> np.ndarray:
-    if column.dtype.kind in "mM":
+def numbers_of(column: np.ndarray, name: str, where: str = "") -> np.ndarray:
+    """Column of numbers as float64, with nan where a value is missing; `where` is for messages."""
+    if holds_dates(column):
         raise ValueError(
-            f"y has dates or durations in {where}; convert them to numbers, such as days."
+            f"{name} has dates or durations{where}; convert them to numbers, such as days."
         )
-    checked = check_array(
-        column, ensure_2d=False, dtype=np.float64, ensure_all_finite="allow-nan", input_name="y"
-    )
-    return np.asarray(checked, dtype=np.float64)
+    if column.dtype == object:
+        column = np.array([np.nan if is_missing(value) else value for value in column])
+    return checked(column, name, ensure_2d=False, ensure_all_finite="allow-nan")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import warnings
@@ -12,17 +13,36 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.preprocessing import PowerTransformer
 from sklearn.utils.validation import check_array
 
-from ._columns import check_categorical_features, is_missing, is_sequence, refuse_dates
+from ._columns import (
+    check_categorical_features,
+    checked,
+    column_values,
+    frame_columns,
+    is_missing,
+    is_sequence,
+    is_series,
+    refuse_dates,
+)
 from ._constants import NUMBERS
 from ._network import ACTIVATIONS
-from ._scaling import make_scaler
-from .exceptions import TiesWarning
+from ._scaling import SCALERS, make_scaler
+from ._tables import as_table, is_frame, places_of
+from ._targets import on_limits
+from .exceptions import AlignmentWarning, ScaleWarning, TiesWarning, warn_caller
 from .likelihoods import LIKELIHOODS, Likelihood, make_likelihood
 
 #: Ties are looked for from this many rows on, below this share of different values.
 MIN_ROWS_FOR_TIES, MAX_DIFFERENT = 50, 0.2
+#: Positive values of which the largest is so many times the smallest are close to zero.
+POSITIVE_RATIO = 10.0
+#: Scalers that commute with means.
+LINEAR = tuple(cls for cls in SCALERS.values() if cls is not PowerTransformer)
+#: Rows whose spread says something, and errors above it that may have other units.
+MIN_ROWS_FOR_SPREAD, LARGE_ERROR = 10, 1.1
 #: The largest number that any parameter may be.
 LARGEST = 2**31 - 1
 #: The least spread of an output, and the inverse of its largest value.
@@ -222,6 +242,10 @@ def check_limits(limits: Any, names: list[str]) -> np.ndarray:
     n_outputs = len(names)
     if limits is None:
         return np.tile([-np.inf, np.inf], (n_outputs, 1))
+    if (rows := row_names(limits)) is not None and rows.dtype.kind not in "iu":
+        own = [str(name) for name in rows]
+        places = places_of(names, own, "y has", "limits by its index", unnamed=False)
+        limits = np.asarray(limits)[places]
     try:
         array = np.array(_real_array(limits))
     except (TypeError, ValueError):
@@ -296,12 +320,8 @@ def check_errors(
 ) -> np.ndarray:
     """Measurement errors (n_samples, n_features), not negative; nan stands for none."""
     refuse_dates(X_err, "X_err")
-    array = check_array(
-        X_err,
-        dtype=np.float64,
-        ensure_all_finite="allow-nan",
-        ensure_min_samples=min(1, shape[0]),
-        input_name="X_err",
+    array = checked(
+        X_err, "X_err", ensure_all_finite="allow-nan", ensure_min_samples=min(1, shape[0])
     )
     if array.shape != shape:
         raise ValueError(f"X_err must have the shape of X, {shape}, got {array.shape}.")
@@ -338,6 +358,7 @@ def check_likelihoods(
     limits: np.ndarray,
     has_labels: list[bool],
     names: list[str],
+    are_categories: list[bool],
 ) -> list[Likelihood]:
     """One unresolved family per output, in the order of y's columns.
 
@@ -350,6 +371,8 @@ def check_likelihoods(
     has_labels : list of bool
         Columns that can only be labels.
     names : list of str
+    are_categories : list of bool
+        Columns whose type says that they are labels, which "auto" heeds.
     """
     if likelihood_params is not None and not (
         isinstance(likelihood_params, dict) and all(isinstance(k, str) for k in likelihood_params)
@@ -362,7 +385,7 @@ def check_likelihoods(
     for d, entry in enumerate(_likelihood_entries(likelihood, names)):
         where = f"output {d} ({names[d]})"
         family = _one_likelihood(entry, likelihood_params, np.isfinite(limits[d]).any(),
-                                 has_labels[d])  # fmt: skip
+                                 has_labels[d] or are_categories[d])  # fmt: skip
         family.check(f"the likelihood of {where}")
         low, high = limits[d]
         if has_labels[d] and family.scaling != "none":
@@ -463,15 +486,119 @@ def warn_of_ties(families: list[Likelihood], y: np.ndarray, names: list[str]) ->
             return
 
 
+def warn_of_power(
+    scaler: Any,
+    families: list[Likelihood],
+    ranges: np.ndarray,
+    limits: np.ndarray,
+    names: list[str],
+) -> None:
+    """Warn if a power transform without limits stands over outputs that are positive by far.
+
+    `ranges` (n_outputs, 2) are the smallest and largest values.
+    """
+    power = isinstance(made := make_scaler(scaler, "y_scaler"), PowerTransformer)
+    if not power or made.method == "box-cox":
+        return
+    for d, (least, most) in enumerate(ranges):
+        free = families[d].scaling == "free" and np.isneginf(limits[d, 0])
+        if free and least > 0 and most > POSITIVE_RATIO * least:
+            warn_caller(
+                f"y_scaler={scaler!r} does not keep output {d} ({names[d]}) positive, as it is in "
+                f"y, from {least:g} to {most:g}: draws may be negative. Set limits of (0, inf), or "
+                "model the logarithm.",
+                ScaleWarning,
+            )
+            return
+
+
+def warn_of_large_errors(X: np.ndarray, X_err: np.ndarray | None, names: list[str]) -> None:
+    """Warn if the median error of a feature exceeds its spread: they may have other units."""
+    if X_err is None or len(X) < MIN_ROWS_FOR_SPREAD:
+        return
+    for j, name in enumerate(names):
+        error, column = X_err[:, j], X[:, j][np.isfinite(X[:, j])]
+        known = error[np.isfinite(error) & (error > 0)]
+        if 2 * len(known) < len(error) or not len(column):
+            continue
+        typical, spread = np.median(known), column.std()
+        if typical > LARGE_ERROR * spread:
+            warn_caller(
+                f"X_err of feature {name!r} has a median of {typical:.3g}, above the standard "
+                f"deviation of X, {spread:.3g}; errors must be in the units of X as the estimator "
+                "sees it, so behind a scaler in a pipeline they must be scaled as well.",
+                ScaleWarning,
+            )
+            return
+
+
+def warn_of_transformed_targets() -> None:
+    """Warn if `fit` is called by a TransformedTargetRegressor, whose means are biased.
+
+    They are not if its transformation is linear. It tells nothing of itself to its regressor.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, TransformedTargetRegressor) and not (
+            caller.func is None and isinstance(caller.transformer, (type(None), *LINEAR))
+        ):
+            warn_caller(
+                "TransformedTargetRegressor transforms the mean of the density back, which is not "
+                "the mean of y, and its score is R2; fit the estimator to y with y_scaler and "
+                "limits instead, or use output_type='median'.",
+                ScaleWarning,
+            )
+            return
+        frame = frame.f_back
+
+
+def warn_of_misaligned(index: Any, **others: Any) -> None:
+    """Warn once if another table has the rows of X, by their index, in another order.
+
+    They are taken as they come, as everywhere in scikit-learn.
+    """
+    for name, other in others.items():
+        own = row_names(other)
+        if index is None or own is None or len(own) != len(index) or own.equals(index):
+            continue
+        if own.is_unique and index.is_unique and own.sort_values().equals(index.sort_values()):
+            warn_caller(
+                f"{name} has the rows of X in another order by its index, but rows are taken as "
+                f"they come; pass {name}.loc[X.index] if they belong together by name, or reset "
+                "the index.",
+                AlignmentWarning,
+            )
+            return
+
+
+def row_names(table: Any) -> Any:
+    """Index of a frame or column of pandas; None for what has none."""
+    index = getattr(table, "index", None) if hasattr(table, "iloc") else None
+    return index if hasattr(index, "nlevels") else None
+
+
+def refuse_infinities(X: np.ndarray, names: list[str]) -> None:
+    """Raise for infinite features where they are no state of their own."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(X.sum()):
+            return
+    infinite = np.isinf(X)
+    if infinite.any():
+        j = int(infinite.any(axis=0).argmax())
+        raise ValueError(
+            f"Input X contains infinity in {infinite[:, j].sum()} rows of feature {names[j]!r}; "
+            "set nondetection='inf' if it stands for what was looked for and not seen, or make it "
+            "nan where a value is missing."
+        )
+
+
 def check_weight(sample_weight: Any, n_rows: int, *, may_be_zero: bool = False) -> np.ndarray:
     """Weights as (n_rows,) float64: finite, not negative, not all zero unless they may be."""
+    sample_weight = as_table(sample_weight, "sample_weight")
     refuse_dates(sample_weight, "sample_weight")
-    weight = check_array(
-        sample_weight,
-        ensure_2d=False,
-        dtype=np.float64,
-        ensure_min_samples=min(1, n_rows),
-        input_name="sample_weight",
+    weight = checked(
+        sample_weight, "sample_weight", ensure_2d=False, ensure_min_samples=min(1, n_rows)
     )
     if weight.ndim != 1 or len(weight) != n_rows:
         raise ValueError(
@@ -599,9 +726,11 @@ def check_grids(grid: Any, n_outputs: int) -> list[np.ndarray | None]:
 
 
 def check_known(
-    known: Any, names: list[str], n_rows: int, limits: np.ndarray
+    known: Any, names: list[str], n_rows: int, limits: np.ndarray, index: Any = None
 ) -> dict[int, np.ndarray]:
     """Known values (n_rows,) by column number; all but numbers inside the limits raise."""
+    if is_frame(known := known if isinstance(known, Mapping) else as_table(known, "given")):
+        known = dict(zip(known.columns, frame_columns(known), strict=True))
     if not isinstance(known, Mapping) or not known:
         raise TypeError(f"given must be a dict of known outputs by column, got {known!r}.")
     values = {}
@@ -609,7 +738,9 @@ def check_known(
         j = check_output(key, names, "given")
         if j in values:
             raise ValueError(f"given names output {j} ({names[j]}) twice.")
-        column = np.asarray(value)
+        warn_of_misaligned(index, **{f"given[{key!r}]": value})
+        value = as_table(value, f"given[{key!r}]")
+        column = column_values(value) if is_series(value) else np.asarray(value)
         if column.ndim == 0:
             column = np.repeat(column, n_rows)
         if column.shape != (n_rows,):
@@ -617,12 +748,13 @@ def check_known(
                 f"given[{key!r}] must be one value or one for each of the {n_rows} rows, got shape "
                 f"{column.shape}."
             )
-        if column.dtype == object and any(map(is_missing, column.tolist())):
+        if column.dtype.kind in "Of" and any(map(is_missing, column.tolist())):
             raise ValueError(
                 f"given[{key!r}] has missing values; name only outputs that are known in every row."
             )
         if column.dtype.kind in "iuf":
             low, high = limits[j]
+            column = on_limits(column.astype(np.float64), limits[j])
             outside = ~((column >= low) & (column <= high))
             if outside.any():
                 raise ValueError(

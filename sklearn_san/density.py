@@ -26,7 +26,6 @@ from torch import Tensor
 
 from . import _model
 from . import _validation as validation
-from ._columns import without_mask
 from ._conditioning import GivenDensity
 from ._density_base import N_POINTS, Block, Density
 from ._draws import pair_blocks, resample, shifted_sobol_points
@@ -51,7 +50,8 @@ from ._model import (
 from ._modes import Slope, Starts, densest_draws, find_modes
 from ._network import SAN, uniform
 from ._reweighting import ReweightedDensity, check_ratio
-from ._targets import TargetCodec, split_columns
+from ._tables import as_table
+from ._targets import TargetCodec, matching_columns
 
 __all__ = [
     "Components",
@@ -91,6 +91,8 @@ class ConditionalDensity(Density):
         Measurement errors of X, one standard deviation each. To a network that was trained with
         ``use_errors=True`` they are features. Otherwise the density is the mean of p(y | x')
         over x' around x: 64 quasi-random points of it for densities, a new one for each draw.
+    index : pandas.Index, default=None
+        Names of the rows.
 
     Examples
     --------
@@ -105,9 +107,15 @@ class ConditionalDensity(Density):
     ((5, 2, 2), (5, 2), (1,))
     """
 
-    def __init__(self, model: FittedModel, X: np.ndarray, X_err: np.ndarray | None = None):
+    def __init__(
+        self,
+        model: FittedModel,
+        X: np.ndarray,
+        X_err: np.ndarray | None = None,
+        index: Any = None,
+    ):
         self.model = model
-        self._X, self._X_err = X, X_err
+        self._X, self._X_err, self.index = X, X_err, index
 
     def __len__(self) -> int:
         return len(self._X)
@@ -115,7 +123,8 @@ class ConditionalDensity(Density):
     def __getitem__(self, rows: Any) -> ConditionalDensity:
         rows = validation.check_rows(rows, len(self))
         errors = None if self._X_err is None else self._X_err[rows]
-        return ConditionalDensity(self.model, self._X[rows], errors)
+        index = None if self.index is None else self.index[rows]
+        return ConditionalDensity(self.model, self._X[rows], errors, index)
 
     @property
     def output_names(self) -> list[str]:
@@ -176,7 +185,8 @@ class ConditionalDensity(Density):
         return self._components(j, self._before(j, y, {}))
 
     def given(self, known: Mapping[Any, Any]) -> GivenDensity:
-        values = validation.check_known(known, self.output_names, len(self), self.limits)
+        names = self.output_names
+        values = validation.check_known(known, names, len(self), self.limits, self.index)
         codec = self.model.codec
         codes = {j: codec.encode_column(j, column) for j, column in values.items()}
         return GivenDensity(self, codes)
@@ -231,7 +241,8 @@ class ConditionalDensity(Density):
         return self.model.codec
 
     def _check_y(self, y: Any, *, several: bool = False) -> np.ndarray:
-        return self.model.check_y(without_mask(y), len(self), several=several)
+        validation.warn_of_misaligned(self.index, y=y)
+        return self.model.check_y(y, len(self), several=several)
 
     def _place(self, j: int) -> int:
         """Place of column j in the order."""
@@ -690,8 +701,11 @@ class ConditionalDensity(Density):
         From `known`, else from the user's y; the other columns hold anything that scalers accept.
         """
         filled = np.repeat(self._anything(), len(self), axis=0)
-        columns = [] if y is None else split_columns(without_mask(y))[0]
-        if columns and (len(columns), len(columns[0])) != (self.n_outputs, len(self)):
+        columns: list[np.ndarray] = []
+        if y is not None:
+            y = as_table(y, "y")
+            columns = matching_columns(y, self.output_names, "this density has")
+        if columns and len(columns[0]) != len(self):
             raise ValueError(
                 f"y must have shape ({len(self)}, {self.n_outputs}), got ({len(columns[0])}, "
                 f"{len(columns)})."

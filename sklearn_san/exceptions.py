@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import warnings
+
+import sklearn
 from sklearn.exceptions import ConvergenceWarning
 
 from ._kinds import CorruptModelError
 
 __all__ = [
+    "AlignmentWarning",
     "ConvergenceWarning",
     "CorruptModelError",
     "EffectiveSampleSizeWarning",
     "KernelCacheWarning",
+    "ScaleWarning",
     "TiesWarning",
     "TrainingInterruptedWarning",
+    "UnknownCategoryWarning",
 ]
 
 
@@ -24,9 +32,30 @@ class TiesWarning(UserWarning):
     """A continuous density is fitted to values that repeat a lot."""
 
 
+class AlignmentWarning(UserWarning):
+    """Rows of two tables have the same names in another order, but are taken as they come."""
+
+
+class ScaleWarning(UserWarning):
+    """Numbers seem to be in other units, or on another scale, than what they stand beside."""
+
+
+class UnknownCategoryWarning(UserWarning):
+    """Categories were not there in `fit` and so count as missing."""
+
+
 class EffectiveSampleSizeWarning(UserWarning):
     """Weighted draws are worth so few independent ones that results from them are rough."""
 
 
 class KernelCacheWarning(UserWarning):
     """Compiled code cannot be kept on disk, so that every process has to compile its own."""
+
+
+def warn_caller(message: str, category: type[Warning]) -> None:
+    """Warn at the line, outside this package and scikit-learn, from which it was called."""
+    packages = tuple(os.path.dirname(path) + os.sep for path in (__file__, str(sklearn.__file__)))
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(packages):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

@@ -8,6 +8,7 @@ from sklearn_san import SANConditionalDensityEstimator
 from sklearn_san._validation import PARAMETERS, WITH_DATA
 
 
+@pytest.mark.filterwarnings("ignore::sklearn_san.exceptions.ScaleWarning")
 def test_a_power_transform_that_saturates_needs_a_bounded_family():
     heavy = np.random.default_rng(0).pareto(1.0, size=(200, 1))
     x = np.arange(200.0)[:, None]

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .._tables import without_mask
+
 #: Fewer rows tell nothing.
 MIN_ROWS = 20
 
@@ -46,7 +48,7 @@ def check_draws(
     draws: Any, y: Any, draws_name: str = "draws", y_name: str = "y"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draws (n_rows, n_draws, n_outputs) and truth (n_rows, n_outputs) as floats."""
-    draws, y = np.asarray(draws), np.asarray(y, dtype=np.float64)
+    draws, y = np.asarray(without_mask(draws)), np.asarray(without_mask(y), dtype=np.float64)
     if draws.dtype not in (np.float32, np.float64):  # which may be large memory maps
         draws = draws.astype(np.float64)
     if y.ndim == 1 and draws.ndim == 2:

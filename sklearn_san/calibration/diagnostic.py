@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.utils import check_random_state
 
+from .._tables import in_order
 from .checks import check_rows, names_of
 from .references import check_references, reference_points
 
@@ -111,6 +112,7 @@ class HeldOut:
     by: Any = None
 
     def __post_init__(self) -> None:
+        self.y = in_order(self.y, self.density.output_names)
         self.targets = NumericTargets(self.y)
         self.truth = self.targets.numbers
         check_rows(len(self.truth), "y")

@@ -31,7 +31,8 @@ from .._marginals import Components
 from .._model import CHUNK, chunks, mixed_conditionals, sobol_points
 from .._network import SAN, uniform
 from .._reweighting import ReweightedDensity, check_ratio
-from .._targets import TargetCodec, split_columns
+from .._tables import in_order
+from .._targets import TargetCodec
 from .._validation import check_choice, check_real, check_unit_cube
 from ..density import ConditionalDensity
 from .score_maps import EDGE, ScoreMap
@@ -102,6 +103,10 @@ class RecalibratedDensity(Density):
     @property
     def is_continuous(self) -> bool:
         return True
+
+    @property
+    def index(self) -> Any:
+        return getattr(self.base, "index", None)
 
     def interval(self, level: float = 0.9, *, method: str = "quantile") -> np.ndarray:
         """Interval for every output.
@@ -195,9 +200,7 @@ class RecalibratedDensity(Density):
     def _check_y(self, y: Any, *, several: bool = False) -> np.ndarray:
         if isinstance(self.base, Density):
             return self.base._check_y(y, several=several)
-        if hasattr(y, "columns"):
-            y = np.stack(split_columns(y)[0], axis=1)
-        y = np.asarray(y, dtype=np.float64)
+        y = np.asarray(in_order(y, self.output_names), dtype=np.float64)
         y = y[..., None] if self._one_dimensional else y
         if y.shape[::2] != (len(self), self.n_outputs) and y.shape != (len(self), self.n_outputs):
             raise ValueError(

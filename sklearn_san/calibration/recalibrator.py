@@ -12,9 +12,9 @@ from sklearn.model_selection import KFold, ShuffleSplit, check_cv
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from .._columns import without_mask
 from .._estimator import SANConditionalDensityEstimator
 from .._model import make_generator
+from .._tables import as_table, in_order
 from .._targets import split_columns
 from .._validation import check_choice, check_integer, check_real
 from .recalibrated import RecalibratedDensity, conformity
@@ -78,6 +78,7 @@ class CalibratedDensity(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
         self : object
         """
         base = self.estimator if self.estimator is not None else SANConditionalDensityEstimator()
+        X, y = as_table(X), as_table(y, "y")
         splits, refit = self._splits(X, y)
         one_dimensional = np.ndim(y) == 1
         coordinates, scores = [], []
@@ -90,7 +91,8 @@ class CalibratedDensity(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
                     "those with labels, whole numbers or point masses."
                 )
             own = _rows(y, test)
-            values = np.stack(split_columns(without_mask(own))[0], axis=1).astype(np.float64)
+            own = in_order(own, density.output_names)
+            values = np.stack(split_columns(own)[0], axis=1).astype(np.float64)
             coordinates.append(np.reshape(density.cdf(own), values.shape))
             scores.append(conformity(density, values, one_dimensional=one_dimensional))
         if refit:

@@ -42,8 +42,6 @@ def fit(options: Namespace) -> None:
     check_finite(options, rows, estimator)
     training, test = _split(rows, options.test_fraction, options.seed)
     estimator.fit(as_frame(training.features), as_frame(training.targets), **training.fit_options())
-    if not hasattr(estimator, "feature_names_in_"):
-        estimator.feature_names_in_ = np.array(options.features, dtype=object)
     # The file is the same with --quiet and without.
     estimator.set_params(verbose=False).save(options.model)
     note(
@@ -113,6 +111,10 @@ def sample(options: Namespace) -> None:
                 raise ValueError(f"Output {name!r} has labels, which no .npy file holds; use CSV.")
         shape = (len(rows), options.n, estimator.n_outputs_)
         blocks = (block for _, _, block in _draws(options, rows.density(estimator)))
+        if options.dtype == "float32":
+            from .._targets import single_inside
+
+            blocks = (single_inside(block, estimator.limits_) for block in blocks)
         write_array(options.out, shape, options.dtype, blocks)
     else:
         _check_distinct(rows.kept, ["draw", *estimator.output_names_])

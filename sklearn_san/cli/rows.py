@@ -9,31 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from .._tables import Frame
 from . import formats
 from .formats import MISSING, Columns, listing
 from .options import check_known
 from .printing import note
 from .tables import has_text_cells, read_table
-
-
-class Frame:
-    """As much of a pandas frame as the estimator looks at, for where pandas is not installed."""
-
-    def __init__(self, columns: Columns):
-        self._arrays = list(columns.values())
-        self.columns = list(columns)
-        self.shape = (len(self._arrays[0]), len(self._arrays))
-        self.iloc = self
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, key: tuple[slice, int]) -> np.ndarray:
-        rows, j = key
-        return self._arrays[j][rows]
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
-        return np.stack(self._arrays, axis=1).astype(dtype)
 
 
 def as_frame(columns: Columns) -> Any:
@@ -198,7 +179,8 @@ def check_finite(options: Namespace, rows: Rows, estimator: Any) -> None:
         if column.dtype != object and np.isinf(column).any():
             raise ValueError(
                 f"Feature {name!r} of {options.table!r} has {np.isinf(column).sum()} infinite "
-                "values; leave these cells blank where a value is missing."
+                "values; fit with --set nondetection=inf if they stand for what was looked for and "
+                "not seen, or leave these cells blank where a value is missing."
             )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_array
 
+from .._tables import without_mask
+
 
 def check_levels(levels: Any) -> np.ndarray:
     """Levels strictly between 0 and 1, (n_levels,)."""
@@ -33,6 +35,7 @@ def check_level(level: Any) -> float:
 
 def check_numbers(values: Any, name: str) -> np.ndarray:
     """Finite numbers in float64, of any shape that has rows."""
+    values = without_mask(values)
     return check_array(values, ensure_2d=False, allow_nd=True, dtype=np.float64, input_name=name)
 
 

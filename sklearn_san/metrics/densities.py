@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import erf
 from sklearn.utils import check_array
 
+from .._tables import without_mask
 from .averages import average, by_rows, over_rows
 from .checks import (
     check_like,
@@ -43,7 +44,7 @@ def log_score(log_prob: Any, *, sample_weight: Any = None) -> float:
     -1.5
     """
     values = check_array(
-        log_prob,
+        without_mask(log_prob),
         ensure_2d=False,
         dtype=np.float64,
         ensure_all_finite=False,

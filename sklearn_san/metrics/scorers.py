@@ -21,7 +21,20 @@ from typing import Any
 
 from sklearn.utils.metadata_routing import MetadataRequest
 
+from .._tables import in_order
 from .checks import check_level, check_levels
+
+
+def _output_names(estimator: Any) -> list[str] | None:
+    """Names of the outputs of an estimator, or of what a pipeline or a search has inside."""
+    while not hasattr(estimator, "output_names_"):
+        if hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif hasattr(estimator, "steps"):
+            estimator = estimator.steps[-1][1]
+        else:
+            return None
+    return list(estimator.output_names_)
 
 
 class _Scorer:
@@ -33,6 +46,8 @@ class _Scorer:
         """Score a fitted estimator on X (n_samples, n_features) and y; greater is better."""
         # Metrics and estimators without weights are asked for none.
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        names = _output_names(estimator)
+        y = y if names is None else in_order(y, names, "the estimator was fitted with")
         return self._evaluate(estimator, X, y, weights)
 
     def _evaluate(self, estimator: Any, X: Any, y: Any, weights: dict[str, Any]) -> float:

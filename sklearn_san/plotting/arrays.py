@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import Pipeline
 
+from .._tables import in_order, without_mask
 from .drawing import MAX_ROWS
 
 
@@ -66,7 +67,8 @@ def draw(density: Any, columns: np.ndarray, n_draws: int, random_state: Any) -> 
 
 def as_rows(y: Any, density: Any, columns: np.ndarray) -> np.ndarray:
     """Some columns of y, (n_rows, n_columns); y may be one-dimensional for one output."""
-    y, shape = np.asarray(y), (len(density), density.n_outputs)
+    y = np.asarray(in_order(y, density.output_names))
+    shape = (len(density), density.n_outputs)
     if y.shape != shape and not (y.ndim == 1 and y.size == shape[0] * shape[1]):
         raise ValueError(f"y must have shape {shape} to fit X and the estimator, got {y.shape}.")
     return as_numbers(y.reshape(shape)[:, columns], "y")
@@ -82,7 +84,7 @@ def as_numbers(values: Any, name: str, n_dimensions: int | None = None) -> np.nd
         of dimensions.
     """
     try:
-        array = np.asarray(values, dtype=np.float64)
+        array = np.asarray(without_mask(values), dtype=np.float64)
     except (TypeError, ValueError):
         raise TypeError(
             f"{name} must be a regular array of numbers; leave outputs of labels out of pictures."
