@@ -19,6 +19,7 @@ from . import _validation as validation
 from ._density_base import N_CANDIDATES, N_POINTS, PAIRS, Block
 from ._engine import to_numpy
 from ._marginals import Components
+from ._keyed_noise import Noise, block_uniform
 from ._model import chunks, make_generator, sobol_points
 from ._network import Conditional, uniform
 from ._reweighting import ReweightedDensity, WeightedDensity, check_ratio
@@ -180,7 +181,7 @@ class GivenDensity(WeightedDensity):
         joint = self.density._log_prob(self._with_known(y))
         return joint - (evidence if y.ndim == 2 else evidence[:, None])
 
-    def _sobol_blocks(self, n_draws: int, generator: torch.Generator) -> Iterator[Block]:
+    def _sobol_blocks(self, n_draws: int, generator: Noise) -> Iterator[Block]:
         self._refuse_later("sample(method='sobol')")
         return self.density._sobol_draws(n_draws, generator, self.known)
 
@@ -212,7 +213,7 @@ class GivenDensity(WeightedDensity):
             y[:, j] = values[rows]
         return y
 
-    def _numbers(self, n_rows: int, n: int, generator: torch.Generator | None) -> np.ndarray:
+    def _numbers(self, rows: slice, n: int, generator: Noise | None) -> np.ndarray:
         """Uniform numbers of each candidate, (n_rows or 1, n, n_numbers).
 
         The first chooses the member, the last ones make the measurement of x.
@@ -223,7 +224,7 @@ class GivenDensity(WeightedDensity):
         if generator is None:
             return sobol_points(n, n_numbers).clip(1e-12, 1.0 - 1e-12)[None]
         dtype = next(network.parameters()).dtype
-        return uniform((n_rows, n, n_numbers), generator, dtype).numpy()
+        return block_uniform(generator, rows, slice(0, n), n_numbers, dtype)
 
     def _seen(self, rows: slice, numbers: np.ndarray) -> np.ndarray:
         """What the network sees of each candidate, or of all of a row, (n_rows, n or 1, ...)."""
@@ -258,14 +259,14 @@ class GivenDensity(WeightedDensity):
 
     def _member_weights(self, rows: slice) -> np.ndarray:
         """Log density (n_rows, n_members) of the known outputs if they come first."""
-        return self._weigh(rows, self._numbers(1, 1, None), len(self.known))[1][..., 0].T
+        return self._weigh(rows, self._numbers(rows, 1, None), len(self.known))[1][..., 0].T
 
     @torch.no_grad()
     def _candidates(
-        self, rows: slice, n: int, generator: torch.Generator | None
+        self, rows: slice, n: int, generator: Noise | None
     ) -> tuple[np.ndarray, np.ndarray]:
         model, n_rows = self.model, rows.stop - rows.start
-        network, numbers = model.network, self._numbers(n_rows, n, generator)
+        network, numbers = model.network, self._numbers(rows, n, generator)
         u = np.broadcast_to(numbers[..., 0], (n_rows, n))
         if self.is_exact:  # each draw from a member, chosen by the density of the known outputs
             chosen = _choose(self._member_weights(rows)[:, None], u)

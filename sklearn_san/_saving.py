@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from . import _validation as validation
+from ._caller_state import own_state
 from ._columns import FeatureTable
 from ._container import MODEL, REQUESTS, dump_tree, read_checked, rebuilding
 from ._engines import load_kernels
@@ -65,6 +66,11 @@ def save_estimator(estimator: Any, path: str | os.PathLike[str]) -> None:
 
 def load_estimator(cls: type[Estimator], path: str | os.PathLike[str]) -> Estimator:
     """Estimator of class `cls` from `path`; see `SANConditionalDensityEstimator.load`."""
+    with own_state():
+        return _load(cls, path)
+
+
+def _load(cls: type[Estimator], path: str | os.PathLike[str]) -> Estimator:
     state = read_checked(path, content=MODEL)
     with rebuilding(repr(os.fspath(path))):
         if type(state) is not dict:

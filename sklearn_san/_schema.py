@@ -192,7 +192,12 @@ class Schema:
 
 
 def read_features(
-    estimator: Any, X: Any, schema: Schema | None, *, min_rows: int = 1
+    estimator: Any,
+    X: Any,
+    schema: Schema | None,
+    *,
+    min_rows: int = 0,
+    may_be_infinite: bool = False,
 ) -> tuple[Columns, FeatureTable | None]:
     """Features of the user's table, and which are categories; without a schema they are new."""
     reset = schema is None
@@ -211,7 +216,7 @@ def read_features(
             reset=reset,
             dtype=dtypes,
             ensure_min_samples=min_rows,
-            ensure_all_finite=False if estimator.nondetection else "allow-nan",
+            ensure_all_finite=False if estimator.nondetection or may_be_infinite else "allow-nan",
         )
         return X, None
     if not is_frame(X):

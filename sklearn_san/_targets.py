@@ -179,6 +179,14 @@ class TargetCodec:
             )
 
 
+def has_gaps(missing: np.ndarray) -> np.ndarray:
+    """Rows (n_rows,) in which a value is missing before one that is not.
+
+    `missing` is (n_rows, n_outputs), in autoregressive order.
+    """
+    return (np.diff(missing.astype(int), axis=1) < 0).any(axis=1)
+
+
 def check_missing_targets(y: np.ndarray, order: np.ndarray, names: list[str]) -> None:
     """Raise unless every row of y lacks none but the last outputs in the order.
 
@@ -190,7 +198,7 @@ def check_missing_targets(y: np.ndarray, order: np.ndarray, names: list[str]) ->
     names : list of str
     """
     missing = np.isnan(y[:, order])
-    broken = np.flatnonzero((np.diff(missing.astype(int), axis=1) < 0).any(axis=1))
+    broken = np.flatnonzero(has_gaps(missing))
     if missing[:, 0].any():
         j = order[0]
         raise ValueError(
@@ -216,6 +224,11 @@ def _numbers(column: np.ndarray, where: str) -> np.ndarray:
             f"y has dates or durations in {where}; convert them to numbers, such as days."
         )
     checked = check_array(
-        column, ensure_2d=False, dtype=np.float64, ensure_all_finite="allow-nan", input_name="y"
+        column,
+        ensure_2d=False,
+        dtype=np.float64,
+        ensure_all_finite="allow-nan",
+        ensure_min_samples=0,
+        input_name="y",
     )
     return np.asarray(checked, dtype=np.float64)

@@ -7,6 +7,7 @@ from sklearn.exceptions import ConvergenceWarning
 from ._kinds import CorruptModelError
 
 __all__ = [
+    "BadRowsWarning",
     "ConvergenceWarning",
     "CorruptModelError",
     "EffectiveSampleSizeWarning",
@@ -22,6 +23,10 @@ class TrainingInterruptedWarning(ConvergenceWarning):
 
 class TiesWarning(UserWarning):
     """A continuous density is fitted to values that repeat a lot."""
+
+
+class BadRowsWarning(UserWarning):
+    """Rows that cannot be used were answered with nan, as was asked for."""
 
 
 class EffectiveSampleSizeWarning(UserWarning):
