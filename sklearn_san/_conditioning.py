@@ -18,8 +18,8 @@ from torch import Tensor
 from . import _validation as validation
 from ._density_base import N_CANDIDATES, N_POINTS, PAIRS, Block
 from ._engine import to_numpy
-from ._marginals import Components
 from ._keyed_noise import Noise, block_uniform
+from ._marginals import Components
 from ._model import chunks, make_generator, sobol_points
 from ._network import Conditional, uniform
 from ._reweighting import ReweightedDensity, WeightedDensity, check_ratio

@@ -695,9 +695,7 @@ class Density(OwnState, ABC):
             raise ValueError(f"dtype={wanted} cannot hold labels; leave it out.")
         return presented.astype(wanted)
 
-    def _fill(
-        self, draws: Any, blocks: Iterator[Block], n_draws: int, *, progress: bool
-    ) -> None:
+    def _fill(self, draws: Any, blocks: Iterator[Block], n_draws: int, *, progress: bool) -> None:
         """Write blocks to what has the shape of the draws, or lacks the axis of one output."""
         bar = tqdm(total=len(self), desc="sample", unit="row", disable=not progress)
         for rows, columns, block in blocks:

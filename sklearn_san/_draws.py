@@ -66,7 +66,9 @@ def resample(
         raise ValueError(
             f"weights of row {int(bad.argmax())} must be finite, not negative and not all zero."
         )
-    return resample_rows(draws, weights, n_draws, row_randoms(make_generator(random_state), len(draws)))
+    return resample_rows(
+        draws, weights, n_draws, row_randoms(make_generator(random_state), len(draws))
+    )
 
 
 def resample_rows(

@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils import check_array
 
 from ._model import chunks, make_generator
 from ._network import uniform

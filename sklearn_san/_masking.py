@@ -143,8 +143,6 @@ class MaskedDensity(OwnState):
         **options: Any,
     ) -> Any:
         """Draws as a pandas frame; see `Density.to_frame`."""
-        import pandas as pd
-
         names = np.arange(len(self)) if index is None else index
         frame = self.density.to_frame(
             n_draws,
@@ -157,7 +155,7 @@ class MaskedDensity(OwnState):
         place[self.usable] = np.arange(len(frame)).reshape(-1, n_draws)
         whole = frame.reset_index(drop=True).reindex(place.ravel())
         draws = range(n_draws)
-        whole.index = pd.MultiIndex.from_product([names, draws], names=frame.index.names)
+        whole.index = type(frame.index).from_product([names, draws], names=frame.index.names)
         return whole
 
     def kl(self, other: Any, n_draws: int = 1024) -> np.ndarray:

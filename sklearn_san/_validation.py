@@ -533,9 +533,7 @@ def check_quantiles(quantiles: Any) -> np.ndarray:
 
 def check_unit_cube(u: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Points strictly inside the unit cube, float64."""
-    array = check_array(
-        u, ensure_2d=False, dtype=np.float64, ensure_min_samples=0, input_name="u"
-    )
+    array = check_array(u, ensure_2d=False, dtype=np.float64, ensure_min_samples=0, input_name="u")
     if array.shape != shape:
         raise ValueError(f"u must have shape {shape}, got {array.shape}.")
     if not ((array > 0) & (array < 1)).all():

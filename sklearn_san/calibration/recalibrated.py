@@ -340,7 +340,7 @@ def density_deficit(density: Any, y: np.ndarray, *, one_dimensional: bool) -> np
         spread = np.sqrt((weight * (drawn - mean[:, None]) ** 2).sum(axis=1))
         own = np.asarray(part.log_prob(y[rows, 0] if one_dimensional else y[rows]))
         parts.append((mean - own) / np.maximum(spread, np.finfo(float).tiny))
-    return np.concatenate(parts)
+    return np.concatenate([*parts, np.empty(0)])
 
 
 def _fixed_draws(density: Any, one_dimensional: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -11,10 +11,11 @@ import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
 from .._validation import check_choice, check_integer
+from ..chains import density_of
 from .coverage import CoverageTest
 from .diagnostic import Diagnostic, DrawsDiagnostic, HeldOut, random_stream
 from .hpd import HPD
-from .local import LocalCalibration, diagnose_local
+from .local import LocalCalibration, diagnose_local, numeric_features
 from .ranks import RANKS, RankTest
 from .results import Result, table
 from .rosenblatt import RosenblattTest, diagnose_joint
@@ -118,7 +119,7 @@ def calibration_report(
     Parameters
     ----------
     estimator : object
-        Fitted, with ``predict_density(X)``.
+        Fitted, with ``predict_density(X)``; or a Pipeline or search that ends in such a one.
     X : array-like of shape (n_rows, n_features)
         Features.
     y : array-like of shape (n_rows,) or (n_rows, n_outputs)
@@ -168,8 +169,10 @@ def calibration_report(
     chosen = _chosen(diagnostics)
     check_consistent_length(X, y)
     seed = int(random_stream(random_state).randint(2**31 - 1))
-    density = estimator.predict_density(X)
+    density = density_of(estimator, X)
     held_out = HeldOut(density, X, y, n_draws, seed, references, n_references, by)
+    if "local" in chosen:
+        numeric_features(X)  # raises for what it cannot read, before anything is computed
     streams = {name: held_out.random(f"diagnostic {name}") for name in chosen}
     kept = _kept_of_draws(held_out, chosen, streams)
     results = {}
