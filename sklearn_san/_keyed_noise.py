@@ -146,7 +146,10 @@ def check_ids(row_ids: Any, n_rows: int) -> np.ndarray:
                 "row_ids must be whole numbers or text, none missing, got "
                 f"{ids.dtype if ids.dtype != object else ids[:3].tolist()}."
             )
-        ids = ids if is_text else ids.astype(np.int64)
+        try:
+            ids = ids if is_text else ids.astype(np.int64)
+        except OverflowError:
+            raise ValueError("row_ids must be whole numbers of 64 bits, or text.") from None
     if ids.dtype.kind in "iu":
         numbers = ids.astype(np.int64 if ids.dtype.kind == "i" else np.uint64).view(np.uint64)
     else:

@@ -339,7 +339,7 @@ def usable_errors(X_err: Any) -> tuple[Any, np.ndarray | None]:
     if not bad.any():
         return X_err, bad
     if hasattr(X_err, "where"):
-        return X_err.where(~bad[:, None]), bad
+        return X_err.where(np.broadcast_to(~bad[:, None], numbers.shape)), bad
     return np.where(bad[:, None], np.nan, numbers), bad
 
 

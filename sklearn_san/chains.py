@@ -78,6 +78,10 @@ class DensityChain(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
         tags.input_tags.allow_nan = True
         return tags
 
+    def _fitted(self) -> DensityChain:
+        check_is_fitted(self)
+        return self
+
     def transform(self, X: Any) -> Any:
         """What the estimator sees of X."""
         check_is_fitted(self)
@@ -93,27 +97,27 @@ class DensityChain(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
     def predict_density(self, X: Any, **options: Any) -> Any:
         """Conditional density of every row of X, as an object."""
         self._check_errors(options)
-        return self.estimator_.predict_density(self.transform(X), **options)
+        return self._fitted().estimator_.predict_density(self.transform(X), **options)
 
     def sample(self, X: Any, n_samples: int = 1, **options: Any) -> Any:
         """Draws, (n_samples, n_draws, n_outputs); options are those of the estimator."""
         self._check_errors(options)
-        return self.estimator_.sample(self.transform(X), n_samples, **options)
+        return self._fitted().estimator_.sample(self.transform(X), n_samples, **options)
 
     def log_prob(self, X: Any, y: Any, **options: Any) -> np.ndarray:
         """Log density of y given X, (n_samples,), in nats per unit of every output."""
         self._check_errors(options)
-        return self.estimator_.log_prob(self.transform(X), y, **options)
+        return self._fitted().estimator_.log_prob(self.transform(X), y, **options)
 
     def score(self, X: Any, y: Any, **options: Any) -> float:
         """Mean log-likelihood per row in nats."""
         self._check_errors(options)
-        return self.estimator_.score(self.transform(X), y, **options)
+        return self._fitted().estimator_.score(self.transform(X), y, **options)
 
     def predict(self, X: Any, **options: Any) -> np.ndarray:
         """Summary of the density of every row; options are the estimator's."""
         self._check_errors(options)
-        return self.estimator_.predict(self.transform(X), **options)
+        return self._fitted().estimator_.predict(self.transform(X), **options)
 
 
 def as_density_estimator(fitted: Any) -> DensityChain:
@@ -206,12 +210,16 @@ def inner_estimator(estimator: Any) -> tuple[Any, str, bool]:
         Whether transformers stand before it.
     """
     prefix, is_transformed = "", False
-    while not hasattr(estimator, "predict_density"):
-        if isinstance(estimator, Pipeline):
+    while True:
+        if isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
+        elif hasattr(estimator, "predict_density"):
+            break
+        elif isinstance(estimator, Pipeline):
             name, last = estimator.steps[-1]
             is_transformed |= any(s not in (None, "passthrough") for _, s in estimator.steps[:-1])
             prefix, estimator = f"{prefix}{name}__", last
-        elif isinstance(estimator, FrozenEstimator) or _is_search(estimator):
+        elif _is_search(estimator):
             estimator = estimator.estimator
         else:
             break

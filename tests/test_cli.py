@@ -600,7 +600,7 @@ def test_a_model_without_names(here, run, fails):
     command = ["cat.csv", "--model", "array.san", "--seed", 0, "--features"]
     text = run("sample", *command, *BANDS, "--out", "-", "-n", 2)
     assert rows_of(text)[0] == ["row", "draw", "y0"]
-    draws = est.sample(X, 2, random_state=0).ravel()
+    draws = est.sample(X, 2, random_state=0, row_ids=np.arange(len(X))).ravel()
     np.testing.assert_array_equal(rows_of(text)[1][:, 2].astype(float), draws)
     run("predict", *command[:-3], "--features", *BANDS, "--out", "array.csv")
     found = json.loads(run("score", *command, *BANDS, "--targets", "redshift", "--json"))

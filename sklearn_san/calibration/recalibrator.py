@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state, get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted
 
+from .._caller_state import OwnState
 from .._columns import without_mask
 from .._estimator import SANConditionalDensityEstimator
 from .._masking import MaskedDensity, some_rows
@@ -27,7 +28,7 @@ from .saving import load_calibrated, save_calibrated
 from .score_maps import EDGE, fit_score_map
 
 
-class CalibratedDensity(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
+class CalibratedDensity(OwnState, MetaEstimatorMixin, RegressorMixin, BaseEstimator):
     """Density estimator that is recalibrated on held-out rows.
 
     Parameters

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
+from .._caller_state import own_state
 from .._validation import check_choice, check_integer
 from ..chains import density_of
 from .coverage import CoverageTest
@@ -100,6 +101,7 @@ class CalibrationReport(Result):
         return "\n\n".join(parts + [result.summary() for result in self.results.values()])
 
 
+@own_state()
 def calibration_report(
     estimator: Any,
     X: Any,
@@ -168,6 +170,8 @@ def calibration_report(
     check_integer("n_draws", n_draws, 2)
     chosen = _chosen(diagnostics)
     check_consistent_length(X, y)
+    if not len(y):
+        raise ValueError("y has no rows, on which there is nothing to test.")
     seed = int(random_stream(random_state).randint(2**31 - 1))
     density = density_of(estimator, X)
     held_out = HeldOut(density, X, y, n_draws, seed, references, n_references, by)
