@@ -184,7 +184,7 @@ def has_gaps(missing: np.ndarray) -> np.ndarray:
 
     `missing` is (n_rows, n_outputs), in autoregressive order.
     """
-    return (np.diff(missing.astype(int), axis=1) < 0).any(axis=1)
+    return np.asarray((np.diff(missing.astype(int), axis=1) < 0).any(axis=1))
 
 
 def check_missing_targets(y: np.ndarray, order: np.ndarray, names: list[str]) -> None:

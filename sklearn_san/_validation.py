@@ -335,7 +335,7 @@ def usable_errors(X_err: Any) -> tuple[Any, np.ndarray | None]:
         return X_err, None  # to be refused
     if numbers.ndim != 2:
         return X_err, None
-    bad = ((numbers < 0) | np.isinf(numbers)).any(axis=1)
+    bad = np.asarray(((numbers < 0) | np.isinf(numbers)).any(axis=1))
     if not bad.any():
         return X_err, bad
     if hasattr(X_err, "where"):

@@ -622,17 +622,15 @@ def test_the_command_line_draws_by_row(table, est):
 
 def test_the_command_line_answers_bad_rows_with_nan(table, capsys):
     assert main(["predict", "t.csv", *table, "--out", "o.csv"]) == 1
-    with pytest.warns(BadRowsWarning, match="2 of 6 rows"):
-        found = read("predict", "t.csv", *table, "--on-bad-rows", "nan")
+    found = read("predict", "t.csv", *table, "--on-bad-rows", "nan")
+    assert "warning: 2 of 6 rows" in capsys.readouterr().err
     assert found.isna().any(axis=1).tolist() == [False, True, False, False, True, False]
-    capsys.readouterr()
-    with pytest.warns(BadRowsWarning, match="2 of 6 rows"):
-        main(["score", "t.csv", *table, "--on-bad-rows", "nan", "--json", "--quiet"])
+    main(["score", "t.csv", *table, "--on-bad-rows", "nan", "--json", "--quiet"])
     scores = json.loads(capsys.readouterr().out)
     assert scores["rows_not_scored"] == 2
     main(["score", "good.csv", *table, "--json", "--quiet"])
     good = json.loads(capsys.readouterr().out)
-    assert scores["log_likelihood"] == good["log_likelihood"]
+    assert scores["log_likelihood"]["mean"] == pytest.approx(good["log_likelihood"]["mean"])
 
 
 def test_the_command_line_takes_a_table_without_rows(table):

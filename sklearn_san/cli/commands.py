@@ -194,14 +194,12 @@ def _dtypes(estimator: Any, density: Any) -> list[np.dtype]:
 def _outputs(estimator: Any, values: np.ndarray, dtypes: Sequence[np.dtype]) -> Columns:
     """Columns of values of y (..., n_outputs), each in its own dtype."""
     names = estimator.output_names_
-    return {
-        name: _as_column(values[..., j].ravel(), dtypes[j]) for j, name in enumerate(names)
-    }
+    return {name: _as_column(values[..., j].ravel(), dtypes[j]) for j, name in enumerate(names)}
 
 
 def _as_column(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Values in their own dtype; a label that is missing is an empty cell."""
-    if dtype == object:
+    if dtype.kind == "O":
         return np.array(["" if v != v else v for v in values.tolist()], dtype=object)
     return values.astype(dtype)
 
