@@ -17,7 +17,18 @@ import torch
 
 from ._container import dump_tree, read_checked, rebuilding
 from ._files import write_atomically
-from ._kinds import NONE, NUMBER, POSITIVE, TEXT, Kind, Rule, State, listed, whole
+from ._kinds import (
+    NONE,
+    NUMBER,
+    POSITIVE,
+    TEXT,
+    CorruptModelError,
+    Kind,
+    Rule,
+    State,
+    listed,
+    whole,
+)
 from ._optimizer import STATE
 
 #: Seconds between two checkpoints, at least.
@@ -87,21 +98,19 @@ def check_state(state: State, like: State, source: str) -> None:
 class DiskCheckpoint:
     """Checkpoint in a folder, of one training with given parameters and data.
 
+    The name of the file tells them, so that a folder may hold those of several trainings, such as
+    the fits of a search.
+
     Parameters
     ----------
     folder : path
         Made if it is missing.
     fingerprint : str
         Of parameters and data, from `fingerprint`.
-
-    Raises
-    ------
-    ValueError
-        If the folder holds the checkpoint of another training.
     """
 
     def __init__(self, folder: str | os.PathLike[str], fingerprint: str):
-        self.path = Path(folder) / "training.safetensors"
+        self.path = Path(folder) / f"training-{fingerprint[:16]}.safetensors"
         self.fingerprint = fingerprint
         self.seed: int | None = None
         self._state: State | None = None
@@ -112,9 +121,9 @@ class DiskCheckpoint:
             with rebuilding(repr(os.fspath(self.path))):
                 _FILE.check(kept, "")
             if kept["fingerprint"] != fingerprint:
-                raise ValueError(
-                    f"checkpoint_dir={os.fspath(folder)!r} holds the checkpoint of a training with "
-                    "other parameters or data; choose another folder, or delete it."
+                raise CorruptModelError(
+                    f"{os.fspath(self.path)!r} holds the checkpoint of a training with other "
+                    "parameters or data, so that it was renamed; delete it."
                 )
             self.seed, self._state = kept["seed"], kept["state"]
 

@@ -281,7 +281,13 @@ def _numbers(column: np.ndarray, name: str) -> np.ndarray:
         if column.ndim != 1:
             raise TypeError("lists in a column")
         return np.asarray(
-            check_array(column, ensure_2d=False, dtype=np.float64, ensure_all_finite=False)
+            check_array(
+                column,
+                ensure_2d=False,
+                dtype=np.float64,
+                ensure_all_finite=False,
+                ensure_min_samples=0,
+            )
         )
     except (TypeError, ValueError):
         raise ValueError(

@@ -18,6 +18,7 @@ from torch import Tensor
 from . import _validation as validation
 from ._density_base import N_CANDIDATES, N_POINTS, PAIRS, Block
 from ._engine import to_numpy
+from ._keyed_noise import Noise, block_uniform
 from ._marginals import Components
 from ._model import chunks, make_generator, sobol_points
 from ._modes import Starts
@@ -191,7 +192,7 @@ class GivenDensity(WeightedDensity):
         joint = self.density._log_prob(self._with_known(y))
         return joint - (evidence if y.ndim == 2 else evidence[:, None])
 
-    def _sobol_blocks(self, n_draws: int, generator: torch.Generator) -> Iterator[Block]:
+    def _sobol_blocks(self, n_draws: int, generator: Noise) -> Iterator[Block]:
         self._refuse_later("sample(method='sobol')")
         return self.density._sobol_draws(n_draws, generator, self.known)
 
@@ -223,7 +224,7 @@ class GivenDensity(WeightedDensity):
             y[:, j] = values[rows]
         return y
 
-    def _numbers(self, n_rows: int, n: int, generator: torch.Generator | None) -> np.ndarray:
+    def _numbers(self, rows: slice, n: int, generator: Noise | None) -> np.ndarray:
         """Uniform numbers of each candidate, (n_rows or 1, n, n_numbers).
 
         The first chooses the member, the last ones make the measurement of x.
@@ -233,7 +234,7 @@ class GivenDensity(WeightedDensity):
         n_numbers = 1 + model.n_outputs * network.n_noise + n_measured
         if generator is None:
             return sobol_points(n, n_numbers).clip(1e-12, 1.0 - 1e-12)[None]
-        return uniform((n_rows, n, n_numbers), generator).numpy()
+        return block_uniform(generator, rows, slice(0, n), n_numbers)
 
     def _seen(self, rows: slice, numbers: np.ndarray) -> np.ndarray:
         """What the network sees of each candidate, or of all of a row, (n_rows, n or 1, ...)."""
@@ -268,7 +269,7 @@ class GivenDensity(WeightedDensity):
 
     def _member_weights(self, rows: slice) -> np.ndarray:
         """Log density (n_rows, n_members) of the known outputs if they come first."""
-        return self._weigh(rows, self._numbers(1, 1, None), len(self.known))[1][..., 0].T
+        return self._weigh(rows, self._numbers(rows, 1, None), len(self.known))[1][..., 0].T
 
     @torch.no_grad()
     def _beside(
@@ -293,10 +294,10 @@ class GivenDensity(WeightedDensity):
         return x.reshape(len(known), -1), noise, known, chosen
 
     def _candidates(
-        self, rows: slice, n: int, generator: torch.Generator | None
+        self, rows: slice, n: int, generator: Noise | None
     ) -> tuple[np.ndarray, np.ndarray]:
         model, n_rows = self.model, rows.stop - rows.start
-        x, noise, known, chosen = self._beside(rows, self._numbers(n_rows, n, generator))
+        x, noise, known, chosen = self._beside(rows, self._numbers(rows, n, generator))
         z, log_weight = model.engine.draw_beside(x, noise, known, chosen)
         y = model.restore(z.reshape(n_rows, n, -1))
         for j, values in self.known.items():

@@ -21,14 +21,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
-import torch
 from scipy.special import logsumexp
 from tqdm.auto import tqdm
 
 from . import _validation as validation
+from ._caller_state import OwnState
 from ._draws import grid_blocks, weighted_mean, weighted_quantiles
+from ._keyed_noise import Noise, make_noise
 from ._marginals import Components, Marginal
-from ._model import chunks, make_generator
+from ._model import chunks
 from ._targets import TargetCodec, on_limits, single_inside
 
 #: Draws behind means, quantiles and modes, and the same where they have weights.
@@ -51,7 +52,7 @@ _NOT_OF_LABELS = {
 Block = tuple[slice, slice, np.ndarray]
 
 
-class Density(ABC):
+class Density(OwnState, ABC):
     """One density of y for each row: the members that every kind of density has.
 
     Arrays are rows first, in the units and the column order of y. If y was one-dimensional in
@@ -181,8 +182,9 @@ class Density(ABC):
         random_state: Any = None,
         method: str = "random",
         dtype: Any = None,
-        out: np.ndarray | None = None,
+        out: Any = None,
         progress: bool = False,
+        row_ids: Any = None,
     ) -> Any:
         """Draws for every row.
 
@@ -197,10 +199,17 @@ class Density(ABC):
             they are ten times slower and no longer independent of each other.
         dtype : {float32, float64}, default=None
             Of the result; None is float64, or the dtype of `out`.
-        out : ndarray of shape (n_rows, n_draws, n_outputs), default=None
-            Where to write the draws, such as a memory map; it is returned. May be float32.
+        out : array-like of shape (n_rows, n_draws, n_outputs), default=None
+            Where to write the draws, block by block: an array, a memory map, a data set of HDF5 or
+            zarr, or whatever else has a shape, a dtype and item assignment; it is returned. May be
+            float32.
         progress : bool, default=False
             Whether to show a progress bar, on standard error.
+        row_ids : array-like of shape (n_rows,), default=None
+            Name of each row, a whole number or text. The draws of a row then depend on its name
+            and `random_state`, a whole number, alone: they are the same whatever rows are beside
+            it, and independent of those of other rows in other calls. Without names the noise
+            belongs to the position of a row, so that parts of a table need seeds of their own.
 
         Returns
         -------
@@ -212,7 +221,8 @@ class Density(ABC):
         .. [1] Owen (1998), Scrambling Sobol' and Niederreiter-Xing points.
         """
         validation.check_integer("n_draws", n_draws, 1)
-        blocks = self._draw_blocks(n_draws, make_generator(random_state), method)
+        noise = make_noise(random_state, row_ids, len(self))
+        blocks = self._draw_blocks(n_draws, noise, method)
         return self._collect(blocks, n_draws, dtype, out, progress=progress)
 
     def to_frame(
@@ -223,6 +233,7 @@ class Density(ABC):
         method: str = "random",
         index: Any = None,
         progress: bool = False,
+        row_ids: Any = None,
     ) -> Any:
         """Draws as a pandas frame, with y's names and dtypes.
 
@@ -235,6 +246,8 @@ class Density(ABC):
         index : sequence of length n_rows, default=None
             Names of the rows; None takes the index of the frame that they come from, else numbers.
         progress : bool, default=False
+        row_ids : array-like of shape (n_rows,), default=None
+            As for `sample`.
 
         Returns
         -------
@@ -247,9 +260,10 @@ class Density(ABC):
             raise ValueError(
                 f"index must have one entry for each of the {len(self)} rows, got {index!r}."
             )
-        blocks = self._draw_blocks(n_draws, make_generator(random_state), method)
+        noise = make_noise(random_state, row_ids, len(self))
+        blocks = self._draw_blocks(n_draws, noise, method)
         draws = np.empty((len(self), n_draws, self.n_outputs))
-        self._fill(draws, blocks, progress=progress)
+        self._fill(draws, blocks, n_draws, progress=progress)
         return self._codec.to_frame(draws, self.index if index is None else index)
 
     # Summaries
@@ -521,7 +535,8 @@ class Density(ABC):
         j = self._check_marginal(validation.check_output(output, self.output_names, "output"))
         validation.check_integer("n_draws", n_draws, 1)
         values = on_limits(self._check_values(values), self.limits[j])
-        log_prob = self._pinned_log_prob({j: values.reshape(len(self), 1, -1)}, n_draws)
+        by_row = values.reshape(len(self), 1, values[:1].size or 1)
+        log_prob = self._pinned_log_prob({j: by_row}, n_draws)
         return log_prob.reshape(values.shape)
 
     def marginal_cdf(self, output: Any, values: Any, *, n_draws: int = N_PINNED) -> np.ndarray:
@@ -545,7 +560,8 @@ class Density(ABC):
         j = self._check_marginal(validation.check_output(output, self.output_names, "output"))
         validation.check_integer("n_draws", n_draws, 1)
         values = on_limits(self._check_values(values), self.limits[j])
-        cdf = self._marginal_cdf(j, values.reshape(len(self), -1), n_draws)
+        by_row = values.reshape(len(self), values[:1].size or 1)
+        cdf = self._marginal_cdf(j, by_row, n_draws)
         return cdf.reshape(values.shape)
 
     @abstractmethod
@@ -624,14 +640,12 @@ class Density(ABC):
         """`log_prob` of checked values (n_rows, n_outputs) or (n_rows, n_points, n_outputs)."""
 
     @abstractmethod
-    def _draw_blocks(
-        self, n_draws: int, generator: torch.Generator, method: str
-    ) -> Iterator[Block]:
+    def _draw_blocks(self, n_draws: int, generator: Noise, method: str) -> Iterator[Block]:
         """Blocks of equally weighted draws; random numbers are consumed row by row."""
 
     @abstractmethod
     def _candidates(
-        self, rows: slice, n: int, generator: torch.Generator | None
+        self, rows: slice, n: int, generator: Noise | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draws (n_rows, n or more, n_outputs) and their log weights, up to a constant.
 
@@ -728,14 +742,14 @@ class Density(ABC):
             validation.check_out(out, shape[:2] if self.one_dimensional else shape)
             if self._label_outputs:
                 raise ValueError("out= takes numbers and cannot hold labels; leave it out.")
-            if wanted is not None and wanted != out.dtype:
+            if wanted is not None and wanted != validation.dtype_of(out):
                 raise ValueError(
                     f"dtype={wanted} is not that of out, {out.dtype}; leave one of the two out."
                 )
-            self._fill(out.reshape(shape), blocks, progress=progress)  # a view: adds an axis
+            self._fill(out, blocks, n_draws, progress=progress)
             return out
         draws = np.empty(shape, np.float64 if wanted is None else wanted)
-        self._fill(draws, blocks, progress=progress)
+        self._fill(draws, blocks, n_draws, progress=progress)
         presented = self._present(draws)
         if wanted is None or presented.dtype == wanted:
             return presented
@@ -743,12 +757,13 @@ class Density(ABC):
             raise ValueError(f"dtype={wanted} cannot hold labels; leave it out.")
         return presented.astype(wanted)
 
-    def _fill(self, draws: np.ndarray, blocks: Iterator[Block], *, progress: bool) -> None:
-        n_draws = draws.shape[1]
+    def _fill(self, draws: Any, blocks: Iterator[Block], n_draws: int, *, progress: bool) -> None:
+        """Write blocks to what has the shape of the draws, or lacks the axis of one output."""
         bar = tqdm(total=len(self), desc="sample", unit="row", disable=not progress)
         single = draws.dtype == np.float32
         for rows, columns, block in blocks:
-            draws[rows, columns] = single_inside(block, self.limits) if single else block
+            values = single_inside(block, self.limits) if single else block
+            draws[rows, columns] = values if len(draws.shape) == 3 else values[..., 0]
             bar.update((rows.stop - rows.start) * (columns.stop - columns.start) / n_draws)
         bar.close()
 
@@ -832,9 +847,11 @@ class Density(ABC):
 
     def _grid(self, j: int, n_points: int) -> np.ndarray:
         """Grid over all but a thousandth of the mass of output j in all rows."""
-        ends = self._quantiles_of(j, np.array([0.0005, 0.9995]))
-        low, high = ends[:, 0].min(), ends[:, 1].max()
-        margin = 0.05 * (high - low)
+        low, high, margin = 0.0, 0.0, 1.0
+        if len(self):
+            ends = self._quantiles_of(j, np.array([0.0005, 0.9995]))
+            low, high = ends[:, 0].min(), ends[:, 1].max()
+            margin = 0.05 * (high - low)
         low, high = np.clip([low - margin, high + margin], *self.limits[j])
         return self._snap(j, np.linspace(low, high, n_points))
 

@@ -18,8 +18,8 @@ import torch
 from scipy.stats import qmc
 
 from . import _validation as validation
+from ._keyed_noise import KeyedNoise, Noise, row_randoms, row_uniform
 from ._model import CHUNK, chunks, make_generator
-from ._network import uniform
 
 
 def resample(
@@ -66,17 +66,19 @@ def resample(
         raise ValueError(
             f"weights of row {int(bad.argmax())} must be finite, not negative and not all zero."
         )
-    random = np.random.default_rng(make_generator(random_state).initial_seed())
-    return resample_rows(draws, weights, n_draws, random)
+    return resample_rows(
+        draws, weights, n_draws, row_randoms(make_generator(random_state), len(draws))
+    )
 
 
 def resample_rows(
-    draws: np.ndarray, weights: np.ndarray, n_draws: int, random: np.random.Generator
+    draws: np.ndarray, weights: np.ndarray, n_draws: int, randoms: Iterator[np.random.Generator]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`resample` of checked arguments; random numbers are consumed row by row."""
+    """`resample` of checked arguments, with the next of `randoms` for each row."""
     weights = weights / weights.sum(axis=1, keepdims=True)
     chosen = np.empty((len(draws), n_draws), dtype=np.intp)
     for i, cumulative in enumerate(weights.cumsum(axis=1)):
+        random = next(randoms)
         levels = (np.arange(n_draws) + random.random()) / n_draws * cumulative[-1]
         chosen[i] = random.permutation(np.searchsorted(cumulative, levels, side="right"))
     chosen = np.minimum(chosen, weights.shape[1] - 1)
@@ -116,13 +118,15 @@ def pair_blocks(n_rows: int, n_draws: int, size: int) -> Iterator[tuple[slice, s
 
 
 def shifted_sobol_points(
-    n_rows: int, n_draws: int, n_outputs: int, generator: torch.Generator
+    n_rows: int, n_draws: int, n_outputs: int, generator: Noise
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Chunks of rows with scrambled Sobol points (n, n_draws, n_outputs), shifted in each row."""
-    seed = int(torch.randint(2**31, (), generator=generator))
+    if isinstance(generator, KeyedNoise):
+        seed = generator.seed
+    else:
+        seed = int(torch.randint(2**31, (), generator=generator))
     engine = qmc.Sobol(n_outputs, rng=np.random.default_rng(seed))
     points = engine.random_base2(max(n_draws - 1, 1).bit_length())[:n_draws]
     for rows in chunks(n_rows, max(1, CHUNK // n_draws)):
-        shape = (rows.stop - rows.start, 1, n_outputs)
-        shift = uniform(shape, generator).numpy()
+        shift = row_uniform(generator, rows, n_outputs)[:, None]
         yield rows, np.clip((points + shift) % 1.0, 1e-12, 1.0 - 1e-12)

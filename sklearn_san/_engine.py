@@ -360,7 +360,8 @@ class Engine:
 def _converted(network: SAN, device: torch.device, dtype: torch.dtype) -> SAN:
     """Network in evaluation mode, on a device and in a dtype; itself or a copy."""
     current = next(network.parameters())
-    if current.device == device and current.dtype == dtype and not network.training:
+    is_plain = not (network.training or current.is_inference())
+    if current.device == device and current.dtype == dtype and is_plain:
         return network
     return copy.deepcopy(network).to(device, dtype).requires_grad_(False).eval()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,15 +14,21 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import _validation as validation
 from ._callbacks import CallbackSupportMixin, FitMonitor, with_callbacks
+from ._caller_state import own_state
 from ._checkpoints import DiskCheckpoint, MemoryCheckpoint, fingerprint
+from ._columns import is_missing
 from ._engines import engine_report, load_kernels
 from ._fitting import Fitted, fit_ensemble
+from ._masking import MaskedDensity
 from ._model import FittedModel, make_generator
 from ._rows import as_rows
 from ._saving import load_estimator, save_estimator
 from ._schema import Reader, Schema, read_errors, read_features
+from ._tables import without_mask
+from ._targets import has_gaps, matching_columns
 from ._training import History
 from .density import ConditionalDensity
+from .exceptions import BadRowsWarning
 
 
 class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseEstimator):
@@ -131,8 +138,9 @@ default="standard"
     warm_start : bool, default=False
         Whether `fit` goes on from the weights, scalers and labels of the fit before.
     checkpoint_dir : str or path, default=None
-        Folder in which the state of the training is kept, once a second at most. A fit that was
-        killed goes on from there, with the same result as one that was not.
+        Folder in which the state of the training is kept, once a second at most, in a file for
+        each set of parameters and data. A fit that was killed goes on from there, with the same
+        result as one that was not; so do the fits of a search.
 
     Attributes
     ----------
@@ -323,7 +331,8 @@ default="standard"
         """
         validation.check_boolean("warm_start", self.warm_start)
         resume = bool(self.warm_start) and hasattr(self, "network_")
-        return self._fit(X, y, sample_weight, X_err, resume=resume)
+        with own_state():
+            return self._fit(X, y, sample_weight, X_err, resume=resume)
 
     def partial_fit(
         self, X: Any, y: Any, sample_weight: Any = None, X_err: Any = None
@@ -356,7 +365,8 @@ default="standard"
                 "is None; use partial_fit for one batch after the other."
             )
         resume = hasattr(self, "network_")
-        return self._fit(X, y, sample_weight, X_err, resume=resume, increment=True)
+        with own_state():
+            return self._fit(X, y, sample_weight, X_err, resume=resume, increment=True)
 
     @property
     def engine_(self) -> str:
@@ -365,7 +375,7 @@ default="standard"
             raise AttributeError("engine_ is known after fit.")
         return engine_report(self.network_, validation.check_device(self.device))
 
-    def predict_density(self, X: Any, *, X_err: Any = None) -> ConditionalDensity:
+    def predict_density(self, X: Any, *, X_err: Any = None, on_bad_rows: str = "raise") -> Any:
         """Conditional density of every row, as an object.
 
         Parameters
@@ -377,21 +387,77 @@ default="standard"
             are features. Otherwise the density is the mean of p(y | x') over x' around x, 64
             quasi-random points of it; that is for a model of x without noise, since one that was
             fitted with errors has averaged over them already.
+        on_bad_rows : {"raise", "nan"}, default="raise"
+            What becomes of rows of X that the estimator cannot take: nan or infinity in a feature
+            that had none in `fit`, values too extreme to compute with, errors that are negative or
+            infinite. "nan" answers them with nan, and counts them in one warning.
 
         Returns
         -------
         ConditionalDensity
             With `sample`, `log_prob`, `grad_log_prob`, `mean`, `std`, `cov`, `quantile`,
             `interval`, `mode`, `cdf`, `inverse_cdf`, `components`, `marginal`, `pdf_grid`, `given`,
-            `marginalise`, `entropy`, `kl` and others; see `sklearn_san.density.Density`.
+            `marginalise`, `entropy`, `kl` and others; see `sklearn_san.density.Density`. With
+            ``on_bad_rows="nan"`` and bad rows, an object with the same members.
+
+        Warns
+        -----
+        BadRowsWarning
+            If rows are answered with nan.
         """
+        return self._density(X, X_err, on_bad_rows)
+
+    def _density(self, X: Any, X_err: Any, on_bad_rows: str, y: Any = None) -> Any:
+        """`predict_density`; rows of y that cannot be used count as bad ones, too."""
         check_is_fitted(self, "network_")
-        schema = Schema.of(self)
-        columns, _ = read_features(self, X, schema)
+        validation.check_choice("on_bad_rows", on_bad_rows, ("raise", "nan"))
+        tolerant, schema = on_bad_rows == "nan", Schema.of(self)
+        columns, _ = read_features(self, X, schema, may_be_infinite=tolerant)
         index = validation.row_names(X)
         validation.warn_of_misaligned(index, X_err=X_err)
+        features, wrong = schema.encode_features(columns), None
+        if tolerant and X_err is not None:
+            X_err, wrong = validation.usable_errors(X_err)
         errors = read_errors(self, schema, X_err, columns)
-        model = FittedModel(
+        validation.warn_of_large_errors(features, errors, schema.feature_names)
+        density = ConditionalDensity(self._model(), features, errors, index)
+        if not tolerant:
+            return density
+        unusable = self.input_encoder_.unusable(features, errors)
+        bad = unusable.any(axis=1)
+        for rows in (wrong, None if y is None else self._unusable_targets(y, len(features))):
+            bad = bad if rows is None else bad | rows
+        if not bad.any():
+            return density
+        self._warn_of_bad_rows(bad, unusable)
+        return MaskedDensity(density[~bad], ~bad, index)
+
+    def _unusable_targets(self, y: Any, n_rows: int) -> np.ndarray | None:
+        """Rows of y with a missing value before an observed one, or in the first output."""
+        if not hasattr(y, "columns") and np.ndim(y) == 3:
+            return None
+        columns = matching_columns(
+            without_mask(y), self.output_names_, "this estimator was fitted with"
+        )
+        if len(columns[0]) != n_rows:
+            return None
+        missing = np.stack([[is_missing(v) for v in columns[j].tolist()] for j in self.order_], 1)
+        return has_gaps(missing) | missing[:, 0]
+
+    def _warn_of_bad_rows(self, bad: np.ndarray, unusable: np.ndarray) -> None:
+        names = Schema.of(self).feature_names
+        counts = {n: int(c) for n, c in zip(names, unusable.sum(axis=0), strict=True) if c}
+        shown = ", ".join(f"{count} in {name!r}" for name, count in list(counts.items())[:5])
+        features = f" (unusable values of X: {shown})" if shown else ""
+        warnings.warn(
+            f"{bad.sum()} of {len(bad)} rows cannot be used and are answered with nan{features}.",
+            BadRowsWarning,
+            stacklevel=4,  # the caller of a public method
+        )
+
+    def _model(self) -> FittedModel:
+        """The network and all that surrounds it."""
+        return FittedModel(
             self.network_,
             self.input_encoder_,
             self.y_scaler_,
@@ -402,11 +468,16 @@ default="standard"
             self._one_dimensional,
             validation.check_device(self.device),
         )
-        encoded = schema.encode_features(columns)
-        validation.warn_of_large_errors(encoded, errors, schema.feature_names)
-        return ConditionalDensity(model, encoded, errors, index)
 
-    def log_prob(self, X: Any, y: Any, *, given: Any = None, X_err: Any = None) -> np.ndarray:
+    def log_prob(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        given: Any = None,
+        X_err: Any = None,
+        on_bad_rows: str = "raise",
+    ) -> np.ndarray:
         """Log density of y given X.
 
         Parameters
@@ -419,13 +490,16 @@ default="standard"
             Known outputs, as for `sample`; then the density is that of all others.
         X_err : array-like of shape (n_samples, n_features), default=None
             Measurement errors of X, which are averaged over.
+        on_bad_rows : {"raise", "nan"}, default="raise"
+            What becomes of rows that cannot be used; see `predict_density`. Rows of y that lack
+            values in other outputs than the last ones count among them.
 
         Returns
         -------
         ndarray of shape (n_samples,)
             In nats, per unit of every output; -inf outside the limits.
         """
-        density = self.predict_density(X, X_err=X_err)
+        density = self._density(X, X_err, on_bad_rows, y)
         return density.log_prob(y) if given is None else density.given(given).log_prob(y)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, X_err: Any = None) -> float:
@@ -449,6 +523,8 @@ default="standard"
         """
         validation.warn_of_misaligned(validation.row_names(X), sample_weight=sample_weight)
         log_prob = self.log_prob(X, y, X_err=X_err)
+        if not len(log_prob):
+            raise ValueError("X has no rows, of which there is no mean.")
         if sample_weight is None:
             return float(log_prob.mean())
         weight = validation.check_weight(sample_weight, len(log_prob))
@@ -467,7 +543,9 @@ default="standard"
         method: str = "random",
         dtype: Any = None,
         as_frame: bool = False,
-        out: np.ndarray | None = None,
+        out: Any = None,
+        row_ids: Any = None,
+        on_bad_rows: str = "raise",
     ) -> Any:
         """Draw from p(y | x) for every row of X.
 
@@ -493,9 +571,17 @@ default="standard"
             Of the result; None is float64, or the dtype of `out`.
         as_frame : bool, default=False
             Whether to return a pandas frame with a row for each draw and y's column names.
-        out : ndarray of floats, default=None
-            Array of the shape of the result that the draws are written to, such as a memory map
-            for more of them than fit in memory; may be float32. It is returned.
+        out : array-like of floats, default=None
+            What the draws are written to, of the shape of the result: an array, or for more of
+            them than fit in memory a memory map, a data set of HDF5 or zarr, or whatever else has
+            a shape, a dtype and item assignment; may be float32. It is returned.
+        row_ids : array-like of shape (n_samples,), default=None
+            Name of each row, a whole number or text. The draws of a row then depend on its name
+            and `random_state`, a whole number, alone: they are the same whatever rows are beside
+            it, and independent of those of other rows in other calls. Without names, draws in
+            parts of a table need a seed for each part, or rows at the same place share noise.
+        on_bad_rows : {"raise", "nan"}, default="raise"
+            What becomes of rows that cannot be used; see `predict_density`.
 
         Returns
         -------
@@ -504,7 +590,7 @@ default="standard"
             one-dimensional in `fit`. The dtype is object if some labels are no numbers. A frame
             has y's own dtype in each column and is indexed by row and draw.
         """
-        density = self.predict_density(X, X_err=X_err)
+        density = self._density(X, X_err, on_bad_rows)
         validation.check_integer("n_samples", n_samples, 1)
         validation.check_boolean("as_frame", as_frame)
         validation.check_boolean("return_ess", return_ess)
@@ -515,7 +601,11 @@ default="standard"
                 "as_frame=True has y's own dtypes and draws alone: it goes neither with out=, "
                 "dtype= nor return_ess=."
             )
-        options: dict[str, Any] = {"random_state": random_state, "method": method}
+        options: dict[str, Any] = {
+            "random_state": random_state,
+            "method": method,
+            "row_ids": row_ids,
+        }
         options["progress"] = bool(self.verbose)
         known = density if given is None else density.given(given)
         if as_frame:
@@ -533,6 +623,8 @@ default="standard"
         n_samples: int = 1,
         random_state: Any = None,
         X_err: Any = None,
+        row_ids: Any = None,
+        on_bad_rows: str = "raise",
     ) -> Any:
         """Summarise p(y | x) for every row of X, by default by its mean.
 
@@ -557,6 +649,10 @@ default="standard"
             Seed of the draws for ``output_type="samples"``.
         X_err : array-like of shape (n_samples, n_features), default=None
             Measurement errors of X, which are averaged over.
+        row_ids : array-like of shape (n_samples,), default=None
+            Names of the rows for ``output_type="samples"``, as for `sample`.
+        on_bad_rows : {"raise", "nan"}, default="raise"
+            What becomes of rows that cannot be used; see `predict_density`.
 
         Returns
         -------
@@ -566,12 +662,18 @@ default="standard"
         """
         if isinstance(output_type, (list, tuple)):
             validation.check_statistics("output_type", output_type)
-            density = self.predict_density(X, X_err=X_err)
+            density = self._density(X, X_err, on_bad_rows)
             return density.summarise(output_type, quantiles=quantiles)
         validation.check_choice("output_type", output_type, validation.OUTPUT_TYPES)
+        density = self._density(X, X_err, on_bad_rows)
         if output_type == "samples":
-            return self.sample(X, n_samples, random_state=random_state, X_err=X_err)
-        density = self.predict_density(X, X_err=X_err)
+            validation.check_integer("n_samples", n_samples, 1)
+            return density.sample(
+                n_samples,
+                random_state=random_state,
+                row_ids=row_ids,
+                progress=bool(self.verbose),
+            )
         if output_type == "quantiles":
             return density.quantile(quantiles)
         return getattr(density, output_type)()

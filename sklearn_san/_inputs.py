@@ -112,7 +112,7 @@ class InputEncoder:
         """Inputs of the network, (n_samples, n_inputs) in float64."""
         finite = np.isfinite(X)
         blocks = []
-        if len(self.numbers):
+        if len(X) and len(self.numbers):
             own = finite[:, self.numbers]
             values = scaled(self.scaler, np.where(own, X[:, self.numbers], np.nan))
             if X_err is None:
@@ -120,6 +120,8 @@ class InputEncoder:
             else:  # with noise, of which a power transform may make anything
                 values = np.clip(values, -FARTHEST, FARTHEST)
             blocks.append(values if own.all() else np.where(own, values, 0.0))
+        elif len(self.numbers):  # scalers take no empty tables
+            blocks.append(X[:, self.numbers])
         for j, n in enumerate(self.n_categories):
             if n is not None:
                 blocks.append((X[:, j, None] == np.arange(n)).astype(np.float64))
@@ -130,10 +132,20 @@ class InputEncoder:
             blocks.append(missing[:, self.missing].astype(np.float64))
         if self.infinite.any():
             blocks.append(np.isinf(X[:, self.infinite]).astype(np.float64))
-        if self.use_errors:
-            errors = self._log_errors(self._errors(X_err, X))
-            blocks.append(scaled(self.error_scaler, errors))
+        if self.use_errors and not len(X):
+            blocks.append(X[:, self.numbers])
+        elif self.use_errors:
+            blocks.append(scaled(self.error_scaler, self._log_errors(self._errors(X_err, X))))
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
+
+    def unusable(self, X: np.ndarray, X_err: np.ndarray | None = None) -> np.ndarray:
+        """Values (n_samples, n_features) for which `transform` raises."""
+        wrong = (np.isnan(X) & ~self.missing) | (np.isinf(X) & ~self.infinite)
+        if len(self.numbers) and X_err is None:
+            finite = np.where(np.isfinite(X), X, np.nan)[:, self.numbers]
+            with np.errstate(all="ignore"):
+                wrong[:, self.numbers] |= np.abs(scaled(self.scaler, finite)) > FARTHEST
+        return wrong
 
     def hide(self, X: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """X with the share `missing_rate` of the values of half of the rows missing.

@@ -287,7 +287,11 @@ def quasi_random_noise(network: SAN, n_points: int) -> Tensor:
     points = []
     for m in range(network.n_members):
         engine = torch.quasirandom.SobolEngine(shape[2] * shape[3], scramble=True, seed=m)
-        points.append(engine.draw(n_points, dtype=torch.float64).reshape(shape))
+        # `draw` gives the first point in the default dtype of the process
+        first = engine.quasi.double() / 2**engine.MAXBIT
+        drawn = engine.draw(n_points, dtype=torch.float64)
+        drawn[0] = first
+        points.append(drawn.reshape(shape))
     return torch.stack(points).clamp(1e-12, 1.0 - 1e-12)
 
 

@@ -93,9 +93,10 @@ class Linear(nn.Module):
     def __init__(self, n_members: int, n_in: int, n_out: int, gain: float, generator: Generator):
         super().__init__()
         std = gain / math.sqrt(max(n_in, 1))
-        weight = torch.randn((n_members, n_in, n_out), generator=generator)
+        shape = (n_members, n_in, n_out)
+        weight = torch.randn(shape, generator=generator, dtype=torch.float32)
         self.weight = nn.Parameter(std * weight)
-        self.bias = nn.Parameter(torch.zeros(n_members, n_out))
+        self.bias = nn.Parameter(torch.zeros(n_members, n_out, dtype=torch.float32))
 
     def forward(self, parts: Sequence[Tensor]) -> Tensor:
         """Map ``cat(parts, -1)``, where the leading axes of the parts need only broadcast."""
@@ -126,8 +127,8 @@ class LayerNorm(nn.Module):
 
     def __init__(self, n_members: int, width: int):
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(n_members, width))
-        self.bias = nn.Parameter(torch.zeros(n_members, width))
+        self.weight = nn.Parameter(torch.ones(n_members, width, dtype=torch.float32))
+        self.bias = nn.Parameter(torch.zeros(n_members, width, dtype=torch.float32))
 
     def forward(self, h: Tensor) -> Tensor:
         """Normalise h (n_members, ..., width) over its last axis."""

@@ -25,14 +25,15 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.special import logsumexp
 
 from . import _validation as validation
+from ._caller_state import N_FRAMES
 from ._density_base import N_CANDIDATES, N_POINTS, PAIRS, Block, Density
 from ._draws import resample_rows
+from ._keyed_noise import Noise, make_noise, row_randoms
 from ._marginals import Components
-from ._model import chunks, make_generator
+from ._model import chunks
 from ._targets import TargetCodec
 from .exceptions import EffectiveSampleSizeWarning
 
@@ -85,8 +86,9 @@ class WeightedDensity(Density):
         random_state: Any = None,
         method: str = "random",
         dtype: Any = None,
-        out: np.ndarray | None = None,
+        out: Any = None,
         progress: bool = False,
+        row_ids: Any = None,
         n_candidates: int | None = None,
         return_ess: bool = False,
     ) -> Any:
@@ -101,10 +103,12 @@ class WeightedDensity(Density):
             As for `ConditionalDensity.sample`; "sobol" where the density has an `inverse_cdf`.
         dtype : {float32, float64}, default=None
             Of the result; None is float64, or the dtype of `out`.
-        out : ndarray of shape (n_rows, n_draws, n_outputs), default=None
-            Where to write the draws; it is returned.
+        out : array-like of shape (n_rows, n_draws, n_outputs), default=None
+            Where to write the draws, as for `ConditionalDensity.sample`; it is returned.
         progress : bool, default=False
             Whether to show a progress bar, on standard error.
+        row_ids : array-like of shape (n_rows,), default=None
+            As for `ConditionalDensity.sample`.
         n_candidates : int, default=None
             Weighted draws of each row that these are resampled from; None takes 16 times as many,
             at least 8,192. Not used where the density is exact.
@@ -128,23 +132,21 @@ class WeightedDensity(Density):
         validation.check_integer("n_candidates", n_candidates, 1, optional=True)
         validation.check_boolean("return_ess", return_ess)
         validation.check_choice("method", method, ("random", "sobol"))
-        generator = make_generator(random_state)
+        noise = make_noise(random_state, row_ids, len(self))
         ess = np.full(len(self), float(n_draws))
         if method == "sobol":
-            blocks = self._sobol_blocks(n_draws, generator)
+            blocks = self._sobol_blocks(n_draws, noise)
         else:
-            blocks = self._resampled(n_draws, generator, n_candidates, ess)
+            blocks = self._resampled(n_draws, noise, n_candidates, ess)
         draws = self._collect(blocks, n_draws, dtype, out, progress=progress)
         if method == "random" and not self.is_exact:
-            _warn_if_few(ess, self._remedy, 3)
+            _warn_if_few(ess, self._remedy, 3 + N_FRAMES)
         return (draws, ess) if return_ess else draws
 
     #: What raises the effective number of draws.
     _remedy = "Raise n_candidates"
 
-    def _draw_blocks(
-        self, n_draws: int, generator: torch.Generator, method: str
-    ) -> Iterator[Block]:
+    def _draw_blocks(self, n_draws: int, generator: Noise, method: str) -> Iterator[Block]:
         validation.check_choice("method", method, ("random", "sobol"))
         if method == "sobol":
             yield from self._sobol_blocks(n_draws, generator)
@@ -152,27 +154,27 @@ class WeightedDensity(Density):
         ess = np.full(len(self), float(n_draws))
         yield from self._resampled(n_draws, generator, None, ess)
         if not self.is_exact:
-            _warn_if_few(ess, self._remedy, 5)
+            _warn_if_few(ess, self._remedy, 5 + N_FRAMES)
 
-    def _sobol_blocks(self, n_draws: int, generator: torch.Generator) -> Iterator[Block]:
+    def _sobol_blocks(self, n_draws: int, generator: Noise) -> Iterator[Block]:
         self._refuse("sample(method='sobol')", "it has no inverse_cdf; use method='random'")
 
     def _resampled(
         self,
         n_draws: int,
-        generator: torch.Generator,
+        generator: Noise,
         n_candidates: int | None,
         ess: np.ndarray,
     ) -> Iterator[Block]:
         """Draws from weighted candidates; `ess` is filled with what these are worth."""
         # A stream of its own, so that draws do not depend on how the rows are divided
-        random = np.random.default_rng(generator.initial_seed())
+        randoms = row_randoms(generator, len(self))
         n = n_draws if self.is_exact else n_candidates or max(N_CANDIDATES, 16 * n_draws)
         for rows in chunks(len(self), max(1, PAIRS // n)):
             y, log_weight = self._candidates(rows, n, generator)
             if not self.is_exact:
                 weight = np.exp(log_weight - log_weight.max(axis=1, keepdims=True))
-                y, ess[rows] = resample_rows(y, weight, n_draws, random)
+                y, ess[rows] = resample_rows(y, weight, n_draws, randoms)
             yield rows, slice(0, n_draws), y
 
     # What a kind of density must say
@@ -270,7 +272,7 @@ class ReweightedDensity(WeightedDensity):
             return np.log(ratio).reshape(y.shape[:-1])
 
     def _candidates(
-        self, rows: slice, n: int, generator: torch.Generator | None
+        self, rows: slice, n: int, generator: Noise | None
     ) -> tuple[np.ndarray, np.ndarray]:
         y, log_weight = self.density._candidates(rows, n, generator)
         log_ratio = self._log_ratio(y)

@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from . import _validation as validation
+from ._caller_state import own_state
 from ._columns import FeatureTable
 from ._container import MODEL, REQUESTS, dump_tree, read_checked, rebuilding
 from ._engines import load_kernels
@@ -58,15 +59,24 @@ Estimator = TypeVar("Estimator", bound=BaseEstimator)
 
 def save_estimator(estimator: Any, path: str | os.PathLike[str]) -> None:
     """Write a fitted estimator to `path`; see `SANConditionalDensityEstimator.save`."""
+    write_atomically(path, dump_tree(tree_of(estimator), content=MODEL))
+
+
+def tree_of(estimator: Any) -> dict[str, Any]:
+    """All of a fitted estimator as a tree of data."""
     check_is_fitted(estimator, "network_")
     state = {k: v for k, v in vars(estimator).items() if not k.startswith(_LEFT_OUT)}
-    tree = state | {REQUESTS: _metadata_requests(estimator)}
-    write_atomically(path, dump_tree(tree, content=MODEL))
+    return state | {REQUESTS: _metadata_requests(estimator)}
 
 
 def load_estimator(cls: type[Estimator], path: str | os.PathLike[str]) -> Estimator:
     """Estimator of class `cls` from `path`; see `SANConditionalDensityEstimator.load`."""
-    state = read_checked(path, content=MODEL)
+    with own_state():
+        return estimator_from(cls, read_checked(path, content=MODEL), path)
+
+
+def estimator_from(cls: type[Estimator], state: Any, path: str | os.PathLike[str]) -> Estimator:
+    """Estimator from the tree of `tree_of`, checked; `path` is where it was read."""
     with rebuilding(repr(os.fspath(path))):
         if type(state) is not dict:
             raise UnfitState(f"it holds no model but a value of type {type(state).__name__}")

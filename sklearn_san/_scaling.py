@@ -147,6 +147,8 @@ class OutputScaler:
 
     def _by_part(self, method: str, values: np.ndarray) -> np.ndarray:
         """Apply a method of each part to its columns of `values`, (..., n_outputs)."""
+        if not values.size:  # scalers take no empty tables
+            return values.astype(np.float64)
         if len(self.parts) == 1:
             return getattr(self.parts[0][1], method)(values)
         result = np.empty(values.shape)

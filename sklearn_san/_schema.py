@@ -199,7 +199,12 @@ class Schema:
 
 
 def read_features(
-    estimator: Any, X: Any, schema: Schema | None, *, min_rows: int = 1
+    estimator: Any,
+    X: Any,
+    schema: Schema | None,
+    *,
+    min_rows: int = 0,
+    may_be_infinite: bool = False,
 ) -> tuple[Columns, FeatureTable | None]:
     """Features of the user's table, and which are categories; without a schema they are new."""
     reset = schema is None
@@ -220,7 +225,7 @@ def read_features(
             checked = check_array(X, **options)
         else:
             checked = validate_data(estimator, X, reset=reset, **options)
-        if not estimator.nondetection:
+        if not (estimator.nondetection or may_be_infinite):
             validation.refuse_infinities(checked, _feature_names(estimator))
         return checked, None
     if not is_frame(X):

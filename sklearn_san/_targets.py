@@ -196,20 +196,12 @@ class TargetCodec:
         """Draws (n_rows, n_draws, n_outputs) as a pandas frame with one row for each draw."""
         import pandas as pd
 
-        n_rows, n_draws, _ = draws.shape
-        rows = pd.RangeIndex(n_rows) if index is None else index
-        rows = rows if hasattr(rows, "nlevels") else pd.Index(rows)
-        levels = [rows.get_level_values(level) for level in range(rows.nlevels)]
-        own = ["row" if name is None and rows.nlevels == 1 else name for name in rows.names]
         return pd.DataFrame(
             {
                 name: self.decode_column(d, draws[..., d].ravel())
                 for d, name in enumerate(self.names)
             },
-            index=pd.MultiIndex.from_arrays(
-                [*(level.repeat(n_draws) for level in levels), np.tile(np.arange(n_draws), n_rows)],
-                names=[*own, "draw"],
-            ),
+            index=draws_index(index, *draws.shape[:2]),
         )
 
     def _check_complete(self, d: int, column: np.ndarray) -> None:
@@ -250,6 +242,28 @@ def in_single_precision(limits: np.ndarray) -> np.ndarray:
     return np.stack([low, high], axis=-1)
 
 
+def draws_index(names: Any, n_rows: int, n_draws: int) -> Any:
+    """Index of a frame of draws, by the names of the rows or their numbers, and the draw."""
+    import pandas as pd
+
+    rows = pd.RangeIndex(n_rows) if names is None else names
+    rows = rows if hasattr(rows, "nlevels") else pd.Index(rows)
+    levels = [rows.get_level_values(level) for level in range(rows.nlevels)]
+    own = ["row" if name is None and rows.nlevels == 1 else name for name in rows.names]
+    return pd.MultiIndex.from_arrays(
+        [*(level.repeat(n_draws) for level in levels), np.tile(np.arange(n_draws), n_rows)],
+        names=[*own, "draw"],
+    )
+
+
+def has_gaps(missing: np.ndarray) -> np.ndarray:
+    """Rows (n_rows,) in which a value is missing before one that is not.
+
+    `missing` is (n_rows, n_outputs), in autoregressive order.
+    """
+    return np.asarray((np.diff(missing.astype(int), axis=1) < 0).any(axis=1))
+
+
 def check_missing_targets(y: np.ndarray, order: np.ndarray, names: list[str]) -> None:
     """Raise unless every row of y lacks none but the last outputs in the order.
 
@@ -261,7 +275,7 @@ def check_missing_targets(y: np.ndarray, order: np.ndarray, names: list[str]) ->
     names : list of str
     """
     missing = np.isnan(y[:, order])
-    broken = np.flatnonzero((np.diff(missing.astype(int), axis=1) < 0).any(axis=1))
+    broken = np.flatnonzero(has_gaps(missing))
     if missing[:, 0].any():
         j = order[0]
         raise ValueError(

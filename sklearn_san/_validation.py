@@ -154,14 +154,27 @@ def check_shape(name: str, value: Any, *, optional: bool = False) -> None:
 
 
 def check_out(out: Any, shape: tuple[int, ...]) -> None:
-    """Raise unless `out` is a writable array of floats of the given shape."""
-    if not (isinstance(out, np.ndarray) and out.dtype in (np.float32, np.float64)):
+    """Raise unless `out` has the given shape, floats, and blocks that can be assigned to."""
+    takes_items = all(hasattr(out, name) for name in ("shape", "dtype", "__setitem__"))
+    if not takes_items or dtype_of(out) is None:
         kind = out.dtype if isinstance(out, np.ndarray) else type(out).__name__
-        raise TypeError(f"out must be an array of float32 or float64, got {kind}.")
-    if out.shape != shape:
-        raise ValueError(f"out must have the shape of the draws, {shape}, got {out.shape}.")
-    if not out.flags.writeable:
+        raise TypeError(
+            "out must be an array of float32 or float64, of numpy or of a file (HDF5, zarr) that "
+            f"takes item assignment, got {kind}."
+        )
+    if tuple(out.shape) != shape:
+        raise ValueError(f"out must have the shape of the draws, {shape}, got {tuple(out.shape)}.")
+    if isinstance(out, np.ndarray) and not out.flags.writeable:
         raise ValueError("out is read-only; open the memory map with mode 'w+' or 'r+'.")
+
+
+def dtype_of(out: Any) -> np.dtype | None:
+    """float32 or float64, whatever the order of bytes; None for anything else."""
+    try:
+        dtype = np.dtype(out.dtype).newbyteorder("=")
+    except TypeError:  # such as that of another library
+        return None
+    return dtype if dtype in (np.float32, np.float64) else None
 
 
 def check_dtype(dtype: Any) -> np.dtype:
@@ -333,6 +346,22 @@ def check_errors(
             f"X_err must be 0 or nan for the categories of feature {names[others[0]]!r}."
         )
     return array
+
+
+def usable_errors(X_err: Any) -> tuple[Any, np.ndarray | None]:
+    """Errors with none in rows in which one is negative or infinite, and these rows (n_rows,)."""
+    try:
+        numbers = np.asarray(X_err, dtype=np.float64)
+    except (TypeError, ValueError):
+        return X_err, None  # to be refused
+    if numbers.ndim != 2:
+        return X_err, None
+    bad = np.asarray(((numbers < 0) | np.isinf(numbers)).any(axis=1))
+    if not bad.any():
+        return X_err, bad
+    if hasattr(X_err, "where"):
+        return X_err.where(np.broadcast_to(~bad[:, None], numbers.shape)), bad
+    return np.where(bad[:, None], np.nan, numbers), bad
 
 
 def check_order(order: Any, names: list[str]) -> np.ndarray:
@@ -646,7 +675,7 @@ def check_quantiles(quantiles: Any) -> np.ndarray:
 
 def check_unit_cube(u: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Points strictly inside the unit cube, float64."""
-    array = check_array(u, ensure_2d=False, dtype=np.float64, input_name="u")
+    array = check_array(u, ensure_2d=False, dtype=np.float64, ensure_min_samples=0, input_name="u")
     if array.shape != shape:
         raise ValueError(f"u must have shape {shape}, got {array.shape}.")
     if not ((array > 0) & (array < 1)).all():

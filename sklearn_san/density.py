@@ -30,6 +30,7 @@ from ._conditioning import GivenDensity
 from ._density_base import N_POINTS, Block, Density
 from ._draws import pair_blocks, resample, shifted_sobol_points
 from ._engine import to_numpy
+from ._keyed_noise import Noise, block_uniform, some_noise
 from ._marginals import (
     Components,
     Marginal,
@@ -256,7 +257,7 @@ class ConditionalDensity(Density):
     def _log_prob(self, y: np.ndarray) -> np.ndarray:
         model = self.model
         low, high = model.limits.T
-        points = y.reshape(len(y), -1, self.n_outputs)
+        points = y if y.ndim == 3 else y[:, None]
         log_prob = np.empty(points.shape[:2])
         size = _model.CHUNK // self._n_contexts
         for rows, columns in pair_blocks(len(self), points.shape[1], size):
@@ -297,7 +298,7 @@ class ConditionalDensity(Density):
             )
             self._refuse("grad_log_prob", f"{names} may have probabilities instead of a density")
         low, high = model.limits.T
-        points = y.reshape(len(y), -1, self.n_outputs)
+        points = y if y.ndim == 3 else y[:, None]
         result = np.empty(points.shape)
         for rows, columns in pair_blocks(len(self), points.shape[1], self._chunk(model.network)):
             own = points[rows, columns]
@@ -449,18 +450,16 @@ class ConditionalDensity(Density):
 
     # Draws
 
-    def _draw_blocks(
-        self, n_draws: int, generator: torch.Generator, method: str
-    ) -> Iterator[Block]:
+    def _draw_blocks(self, n_draws: int, generator: Noise, method: str) -> Iterator[Block]:
         validation.check_choice("method", method, ("random", "sobol"))
         if method == "sobol":
             return self._sobol_draws(n_draws, generator)
         return self._random_draws(n_draws, generator)
 
     def _candidates(
-        self, rows: slice, n: int, generator: torch.Generator | None
+        self, rows: slice, n: int, generator: Noise | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        part = self[rows]
+        part, generator = self[rows], some_noise(generator, rows)
         if generator is None:
             y = np.concatenate([draws for _, draws in part._quasi_random_draws(n)])
         else:
@@ -470,15 +469,13 @@ class ConditionalDensity(Density):
         return y, np.zeros(y.shape[:2])
 
     @torch.no_grad()
-    def _random_draws(self, n_draws: int, generator: torch.Generator) -> Iterator[Block]:
+    def _random_draws(self, n_draws: int, generator: Noise) -> Iterator[Block]:
         """Blocks of independent draws."""
         network, draw = self.model.engine.network, self.model.engine.draw
         n_numbers = self.n_outputs * network.n_noise + 1  # the first chooses the member
         n_measured = self._X.shape[1] if self.has_errors else 0
         for rows, columns in pair_blocks(len(self), n_draws, _model.CHUNK):
-            shape = (rows.stop - rows.start, columns.stop - columns.start, n_numbers + n_measured)
-            # Consumed in the order of the result, whatever the size of the blocks.
-            numbers = uniform(shape, generator).numpy()
+            numbers = block_uniform(generator, rows, columns, n_numbers + n_measured)
             noise = np.ascontiguousarray(numbers[..., :n_numbers])
             if not self.has_errors:
                 z = draw(self._inputs(rows), noise)
@@ -490,7 +487,7 @@ class ConditionalDensity(Density):
     def _sobol_draws(
         self,
         n_draws: int,
-        generator: torch.Generator,
+        generator: Noise,
         known: Mapping[int, np.ndarray] | None = None,
     ) -> Iterator[Block]:
         """Scrambled Sobol points through the inverse Rosenblatt transform.
@@ -722,7 +719,7 @@ class ConditionalDensity(Density):
             self._refuse("components", "y_scaler is not linear, so that they have no known shape")
         slope, origin = model.y_scaler.slope[d], model.y_scaler.origin()[d]
         family, parts = network.families[d], []
-        for rows in chunks(len(self), self._chunk(network)):
+        for rows in list(chunks(len(self), self._chunk(network))) or [slice(0, 0)]:
             x = model.tensor(self._contexts(rows), network)
             one, log_weight = conditional_given(
                 network, x, self._scaled_before(y, rows, network), d

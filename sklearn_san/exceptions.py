@@ -13,6 +13,7 @@ from ._kinds import CorruptModelError
 
 __all__ = [
     "AlignmentWarning",
+    "BadRowsWarning",
     "ConvergenceWarning",
     "CorruptModelError",
     "EffectiveSampleSizeWarning",
@@ -30,6 +31,10 @@ class TrainingInterruptedWarning(ConvergenceWarning):
 
 class TiesWarning(UserWarning):
     """A continuous density is fitted to values that repeat a lot."""
+
+
+class BadRowsWarning(UserWarning):
+    """Rows that cannot be used were answered with nan, as was asked for."""
 
 
 class AlignmentWarning(UserWarning):

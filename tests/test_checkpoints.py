@@ -18,10 +18,11 @@ HUGE = 10**9
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
-    """Tree of the checkpoint of a small fit."""
+    """Name of the file of a small fit, and the tree in it."""
     folder = tmp_path_factory.mktemp("checkpoint")
     small(K=1, epochs=2, checkpoint_dir=folder).fit(X, Y)
-    return read_checked(folder / "training.safetensors", content="checkpoint")
+    (file,) = folder.iterdir()
+    return file.name, read_checked(file, content="checkpoint")
 
 
 def displaced(state):
@@ -56,9 +57,10 @@ STATES = [
 
 @pytest.mark.parametrize(("name", "change", "words"), STATES)
 def test_made_up_states_are_refused(name, change, words, kept, tmp_path):
-    state = kept["state"] | {name: change(kept["state"][name])}
-    data = dump_tree(kept | {"state": state}, content="checkpoint")
-    write_atomically(tmp_path / "training.safetensors", data)
+    file, tree = kept
+    state = tree["state"] | {name: change(tree["state"][name])}
+    data = dump_tree(tree | {"state": state}, content="checkpoint")
+    write_atomically(tmp_path / file, data)
     with pytest.raises(CorruptModelError, match=rf"rebuilt: state.{name} must be {words}"):
         small(K=1, epochs=2, checkpoint_dir=tmp_path).fit(X, Y)
 
@@ -67,8 +69,9 @@ def test_made_up_states_are_refused(name, change, words, kept, tmp_path):
     "changed", [{"fingerprint": 1}, {"seed": "1"}, {"seed": 2**64}, {"state": None}], ids=str
 )
 def test_made_up_files_are_refused(changed, kept, tmp_path):
-    data = dump_tree(kept | changed, content="checkpoint")
-    write_atomically(tmp_path / "training.safetensors", data)
+    file, tree = kept
+    data = dump_tree(tree | changed, content="checkpoint")
+    write_atomically(tmp_path / file, data)
     with pytest.raises(CorruptModelError, match=f"rebuilt: {next(iter(changed))} must be"):
         small(K=1, epochs=2, checkpoint_dir=tmp_path).fit(X, Y)
 

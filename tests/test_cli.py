@@ -230,7 +230,7 @@ def test_score(here, run):
     assert found["log_likelihood"]["mean"] == pytest.approx(log_prob.mean(), rel=1e-12)
     error = log_prob.std(ddof=1) / np.sqrt(300)
     assert found["log_likelihood"]["standard_error"] == pytest.approx(error, rel=1e-9)
-    draws = est.sample(est_frame(X), 50, random_state=0)
+    draws = est.sample(est_frame(X), 50, random_state=0, row_ids=np.arange(300))
     expected = crps(Y[:, :2], draws, multioutput="raw_values")
     assert [found["crps"][name]["mean"] for name in TARGETS] == pytest.approx(expected, rel=1e-9)
     lines = run("score", "cat.csv", "--model", "m.san").splitlines()
@@ -264,7 +264,7 @@ def test_sample_is_that_of_python(here, run):
     header, rows = rows_of(text)
     assert header == ["row", "draw", *TARGETS]
     est = SANConditionalDensityEstimator.load("m.san")
-    draws = est.sample(est_frame(X), 3, random_state=5)
+    draws = est.sample(est_frame(X), 3, random_state=5, row_ids=np.arange(300))
     np.testing.assert_array_equal(rows[:, 2:].astype(float), draws.reshape(900, 2))
     np.testing.assert_array_equal(rows[:, 0].astype(int), np.repeat(np.arange(300), 3))
     np.testing.assert_array_equal(rows[:, 1].astype(int), np.tile(np.arange(3), 300))
@@ -600,7 +600,7 @@ def test_a_model_without_names(here, run, fails):
     command = ["cat.csv", "--model", "array.san", "--seed", 0, "--features"]
     text = run("sample", *command, *BANDS, "--out", "-", "-n", 2)
     assert rows_of(text)[0] == ["row", "draw", "y0"]
-    draws = est.sample(X, 2, random_state=0).ravel()
+    draws = est.sample(X, 2, random_state=0, row_ids=np.arange(len(X))).ravel()
     np.testing.assert_array_equal(rows_of(text)[1][:, 2].astype(float), draws)
     run("predict", *command[:-3], "--features", *BANDS, "--out", "array.csv")
     found = json.loads(run("score", *command, *BANDS, "--targets", "redshift", "--json"))

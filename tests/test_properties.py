@@ -1565,7 +1565,9 @@ def files():
 
 
 def resume_from(folder, content):
-    (folder / "training.safetensors").write_bytes(content)
+    refit(checkpoint_dir=folder)
+    for file in folder.iterdir():
+        file.write_bytes(content)
     return refit(checkpoint_dir=folder)
 
 

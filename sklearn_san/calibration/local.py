@@ -11,6 +11,8 @@ from scipy import stats
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.utils.validation import check_array, check_consistent_length
 
+from .._columns import frame_columns, is_frame, is_missing
+from .._tables import without_mask
 from .._validation import check_integer, check_real
 from .checks import check_levels, check_unit, names_of
 from .diagnostic import (
@@ -62,6 +64,23 @@ class Region(NamedTuple):
     coverage_error: tuple[float, ...]
     pvalue: float
     flagged: bool = False
+
+
+class Features(NamedTuple):
+    """Features as numbers.
+
+    Parameters
+    ----------
+    names : list of str
+    values : ndarray of shape (n_rows, n_features)
+        With nan and infinities.
+    columns : ndarray of shape (n_rows, n_columns)
+        Finite: medians stand in for what is not, with masks behind.
+    """
+
+    names: list[str]
+    values: np.ndarray
+    columns: np.ndarray
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -148,7 +167,8 @@ def local_calibration(
         From ``density.cdf(y)``, or other values that are to be uniform for every x, such as
         `RankTest.pit`, which are about the marginal distribution of each output.
     X : array-like of shape (n_rows, n_features)
-        Features; names are taken from a frame.
+        Features, with nan, infinities and labels, if any; names are taken from a frame. Labels
+        count by their order, missing and infinite values have no bins of their own.
     by : callable, array-like of shape (n_rows,), dict of these, or None, default=None
         What the table of regions is binned by: ``by(X)`` or values for each row. None bins by
         every feature.
@@ -189,14 +209,14 @@ def local_calibration(
     check_real("alpha", alpha, 0.0, 1.0)
     levels = tuple(float(level) for level in check_levels(levels))
     u = check_unit(u, "u")
-    features = check_array(X, dtype=np.float64, input_name="X")
-    check_consistent_length(features, u)
+    features = numeric_features(X)
+    check_consistent_length(features.values, u)
     names = names_of(output_names, u.shape[1])
     random = random_stream(random_state)
     scores = polynomials(u, 2)  # (n_rows, n_outputs, 2)
     flat, shape = scores.reshape(len(u), -1), scores.shape[1:]
-    linear = linear_pvalues(features, flat).reshape(shape)
-    trees = forward_pvalues(features, flat, random).reshape(shape)
+    linear = linear_pvalues(features.columns, flat).reshape(shape)
+    trees = forward_pvalues(features.columns, flat, random).reshape(shape)
     variables = _binning_variables(by, X, features)
     return LocalCalibration(
         output_names=names,
@@ -209,20 +229,62 @@ def local_calibration(
     )
 
 
-def _binning_variables(by: Any, X: Any, features: np.ndarray) -> dict[str, np.ndarray]:
-    """Named variables (n_rows,) that rows are binned by."""
+def numeric_features(X: Any) -> Features:
+    """Features as numbers: labels by their order, and what has no number in columns of its own.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_rows, n_features)
+        Numbers, with nan and infinities, or labels.
+    """
+    if is_frame(X):
+        columns, names = frame_columns(X), [str(name) for name in X.columns]
+    else:
+        X = without_mask(X)
+        plain = check_array(
+            X,
+            dtype=None if np.asarray(X).dtype.kind in "OUST" else np.float64,
+            ensure_all_finite=False,
+            input_name="X",
+        )
+        columns, names = list(plain.T), [f"x{j}" for j in range(plain.shape[1])]
+    values = np.stack([_as_numbers(column) for column in columns], axis=1)
+    finite = np.where(np.isfinite(values), values, np.nan)
+    known = ~np.isnan(finite).all(axis=0)
+    middle = np.zeros(values.shape[1])
+    middle[known] = np.nanmedian(finite[:, known], axis=0)
+    states = [test(values) for test in (np.isnan, np.isposinf, np.isneginf)]
+    masks = [state[:, state.any(axis=0)].astype(np.float64) for state in states]
+    filled = np.where(np.isnan(finite), middle, values)
+    return Features(names, values, np.concatenate([filled, *masks], axis=1))
+
+
+def _as_numbers(column: np.ndarray) -> np.ndarray:
+    """Float64 (n_rows,): numbers, or the position of each label among all; nan where missing."""
+    if column.dtype.kind in "biuf":
+        return column.astype(np.float64)
+    missing = np.array([is_missing(value) for value in column.tolist()], dtype=bool)
+    numbers = np.full(len(column), np.nan)
+    try:
+        numbers[~missing] = column[~missing].astype(np.float64)
+    except (TypeError, ValueError):
+        labels = [str(value) for value in column[~missing].tolist()]
+        numbers[~missing] = np.unique(labels, return_inverse=True)[1]
+    return numbers
+
+
+def _binning_variables(by: Any, X: Any, features: Features) -> dict[str, np.ndarray]:
+    """Named variables (n_rows,) that rows are binned by; nan and infinities have no bin."""
     if by is None:
-        columns = getattr(X, "columns", None)
-        names = [f"x{j}" for j in range(features.shape[1])] if columns is None else columns
-        return {str(name): column for name, column in zip(names, features.T, strict=True)}
+        return dict(zip(features.names, features.values.T, strict=True))
     if not isinstance(by, Mapping):
         by = {getattr(by, "__name__", "by"): by}
     variables = {}
     for name, entry in by.items():
         values = np.asarray(entry(X) if callable(entry) else entry, dtype=np.float64)
-        if values.shape != (len(features),) or not np.isfinite(values).all():
+        if values.shape != (len(features.values),) or not np.isfinite(values).all():
             raise ValueError(
-                f"by must give one finite number for each of the {len(features)} rows; "
+                f"by must give one finite number for each of the {len(features.values)} rows; "
                 f"{name!r} has shape {values.shape}."
             )
         variables[str(name)] = values
@@ -329,6 +391,8 @@ def bin_statistics(
 
 def _bins(values: np.ndarray, n_bins: int) -> Iterator[tuple[float, float, np.ndarray]]:
     """Edges and row numbers of each bin: quantile bins, or one for each of few values."""
+    known = np.flatnonzero(np.isfinite(values))
+    values = values[known]
     low = high = np.unique(values)
     index = np.searchsorted(low, values)
     if len(low) > n_bins:
@@ -336,7 +400,7 @@ def _bins(values: np.ndarray, n_bins: int) -> Iterator[tuple[float, float, np.nd
         low, high = edges[:-1], edges[1:]
         index = np.searchsorted(edges[1:-1], values, side="right")
     for b in np.unique(index):
-        yield float(low[b]), float(high[b]), np.flatnonzero(index == b)
+        yield float(low[b]), float(high[b]), known[index == b]
 
 
 def diagnose_local(held_out: HeldOut, random: np.random.RandomState) -> LocalCalibration:

@@ -27,9 +27,10 @@ from torch import Tensor
 
 from .._density_base import N_POINTS, Block, Density
 from .._draws import pair_blocks, shifted_sobol_points
+from .._keyed_noise import Noise, block_uniform
 from .._marginals import Components
 from .._model import CHUNK, chunks, mixed_conditionals, sobol_points
-from .._network import SAN, uniform
+from .._network import SAN
 from .._reweighting import ReweightedDensity, check_ratio
 from .._tables import in_order
 from .._targets import TargetCodec
@@ -210,7 +211,7 @@ class RecalibratedDensity(Density):
         return y
 
     def _log_prob(self, y: np.ndarray) -> np.ndarray:
-        points = y.reshape(len(y), -1, self.n_outputs)
+        points = y if y.ndim == 3 else y[:, None]
         log_prob = np.empty(points.shape[:2])
         for rows, columns in pair_blocks(len(self), points.shape[1], CHUNK):
             own = points[rows, columns]
@@ -223,30 +224,27 @@ class RecalibratedDensity(Density):
             log_prob[rows, columns] = found.reshape(own.shape[:2])
         return log_prob.reshape(y.shape[:-1])
 
-    def _draw_blocks(
-        self, n_draws: int, generator: torch.Generator, method: str
-    ) -> Iterator[Block]:
+    def _draw_blocks(self, n_draws: int, generator: Noise, method: str) -> Iterator[Block]:
         check_choice("method", method, ("random", "sobol"))
         return self._blocks(n_draws, generator, method)
 
-    def _blocks(self, n_draws: int, generator: torch.Generator, method: str) -> Iterator[Block]:
+    def _blocks(self, n_draws: int, generator: Noise, method: str) -> Iterator[Block]:
         if method == "sobol":
             for rows, u in shifted_sobol_points(len(self), n_draws, self.n_outputs, generator):
                 yield rows, slice(0, n_draws), self._at_points(rows, u)
             return
         for rows, columns in pair_blocks(len(self), n_draws, CHUNK):
-            shape = (rows.stop - rows.start, columns.stop - columns.start, self.n_outputs)
-            u = uniform(shape, generator).numpy()
+            u = block_uniform(generator, rows, columns, self.n_outputs)
             yield rows, columns, self._at_points(rows, u)
 
     def _candidates(
-        self, rows: slice, n: int, generator: torch.Generator | None
+        self, rows: slice, n: int, generator: Noise | None
     ) -> tuple[np.ndarray, np.ndarray]:
         shape = (rows.stop - rows.start, n, self.n_outputs)
         if generator is None:
             u = np.broadcast_to(_inner(sobol_points(n, self.n_outputs)), shape)
         else:
-            u = uniform(shape, generator).numpy()
+            u = block_uniform(generator, rows, slice(0, n), self.n_outputs)
         return self._at_points(rows, u), np.zeros(shape[:2])
 
     def _pinned_log_prob(self, pinned: dict[int, np.ndarray], n_draws: int) -> np.ndarray:
@@ -345,7 +343,7 @@ def density_deficit(density: Any, y: np.ndarray, *, one_dimensional: bool) -> np
         spread = np.sqrt((weight * (drawn - mean[:, None]) ** 2).sum(axis=1))
         own = np.asarray(part.log_prob(y[rows, 0] if one_dimensional else y[rows]))
         parts.append((mean - own) / np.maximum(spread, np.finfo(float).tiny))
-    return np.concatenate(parts)
+    return np.concatenate([*parts, np.empty(0)])
 
 
 def _fixed_draws(density: Any, one_dimensional: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
+from .._caller_state import own_state
 from .._validation import check_choice, check_integer
+from ..chains import density_of
 from .coverage import CoverageTest
 from .diagnostic import Diagnostic, DrawsDiagnostic, HeldOut, random_stream
 from .hpd import HPD
-from .local import LocalCalibration, diagnose_local
+from .local import LocalCalibration, diagnose_local, numeric_features
 from .ranks import RANKS, RankTest
 from .results import Result, table
 from .rosenblatt import RosenblattTest, diagnose_joint
@@ -99,6 +101,7 @@ class CalibrationReport(Result):
         return "\n\n".join(parts + [result.summary() for result in self.results.values()])
 
 
+@own_state()
 def calibration_report(
     estimator: Any,
     X: Any,
@@ -118,7 +121,7 @@ def calibration_report(
     Parameters
     ----------
     estimator : object
-        Fitted, with ``predict_density(X)``.
+        Fitted, with ``predict_density(X)``; or a Pipeline or search that ends in such a one.
     X : array-like of shape (n_rows, n_features)
         Features.
     y : array-like of shape (n_rows,) or (n_rows, n_outputs)
@@ -167,9 +170,13 @@ def calibration_report(
     check_integer("n_draws", n_draws, 2)
     chosen = _chosen(diagnostics)
     check_consistent_length(X, y)
+    if not len(y):
+        raise ValueError("y has no rows, on which there is nothing to test.")
     seed = int(random_stream(random_state).randint(2**31 - 1))
-    density = estimator.predict_density(X)
+    density = density_of(estimator, X)
     held_out = HeldOut(density, X, y, n_draws, seed, references, n_references, by)
+    if "local" in chosen:
+        numeric_features(X)  # raises for what it cannot read, before anything is computed
     streams = {name: held_out.random(f"diagnostic {name}") for name in chosen}
     kept = _kept_of_draws(held_out, chosen, streams)
     results = {}

@@ -69,8 +69,8 @@ class ScoreMap:
         return 0.5 * (low + high)
 
 
-def fit_score_map(score: np.ndarray) -> ScoreMap:
-    """Map for the scores (n,) of held-out rows.
+def fit_score_map(score: np.ndarray, sample_weight: np.ndarray | None = None) -> ScoreMap:
+    """Map for the scores (n,) of held-out rows, which may have weights (n,).
 
     More components must raise the cross-validated log-likelihood by more than its standard error,
     so that a calibrated density is left alone.
@@ -79,16 +79,28 @@ def fit_score_map(score: np.ndarray) -> ScoreMap:
     for n_components in COMPONENTS:
         held_out = np.empty(len(score))
         for train, test in KFold(5, shuffle=True, random_state=0).split(score):
-            held_out[test] = _fit_mixture(score[train], n_components).log_ratio(score[test])
+            own = None if sample_weight is None else sample_weight[train]
+            mixture = _fit_mixture(score[train], n_components, own)
+            held_out[test] = mixture.log_ratio(score[test])
         gain = held_out - best
-        if gain.mean() > gain.std() / np.sqrt(len(gain)):
+        mean = np.average(gain, weights=sample_weight)
+        share = 1.0 / len(gain)
+        if sample_weight is not None:
+            share = (sample_weight**2).sum() / sample_weight.sum() ** 2
+        if mean > np.sqrt(share * np.average((gain - mean) ** 2, weights=sample_weight)):
             best, chosen = held_out, n_components
-    return _fit_mixture(score, chosen)
+    return _fit_mixture(score, chosen, sample_weight)
 
 
-def _fit_mixture(score: np.ndarray, n_components: int) -> ScoreMap:
+def _fit_mixture(
+    score: np.ndarray, n_components: int, sample_weight: np.ndarray | None
+) -> ScoreMap:
     if n_components == 0:
         return ScoreMap(np.ones(1), np.zeros(1), np.ones(1))
+    if sample_weight is not None:  # which the mixture does not take: rows in proportion to it
+        total = sample_weight.cumsum()
+        levels = (np.arange(len(score)) + 0.5) / len(score) * total[-1]
+        score = score[np.searchsorted(total, levels)]
     mixture = GaussianMixture(n_components, reg_covar=1e-3, max_iter=200, random_state=0)
     mixture.fit(score[:, None])
     return ScoreMap(mixture.weights_, mixture.means_[:, 0], np.sqrt(mixture.covariances_[:, 0, 0]))

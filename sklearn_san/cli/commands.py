@@ -110,7 +110,8 @@ def sample(options: Namespace) -> None:
             if classes is not None:
                 raise ValueError(f"Output {name!r} has labels, which no .npy file holds; use CSV.")
         shape = (len(rows), options.n, estimator.n_outputs_)
-        blocks = (block for _, _, block in _draws(options, rows.density(estimator)))
+        density = rows.density(estimator, options.on_bad_rows)
+        blocks = (block for _, _, block in _draws(options, density, rows.ids))
         if options.dtype == "float32":
             from .._targets import single_inside
 
@@ -140,40 +141,69 @@ def _check_distinct(kept: Iterable[str], written: Iterable[str]) -> None:
         )
 
 
-def _draws(options: Namespace, density: Any) -> Iterator[tuple[slice, slice, np.ndarray]]:
+def _noise(options: Namespace, ids: np.ndarray) -> Any:
+    """Random numbers of rows by their ids and the seed, fresh ones without a seed."""
+    from .._keyed_noise import make_noise
+
+    seed = options.seed
+    if seed is None:
+        seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
+    return make_noise(seed, ids, len(ids))
+
+
+def _draws(
+    options: Namespace, density: Any, ids: np.ndarray
+) -> Iterator[tuple[slice, slice, np.ndarray]]:
     """Blocks of draws, (n_rows, n_draws, n_outputs), in the order of the result.
 
-    They do not depend on the format; those of the first block are `sample`'s with the same seed.
+    They are those of `sample` with the same seed and the ids of the rows.
     """
     from .._draws import pair_blocks
 
-    random = np.random.RandomState(options.seed)
+    noise = _noise(options, ids)
     n_pairs = max(1, N_VALUES // density.n_outputs)
     with progress_bar(options, "sample", len(density)) as bar:
-        for rows, draws in pair_blocks(len(density), options.n, n_pairs):
+        blocks = list(pair_blocks(len(density), options.n, n_pairs))
+        for rows, draws in blocks or [(slice(0, 0), slice(0, options.n))]:
             n = draws.stop - draws.start
-            block = density[rows].sample(n, random_state=random)
+            block = density[rows].sample(n, random_state=noise.take(rows, draws.start))
             yield rows, draws, block.reshape(-1, n, density.n_outputs)
             bar.update((rows.stop - rows.start) * n / options.n)
 
 
 def _long_pieces(options: Namespace, estimator: Any, rows: Rows) -> Iterator[Columns]:
     """A row for each draw."""
-    for some, draws, block in _draws(options, rows.density(estimator)):
+    density = rows.density(estimator, options.on_bad_rows)
+    dtypes = _dtypes(estimator, density)
+    for some, draws, block in _draws(options, density, rows.ids):
         n_rows, n_draws, _ = block.shape
         kept = {name: np.repeat(column[some], n_draws) for name, column in rows.kept.items()}
         number = np.tile(np.arange(draws.start, draws.stop), n_rows)
-        yield {**kept, "draw": number, **_outputs(estimator, block)}
+        yield {**kept, "draw": number, **_outputs(estimator, block, dtypes)}
 
 
-def _outputs(estimator: Any, values: np.ndarray) -> Columns:
+def _dtypes(estimator: Any, density: Any) -> list[np.dtype]:
+    """Of each output; numbers are floats, and text any object, where rows may be nan."""
+    dtypes, codec = [], estimator.codec_
+    for is_whole, classes in zip(codec.whole, codec.classes, strict=True):
+        dtype = np.dtype(np.int64 if is_whole else np.float64) if classes is None else classes.dtype
+        if hasattr(density, "usable"):
+            dtype = np.dtype(np.float64 if dtype.kind in "biuf" else object)
+        dtypes.append(dtype)
+    return dtypes
+
+
+def _outputs(estimator: Any, values: np.ndarray, dtypes: Sequence[np.dtype]) -> Columns:
     """Columns of values of y (..., n_outputs), each in its own dtype."""
-    columns, codec = {}, estimator.codec_
-    for j, name in enumerate(estimator.output_names_):
-        column, classes = values[..., j].ravel(), codec.classes[j]
-        dtype = np.int64 if codec.whole[j] else np.float64
-        columns[name] = column.astype(dtype if classes is None else classes.dtype)
-    return columns
+    names = estimator.output_names_
+    return {name: _as_column(values[..., j].ravel(), dtypes[j]) for j, name in enumerate(names)}
+
+
+def _as_column(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Values in their own dtype; a label that is missing is an empty cell."""
+    if dtype.kind == "O":
+        return np.array(["" if v != v else v for v in values.tolist()], dtype=object)
+    return values.astype(dtype)
 
 
 def predict(options: Namespace) -> None:
@@ -194,16 +224,17 @@ def _summary_pieces(
 ) -> Iterator[Columns]:
     from .._model import chunks
 
-    density = rows.density(estimator)
+    density = rows.density(estimator, options.on_bad_rows)
+    dtypes = _dtypes(estimator, density)
     with progress_bar(options, "predict", len(rows)) as bar:
-        for some in chunks(len(rows), N_ROWS):
+        for some in list(chunks(len(rows), N_ROWS)) or [slice(0, 0)]:
             summaries = _summaries(density[some], statistics)
             columns = {name: column[some] for name, column in rows.kept.items()}
             for j, name in enumerate(estimator.output_names_):
-                classes = estimator.codec_.classes[j]
-                dtype = np.float64 if classes is None else classes.dtype
+                is_label = estimator.codec_.classes[j] is not None
+                dtype = dtypes[j] if is_label else np.dtype(np.float64)
                 for one, values in summaries.items():
-                    columns[f"{name}_{one}"] = values[:, j].astype(dtype)
+                    columns[f"{name}_{one}"] = _as_column(values[:, j], dtype)
             yield columns
             bar.update(some.stop - some.start)
 
@@ -240,6 +271,7 @@ def score(options: Namespace) -> None:
         write_table(options.out, [{**rows.kept, **columns}])
     report = {
         "rows": len(rows),
+        "rows_not_scored": int(np.isnan(log_prob).sum()),
         "rows_of_density_zero": int(np.isneginf(log_prob).sum()),
         "log_likelihood": _averaged(log_prob, rows),
         "crps": {name: _averaged(scores[name], rows) for name in names},
@@ -254,18 +286,20 @@ def _scores(
     from .._model import chunks
     from ..metrics import crps
 
-    density, random = rows.density(estimator), np.random.RandomState(options.seed)
+    density, noise = rows.density(estimator, options.on_bad_rows), _noise(options, rows.ids)
+    dtypes = _dtypes(estimator, density)
     log_prob, scores = np.empty(len(rows)), {name: np.empty(len(rows)) for name in names}
     with progress_bar(options, "score", len(rows)) as bar:
         for some in chunks(len(rows), max(1, N_VALUES // (options.n * density.n_outputs))):
             part = rows.take(some)
             log_prob[some] = density[some].log_prob(as_frame(part.targets))
-            draws = density[some].sample(options.n, random_state=random)
-            columns = _outputs(estimator, draws.reshape(-1, density.n_outputs))
+            draws = density[some].sample(options.n, random_state=noise.take(some))
+            columns = _outputs(estimator, draws.reshape(-1, density.n_outputs), dtypes)
             for name in names:
                 y, one = part.targets[name], columns[name].reshape(len(part), options.n)
-                score = crps(np.nan_to_num(y), one, per_row=True)
-                scores[name][some] = np.where(np.isnan(y), np.nan, score)
+                score = crps(np.nan_to_num(y), np.nan_to_num(one), per_row=True)
+                unknown = np.isnan(y) | np.isnan(log_prob[some])
+                scores[name][some] = np.where(unknown, np.nan, score)
             bar.update(len(part))
     return log_prob, scores
 
@@ -277,6 +311,8 @@ def _averaged(values: np.ndarray, rows: Rows) -> dict[str, float]:
 
 def _print_scores(report: dict[str, Any]) -> None:
     lines = {"rows": str(report["rows"])}
+    if report["rows_not_scored"]:
+        lines["rows not scored"] = str(report["rows_not_scored"])
     if report["rows_of_density_zero"]:
         lines["rows of density zero"] = str(report["rows_of_density_zero"])
     lines["log-likelihood"] = _with_error(report["log_likelihood"]) + " nats per row"

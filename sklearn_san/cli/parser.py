@@ -110,6 +110,12 @@ def _add_sample(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="of a .npy file (%(default)s)",
     )
+    add(
+        "--row-id",
+        metavar="COLUMN",
+        help="whole numbers or text that name the rows, by which and by the seed the draws of each "
+        "are made: the same whatever part of a table it is in (the number of the row)",
+    )
     _add_seed(parser)
 
 
@@ -176,6 +182,17 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         help="columns x in the order of `fit`, if their names are not the same",
     )
     _add_errors(parser)
+    _add_on_bad_rows(parser)
+
+
+def _add_on_bad_rows(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--on-bad-rows",
+        choices=("raise", "nan"),
+        default="raise",
+        help="whether rows with features that the model cannot take are an error, or answered with "
+        "nan and counted (%(default)s)",
+    )
 
 
 def _add_out(parser: argparse.ArgumentParser) -> None:

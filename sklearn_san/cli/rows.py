@@ -38,6 +38,8 @@ class Rows:
     weight : ndarray of shape (n_rows,) or None
     kept : dict of str to ndarray
         To be copied; the numbers of the rows if nothing else is.
+    ids : ndarray of shape (n_rows,)
+        Whole numbers or text: the numbers of the rows if they have no other names.
     """
 
     features: Columns
@@ -45,6 +47,7 @@ class Rows:
     errors: np.ndarray | None
     weight: np.ndarray | None
     kept: Columns
+    ids: np.ndarray
 
     def __len__(self) -> int:
         return len(next(iter(self.kept.values())))
@@ -61,6 +64,7 @@ class Rows:
             None if self.errors is None else self.errors[rows],
             None if self.weight is None else self.weight[rows],
             some(self.kept),
+            self.ids[rows],
         )
 
     def fit_options(self) -> dict[str, Any]:
@@ -68,12 +72,12 @@ class Rows:
         given = {"sample_weight": self.weight, "X_err": self.errors}
         return {name: value for name, value in given.items() if value is not None}
 
-    def density(self, estimator: Any) -> Any:
+    def density(self, estimator: Any, on_bad_rows: str = "raise") -> Any:
         """Conditional density of each row."""
         named = hasattr(estimator, "feature_names_in_")
         X = as_frame(self.features) if named else np.stack(list(self.features.values()), axis=1)
         errors = {} if self.errors is None else {"X_err": self.errors}
-        return estimator.predict_density(X, **errors)
+        return estimator.predict_density(X, on_bad_rows=on_bad_rows, **errors)
 
 
 def read_rows(
@@ -81,6 +85,8 @@ def read_rows(
     features: Mapping[str, str],
     targets: Mapping[str, str],
     labels: Mapping[str, Sequence[Any] | None],
+    *,
+    may_be_empty: bool = False,
 ) -> Rows:
     """Read a table.
 
@@ -91,17 +97,22 @@ def read_rows(
         Column of each feature and target.
     labels : dict of str to sequence or None
         Features and targets that are labels, with those that the model knows; None takes any text.
+    may_be_empty : bool, default=False
+        Whether there may be no rows.
     """
     columns, errors = [*features.items(), *targets.items()], dict(options.errors or ())
+    row_id = getattr(options, "row_id", None)
+    ids = [] if row_id is None else [row_id]
     as_text = has_text_cells(options.out or "-")
     table = read_table(
         options.table,
         numbers=[column for name, column in columns if name not in labels]
         + list(errors.values())
         + ([options.weights] if options.weights else []),
-        values=[] if as_text else options.keep,
+        values=list(dict.fromkeys([*([] if as_text else options.keep), *ids])),
         verbatim=[column for name, column in columns if name in labels]
         + (options.keep if as_text else []),
+        may_be_empty=may_be_empty,
     )
 
     def named(part: Mapping[str, str]) -> Columns:
@@ -119,6 +130,7 @@ def read_rows(
         _error_matrix(table.numbers, list(features), errors, table.n_rows) if errors else None,
         table.numbers[options.weights] if options.weights else None,
         {name: kept[name] for name in options.keep} or {"row": np.arange(table.n_rows)},
+        np.arange(table.n_rows) if row_id is None else table.values[row_id],
     )
     if options.drop_missing:
         rows = _with_targets(options, rows)
@@ -173,7 +185,8 @@ def _is_missing(column: np.ndarray) -> np.ndarray:
 
 def check_finite(options: Namespace, rows: Rows, estimator: Any) -> None:
     """Raise for infinite features that the estimator would refuse without their name."""
-    if getattr(estimator, "nondetection", None) is not None:
+    tolerant = getattr(options, "on_bad_rows", "raise") == "nan"
+    if tolerant or getattr(estimator, "nondetection", None) is not None:
         return
     for name, column in rows.features.items():
         if column.dtype != object and np.isinf(column).any():
@@ -205,7 +218,7 @@ def load(options: Namespace, *, with_targets: bool = False) -> tuple[Any, Rows]:
     for name, classes in zip(outputs, schema.codec.classes, strict=False):
         if classes is not None:
             labels[name] = classes.tolist()
-    rows = read_rows(options, features, targets, labels)
+    rows = read_rows(options, features, targets, labels, may_be_empty=not with_targets)
     check_finite(options, rows, estimator)
     return estimator, rows
 

@@ -38,6 +38,7 @@ def read_table(
     numbers: Sequence[str] = (),
     values: Sequence[str] = (),
     verbatim: Sequence[str] = (),
+    may_be_empty: bool = False,
 ) -> Table:
     r"""Read some columns of a table.
 
@@ -46,6 +47,8 @@ def read_table(
     path : str
     numbers, values, verbatim : sequence of str, default=()
         Names of columns; see `Table` for what becomes of them.
+    may_be_empty : bool, default=False
+        Whether there may be no rows.
 
     Returns
     -------
@@ -75,7 +78,7 @@ def read_table(
     """
     check_input(path)
     table = _format(path).read(path, Request(numbers, values, verbatim))
-    if table.n_rows == 0:
+    if table.n_rows == 0 and not may_be_empty:
         raise ValueError(f"{path!r} has no rows.")
     return table
 

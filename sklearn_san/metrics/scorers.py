@@ -2,14 +2,14 @@
 
 A scorer is called as ``scorer(estimator, X, y)``; greater values are better.
 `sklearn.metrics.make_scorer` calls ``predict(X)``, but what is scored here are draws, quantiles
-and intervals, from ``predict(X, output_type=...)``. A Pipeline forwards that keyword argument,
-unlike the method `sample`.
+and intervals, from ``predict(X, output_type=...)``. Of a Pipeline or a fitted search they ask the
+density estimator inside, through the transformers before it.
 
 ================  ===================================================================
 `DrawsScorer`     ``metric(y_true, y_draws)``
 `QuantileScorer`  ``metric(y_true, y_quantiles, levels)``
 `IntervalScorer`  ``metric(y_true, y_interval, level)``
-`LogScorer`       the estimator's own ``score``
+`LogScorer`       the density estimator's own ``score``
 ================  ===================================================================
 """
 
@@ -22,6 +22,7 @@ from typing import Any
 from sklearn.utils.metadata_routing import MetadataRequest
 
 from .._tables import in_order
+from ..chains import predictor_of
 from .checks import check_level, check_levels
 
 
@@ -103,7 +104,7 @@ class LogScorer(_Scorer):
     """
 
     def _evaluate(self, estimator: Any, X: Any, y: Any, weights: dict[str, Any]) -> float:
-        return float(estimator.score(X, y, **weights))
+        return float(predictor_of(estimator).score(X, y, **weights))
 
 
 class _MetricScorer(_Scorer):
@@ -134,8 +135,6 @@ class DrawsScorer(_MetricScorer):
     """Scorer by a metric of draws, such as `crps` or `energy_score`.
 
     It calls ``estimator.predict(X, output_type="samples", n_samples=n_draws, random_state=...)``.
-    With metadata routing enabled, the last step of a Pipeline must ask for these arguments:
-    ``est.set_predict_request(output_type=True, n_samples=True, random_state=True)``.
 
     Parameters
     ----------
@@ -175,7 +174,7 @@ class DrawsScorer(_MetricScorer):
         return {"n_draws": self.n_draws, "random_state": self.random_state}
 
     def _evaluate(self, estimator: Any, X: Any, y: Any, weights: dict[str, Any]) -> float:
-        draws = estimator.predict(
+        draws = predictor_of(estimator).predict(
             X, output_type="samples", n_samples=self.n_draws, random_state=self.random_state
         )
         return self._value(y, draws, **weights)
@@ -184,9 +183,7 @@ class DrawsScorer(_MetricScorer):
 class QuantileScorer(_MetricScorer):
     """Scorer by a metric of quantiles, such as `pinball_loss`.
 
-    It calls ``estimator.predict(X, output_type="quantiles", quantiles=levels)``. With metadata
-    routing enabled, the last step of a Pipeline must ask for these arguments:
-    ``est.set_predict_request(output_type=True, quantiles=True)``.
+    It calls ``estimator.predict(X, output_type="quantiles", quantiles=levels)``.
 
     Parameters
     ----------
@@ -227,7 +224,9 @@ class QuantileScorer(_MetricScorer):
         return {"levels": self.levels.tolist()}
 
     def _evaluate(self, estimator: Any, X: Any, y: Any, weights: dict[str, Any]) -> float:
-        quantiles = estimator.predict(X, output_type="quantiles", quantiles=self.levels)
+        quantiles = predictor_of(estimator).predict(
+            X, output_type="quantiles", quantiles=self.levels
+        )
         return self._value(y, quantiles, self.levels, **weights)
 
 
@@ -235,8 +234,6 @@ class IntervalScorer(_MetricScorer):
     """Scorer by a metric of equal-tailed intervals, such as `interval_score`.
 
     It calls ``estimator.predict(X, output_type="quantiles", quantiles=...)`` for the two bounds.
-    With metadata routing enabled, the last step of a Pipeline must ask for these arguments:
-    ``est.set_predict_request(output_type=True, quantiles=True)``.
 
     Parameters
     ----------
@@ -278,5 +275,5 @@ class IntervalScorer(_MetricScorer):
 
     def _evaluate(self, estimator: Any, X: Any, y: Any, weights: dict[str, Any]) -> float:
         bounds = [0.5 - 0.5 * self.level, 0.5 + 0.5 * self.level]
-        interval = estimator.predict(X, output_type="quantiles", quantiles=bounds)
+        interval = predictor_of(estimator).predict(X, output_type="quantiles", quantiles=bounds)
         return self._value(y, interval, self.level, **weights)

@@ -1,7 +1,7 @@
 """What pictures are drawn from: densities of an estimator, and checked arrays.
 
 ====================  =================================================================
-`density_of`          ``predict_density`` of an estimator or of the last step of a Pipeline
+`density_of`          ``predict_density`` of an estimator, or of what is inside a Pipeline or search
 `draw`, `as_rows`     draws and truth of the chosen outputs, whatever the shape of y at fit
 `check_pair`          truth and draws of many rows
 `check_row_draws`     draws of a few rows
@@ -14,23 +14,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 
+from .. import chains
 from .._tables import in_order, without_mask
+from ..chains import inner_estimator
 from .drawing import MAX_ROWS
 
 
 def density_of(estimator: Any, X: Any) -> Any:
     """Conditional density of the rows of X; a Pipeline transforms X first."""
-    if isinstance(estimator, Pipeline):
-        X = estimator[:-1].transform(X) if len(estimator) > 1 else X
-        estimator = estimator[-1]
-    if not hasattr(estimator, "predict_density"):
+    if not hasattr(inner_estimator(estimator)[0], "predict_density"):
         raise TypeError(
             f"estimator must have a method predict_density, which {estimator!r} lacks; draws of "
             "other models can be shown with from_predictions."
         )
-    return estimator.predict_density(X)
+    return chains.density_of(estimator, X)
 
 
 def select(outputs: Any, names: Sequence[str]) -> np.ndarray:
