@@ -13,7 +13,7 @@ from conftest import small
 from sklearn_san import _checkpoints
 from sklearn_san._inputs import InputEncoder
 from sklearn_san.compiled.engine import CompiledObjective
-from sklearn_san.exceptions import ConvergenceWarning
+from sklearn_san.exceptions import ConvergenceWarning, CorruptModelError
 from sklearn_san.likelihoods import MixtureOfGaussians
 
 
@@ -192,11 +192,25 @@ def test_a_checkpointed_fit_equals_a_plain_one(tmp_path, monkeypatch):
     again = small(**options, checkpoint_dir=tmp_path / "new").fit(X, y)
     np.testing.assert_array_equal(plain.log_prob(X, y), again.log_prob(X, y))
     assert again.loss_curve_ == plain.loss_curve_
-    for change in ({"K": 4}, {"epochs": 7}):
-        with pytest.raises(ValueError, match="other parameters or data"):
-            small(**(options | change), checkpoint_dir=tmp_path / "new").fit(X, y)
-    with pytest.raises(ValueError, match="other parameters or data"):
-        small(**options, checkpoint_dir=tmp_path / "new").fit(X, y + 1)
+    # Other parameters or data do not go on from it
+    for change, added in (({"K": 4}, 0.0), ({"epochs": 7}, 0.0), ({}, 1.0)):
+        plain = small(**(options | change)).fit(X, y + added)
+        kept = small(**(options | change), checkpoint_dir=tmp_path / "new").fit(X, y + added)
+        np.testing.assert_array_equal(plain.log_prob(X, y), kept.log_prob(X, y))
+    assert len(list((tmp_path / "new").iterdir())) == 4
+    # Unless a file has got the name of another
+    file, other = sorted((tmp_path / "new").iterdir())[:2]
+    contents = file.read_bytes(), other.read_bytes()
+    file.write_bytes(contents[1]), other.write_bytes(contents[0])
+    n_refused = 0
+    for change, added in (({"K": 4}, 0.0), ({"epochs": 7}, 0.0), ({}, 1.0), ({}, 0.0)):
+        est = small(**(options | change), checkpoint_dir=tmp_path / "new")
+        try:
+            est.fit(X, y + added)
+        except CorruptModelError as error:
+            assert "other parameters or data" in str(error)
+            n_refused += 1
+    assert n_refused == 2
 
 
 @pytest.mark.parametrize("teacher_forcing", [True, False])
