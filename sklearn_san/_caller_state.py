@@ -42,7 +42,8 @@ def own_state() -> Iterator[None]:
             stack.enter_context(torch.device("cpu"))
         raising = {kind for kind, way in np.geterr().items() if way == "raise"}
         if raising:
-            ways = {kind: "ignore" if kind == "under" else "warn" for kind in raising}
+            ways: dict[str, Any] = dict.fromkeys(raising, "warn")
+            ways.update(under="ignore")
             stack.enter_context(np.errstate(**ways))
         yield
 
