@@ -40,7 +40,11 @@ def own_state() -> Iterator[None]:
                 stack.enter_context(torch.autocast(kind, enabled=False))
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
-        stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
+        raising = {kind for kind, way in np.geterr().items() if way == "raise"}
+        if raising:
+            ways: dict[str, Any] = dict.fromkeys(raising, "warn")
+            ways.update(under="ignore")
+            stack.enter_context(np.errstate(**ways))
         yield
 
 

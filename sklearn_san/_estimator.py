@@ -434,7 +434,9 @@ default="standard"
 
     def _unusable_targets(self, y: Any, n_rows: int) -> np.ndarray | None:
         """Rows of y with a missing value before an observed one, or in the first output."""
-        if not hasattr(y, "columns") and np.ndim(y) == 3:
+        shape = np.shape(y)
+        several = len(shape) == 3 or (self._one_dimensional and shape[1:] not in ((), (1,)))
+        if several and not hasattr(y, "columns"):
             return None
         columns = matching_columns(
             without_mask(y), self.output_names_, "this estimator was fitted with"

@@ -211,7 +211,7 @@ class MaskedDensity(OwnState):
     def _spread(self, found: Any) -> np.ndarray:
         """Results of all rows (n_rows, ...), nan where a row is not usable."""
         found = np.asarray(found)
-        dtype = found.dtype if found.dtype.kind in "fO" else np.dtype(np.float64)
+        dtype = found.dtype if found.dtype.kind in ("f", "O") else np.dtype(np.float64)
         result = np.full((len(self), *found.shape[1:]), np.nan, dtype=dtype)
         result[self.usable] = found
         return result

@@ -22,6 +22,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+__all__ = ["DensityChain", "as_density_estimator"]
+
 
 class DensityChain(MetaEstimatorMixin, RegressorMixin, BaseEstimator):
     """Transformers of X and the density estimator behind them.
@@ -175,7 +177,8 @@ def as_density_estimator(fitted: Any) -> DensityChain:
                 "as_density_estimator needs an estimator with predict_density, or a Pipeline or "
                 f"search that ends in one, got {fitted!r}."
             )
-    check_is_fitted(fitted)
+    if isinstance(fitted, BaseEstimator):
+        check_is_fitted(fitted)
     chain = DensityChain(transformers, fitted)
     chain.transformers_, chain.estimator_ = transformers, fitted
     return chain

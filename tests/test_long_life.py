@@ -1,5 +1,6 @@
 """Fits that go on later, are killed, or read more rows than fit in memory."""
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from conftest import small
 from sklearn_san import _checkpoints
 from sklearn_san._inputs import InputEncoder
 from sklearn_san.compiled.engine import CompiledObjective
-from sklearn_san.exceptions import ConvergenceWarning
+from sklearn_san.exceptions import ConvergenceWarning, CorruptModelError
 from sklearn_san.likelihoods import MixtureOfGaussians
 
 
@@ -192,11 +193,30 @@ def test_a_checkpointed_fit_equals_a_plain_one(tmp_path, monkeypatch):
     again = small(**options, checkpoint_dir=tmp_path / "new").fit(X, y)
     np.testing.assert_array_equal(plain.log_prob(X, y), again.log_prob(X, y))
     assert again.loss_curve_ == plain.loss_curve_
-    for change in ({"K": 4}, {"epochs": 7}):
-        with pytest.raises(ValueError, match="other parameters or data"):
-            small(**(options | change), checkpoint_dir=tmp_path / "new").fit(X, y)
-    with pytest.raises(ValueError, match="other parameters or data"):
-        small(**options, checkpoint_dir=tmp_path / "new").fit(X, y + 1)
+    # Other parameters or data do not go on from it
+    for change, added in (({"K": 4}, 0.0), ({"epochs": 7}, 0.0), ({}, 1.0)):
+        plain = small(**(options | change)).fit(X, y + added)
+        kept = small(**(options | change), checkpoint_dir=tmp_path / "new").fit(X, y + added)
+        np.testing.assert_array_equal(plain.log_prob(X, y), kept.log_prob(X, y))
+    assert len(list((tmp_path / "new").iterdir())) == 4
+    # Unless a file has got the name of another
+    file, other = sorted((tmp_path / "new").iterdir())[:2]
+    contents = file.read_bytes(), other.read_bytes()
+    file.write_bytes(contents[1]), other.write_bytes(contents[0])
+    trainings = [({"K": 4}, 0.0), ({"epochs": 7}, 0.0), ({}, 1.0), ({}, 0.0)]
+    swapped = [
+        (small(**(options | change), checkpoint_dir=tmp_path / "new"), added)
+        for change, added in trainings
+    ]
+    refused = []
+    for est, added in swapped:
+        with contextlib.suppress(CorruptModelError):
+            est.fit(X, y + added)
+            continue
+        refused.append((est, added))
+    assert len(refused) == 2
+    with pytest.raises(CorruptModelError, match="other parameters or data"):
+        refused[0][0].fit(X, y + refused[0][1])
 
 
 @pytest.mark.parametrize(

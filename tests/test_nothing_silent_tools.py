@@ -620,6 +620,7 @@ def test_the_command_line_draws_by_row(table, est):
     np.testing.assert_array_equal(whole[["y0", "y1"]], expected.reshape(-1, 2))
 
 
+@pytest.mark.filterwarnings("default")
 def test_the_command_line_answers_bad_rows_with_nan(table, capsys):
     assert main(["predict", "t.csv", *table, "--out", "o.csv"]) == 1
     found = read("predict", "t.csv", *table, "--on-bad-rows", "nan")
