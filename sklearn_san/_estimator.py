@@ -578,11 +578,11 @@ default="standard"
     ) -> SANConditionalDensityEstimator:
         """One network in place of the ensemble, fitted to draws of it [1]_.
 
-        Densities, cdf and summaries of an ensemble take one evaluation of each member. One network
-        with layers half as wide again takes those of two; draws, which need one member each, take
-        twice as long as before. It comes close to the ensemble if it sees many draws: for four
-        members, nine outputs and 20,000 rows of X it lost 0.04 nats per row with 600,000 draws,
-        and 0.2 with 200,000, no less than two of the members alone.
+        Log densities and cdfs of an ensemble take one evaluation of each member. One network with
+        layers half as wide again takes those of two; draws and summaries, whose points come from
+        one member each, take up to twice as long as before. It comes close to the ensemble if it
+        sees many draws: for four members, nine outputs and 20,000 rows of X it lost 0.05 nats per
+        row with 600,000 draws, and 0.2 with 200,000, no less than two of the members alone.
 
         Parameters
         ----------
