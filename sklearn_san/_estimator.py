@@ -17,7 +17,7 @@ from ._checkpoints import DiskCheckpoint, MemoryCheckpoint, fingerprint
 from ._engines import engine_report, load_kernels
 from ._fitting import Fitted, fit_ensemble
 from ._model import FittedModel, make_generator
-from ._rows import as_rows
+from ._rows import Held, as_rows
 from ._saving import load_estimator, save_estimator
 from ._schema import Reader, Schema, read_errors, read_features
 from ._training import History
@@ -272,7 +272,17 @@ default="standard"
 
     @with_callbacks
     def fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None, X_err: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        X_err: Any = None,
+        *,
+        groups: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+        X_err_val: Any = None,
     ) -> SANConditionalDensityEstimator:
         """Fit the density by maximum likelihood.
 
@@ -290,6 +300,16 @@ default="standard"
         X_err : array-like of shape (n_samples, n_features), default=None
             Standard deviation of the measurement noise that training adds to X, anew in each
             epoch: what is learned is p(y | x) for x measured with this noise.
+        groups : array-like of shape (n_samples,), default=None
+            Labels of groups of rows that belong together, such as measurements of one object:
+            none is split between the rows learned from and those validated on. Copies of a row
+            are kept together anyway.
+        X_val, y_val : array-like, default=None
+            Rows to validate on, like X and y, in place of a share of these.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Weights of the rows to validate on.
+        X_err_val : array-like of shape (n_val, n_features), default=None
+            Measurement errors of `X_val`, if there are those of X.
 
         Returns
         -------
@@ -306,7 +326,14 @@ default="standard"
         """
         validation.check_boolean("warm_start", self.warm_start)
         resume = bool(self.warm_start) and hasattr(self, "network_")
-        return self._fit(X, y, sample_weight, X_err, resume=resume)
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val go together; pass both or neither.")
+        if X_val is None and not (sample_weight_val is None and X_err_val is None):
+            raise ValueError("sample_weight_val and X_err_val go with X_val and y_val.")
+        held = None if X_val is None else Held(X_val, y_val, sample_weight_val, X_err_val)
+        return self._fit(
+            X, y, sample_weight, X_err, groups=groups, validation_rows=held, resume=resume
+        )
 
     def partial_fit(
         self, X: Any, y: Any, sample_weight: Any = None, X_err: Any = None
@@ -618,6 +645,8 @@ default="standard"
         sample_weight: Any,
         X_err: Any,
         *,
+        groups: Any = None,
+        validation_rows: Held | None = None,
         resume: bool = False,
         increment: bool = False,
     ) -> SANConditionalDensityEstimator:
@@ -629,7 +658,8 @@ default="standard"
         device, generator = validation.check_device(self.device), make_generator(self.random_state)
         draft = copy.copy(self)
         reader = Reader(draft, Schema.of(self) if resume else None)
-        rows = as_rows(X, y, sample_weight, X_err, reader, generator.initial_seed() % 2**32)
+        seed = generator.initial_seed() % 2**32
+        rows = as_rows(X, y, sample_weight, X_err, reader, seed, groups, validation_rows)
         before = self._fitted() if resume else None
         checkpoint = self._checkpoint(generator, rows, before, increment=increment)
         draft.__dict__.update(reader.schema.attributes())
@@ -690,7 +720,7 @@ default="standard"
                 "checkpoints."
             )
         weights = None if before is None else list(before.network.parameters())
-        parts = [self.get_params(deep=False), *rows.sample, rows.n_rows, weights]
+        parts = [self.get_params(deep=False), *rows.sample, rows.n_rows, rows.groups, weights]
         checkpoint = DiskCheckpoint(self.checkpoint_dir, fingerprint(parts))
         if checkpoint.seed is None:
             checkpoint.seed = generator.initial_seed()

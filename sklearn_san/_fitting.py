@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from joblib import effective_n_jobs
 from . import _validation as validation
 from ._engines import load_kernels, objective_for
 from ._inputs import InputEncoder
-from ._linear_base import fit_linear_base, match_marginals
+from ._linear_base import FEW_ROWS, fit_linear_base, match_marginals, optimism_of
 from ._network import SAN, FreeRunning
 from ._rows import Epochs, Pools, WholeTable
 from ._scaling import OutputScaler
@@ -40,6 +40,12 @@ from ._training import (
 
 #: Learning rate of `partial_fit` as a share of the largest one of `fit`.
 INCREMENT_RATE = 0.1
+#: Training must improve on the starting point by so many nats per output, divided by the rows, to
+#: be believed where there are few of these; of fewer than so many rows the start is kept.
+HANDICAP, FEWEST_ROWS = 5.0, 20
+#: Rows to validate on are among those that the linear base is fitted to; its optimism times this
+#: is no improvement.
+OPTIMISM = 2.0
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,7 @@ def fit_ensemble(
         Whether to make one pass at a constant rate.
     """
     n_members = before.n_members if before is not None else _n_members(options, rows.n_rows)
-    n_validation = 0 if increment else _n_validation(options, rows)
+    n_validation = 0 if increment else _n_validation(options, rows, n_members)
     split, sample = rows.split(n_validation, n_members, generator), rows.sample
     used = np.unique(split.training)
     if before is None:
@@ -126,10 +132,10 @@ def fit_ensemble(
     x, z = encoder.transform(sample.X, sample.X_err), y_scaler.transform(sample.y)
     if before is None:
         weight = None if sample.weight is None else sample.weight[used]
-        network = _untrained(options, reader.schema, x[used], z[used], weight, y_scaler,
-                             n_members, generator)  # fmt: skip
+        network, optimism = _untrained(options, reader.schema, x[used], z[used], weight, y_scaler,
+                                       n_members, generator)  # fmt: skip
     else:
-        network = copy.deepcopy(before.network)
+        network, optimism = copy.deepcopy(before.network), 0.0
     seed = generator.initial_seed() % 2**32
     if increment and before is not None:  # other noise in each call
         seed = (seed + len(before.history.train)) % 2**32
@@ -140,6 +146,12 @@ def fit_ensemble(
     recipe, n_epochs = _recipe(
         options, len(training), holdout is not None, rows.n_pools, increment=increment
     )
+    if holdout is not None and _is_cross_validated(options, rows):
+        n_rows, n_outputs = rows.n_rows, z.shape[1]
+        handicap = HANDICAP * n_outputs / n_rows + OPTIMISM * optimism
+        if n_rows < FEWEST_ROWS:
+            handicap = np.inf
+        recipe = replace(recipe, joint_epoch=True, handicap=handicap)
 
     def so_far(history: History) -> Fitted:
         return Fitted(network, encoder, y_scaler, n_members, n_epochs, recipe.batch_size, history)
@@ -176,7 +188,7 @@ def _train(
     objective: SAN | FreeRunning = network
     if not options.teacher_forcing:
         objective = FreeRunning(network, options.train_rsample, other_seeds)
-    n_jobs = 1 if increment else min(effective_n_jobs(options.n_jobs), network.n_members)
+    n_jobs = 1 if increment or recipe.joint_epoch else min(effective_n_jobs(options.n_jobs), network.n_members)
     network.requires_grad_(True)
     try:
         if n_jobs == 1:
@@ -199,11 +211,24 @@ def _n_members(options: Any, n_rows: int) -> int:
     return auto_members(n_rows) if options.n_members == "auto" else int(options.n_members)
 
 
-def _n_validation(options: Any, rows: WholeTable | Pools) -> int:
+def _is_cross_validated(options: Any, rows: WholeTable | Pools) -> bool:
+    """Whether there are so few rows that members validate on all of them together."""
+    return options.early_stopping == "auto" and not rows.n_held and rows.n_rows < FEW_ROWS
+
+
+def _n_validation(options: Any, rows: WholeTable | Pools, n_members: int) -> int:
     """Rows that are held out for validation."""
+    if rows.n_held:
+        if options.early_stopping is False:
+            raise ValueError(
+                "X_val and y_val are there for early stopping, but early_stopping=False; leave "
+                "either out."
+            )
+        return rows.n_held
     n_rows = rows.sample.n_rows
-    wanted = n_rows >= 100 if options.early_stopping == "auto" else options.early_stopping
-    if not wanted:
+    if _is_cross_validated(options, rows):
+        return max(1, min(-(-n_rows // n_members), n_rows // 4))
+    if not options.early_stopping:
         return 0
     n = max(1, round(options.validation_fraction * n_rows))
     if n_rows - n < 2:
@@ -238,8 +263,8 @@ def _untrained(
     y_scaler: OutputScaler,
     n_members: int,
     generator: torch.Generator,
-) -> SAN:
-    """Network that starts from the linear base and the marginal densities of its outputs.
+) -> tuple[SAN, float]:
+    """Network that starts from the linear base and the marginal densities, and its optimism.
 
     Rows to learn from are given as the network sees them.
     """
@@ -259,7 +284,7 @@ def _untrained(
         )
         for d, (family, labels) in enumerate(zip(families, schema.classes, strict=True))
     ]
-    return SAN(
+    network = SAN(
         x.shape[1],
         resolved,
         match_marginals(resolved, scaled_limits, base, z, residual, weight),
@@ -274,6 +299,7 @@ def _untrained(
         layer_norm=options.layer_norm,
         generator=generator,
     )
+    return network, optimism_of(base, x, z, residual)
 
 
 def _log_jacobian(
