@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from . import _validation as validation
@@ -136,6 +138,8 @@ default="standard"
         Fitted map from X to what the network sees.
     y_scaler_ : object
         Fitted scaler of y, in autoregressive order.
+    novelty_ : object
+        What `novelty_score` compares with: at most 2,000 rows of X, as the network sees them.
     feature_table_ : object or None
         Categories of X, if it has any.
     order_ : ndarray of shape (n_outputs,)
@@ -399,6 +403,8 @@ default="standard"
         schema = Schema.of(self)
         columns, _ = read_features(self, X, schema)
         errors = read_errors(self, schema, X_err, columns)
+        features = schema.encode_features(columns)
+        validation.warn_of_range(self.input_encoder_.is_outside(features), stacklevel=_depth())
         model = FittedModel(
             self.network_,
             self.input_encoder_,
@@ -410,7 +416,49 @@ default="standard"
             self._one_dimensional,
             validation.check_device(self.device),
         )
-        return ConditionalDensity(model, schema.encode_features(columns), errors)
+        return ConditionalDensity(model, features, errors)
+
+    def novelty_score(self, X: Any, *, X_err: Any = None) -> np.ndarray:
+        """P-value of each row for being like the rows of `fit`; small is novel.
+
+        It is the share of held-out rows of `fit` that are at least as far from their nearest
+        neighbours among others, in features as the network sees them. Of rows like those of `fit`
+        a share of 0.01 has a p-value of 0.01 or below; none is below 0.001.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        X_err : array-like of shape (n_samples, n_features), default=None
+            Measurement errors of X, which count with ``use_errors=True`` alone.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Between 0 and 1.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn_san import SANConditionalDensityEstimator
+        >>> from sklearn_san.datasets import make_bimodal
+        >>> X, y, _ = make_bimodal(500, random_state=0)
+        >>> est = SANConditionalDensityEstimator(K=3, epochs=1, random_state=0).fit(X, y)
+        >>> bool((est.novelty_score(X) <= 0.05).mean() < 0.1)
+        True
+        >>> est.novelty_score(X[:1] + 1e6).round(2)
+        array([0.])
+        """
+        check_is_fitted(self, "network_")
+        if getattr(self, "novelty_", None) is None:
+            raise NotFittedError(
+                "This estimator was fitted by a version without novelty_score; fit it again."
+            )
+        schema = Schema.of(self)
+        columns, _ = read_features(self, X, schema)
+        errors = read_errors(self, schema, X_err, columns)
+        features = schema.encode_features(columns)
+        return self.novelty_.score(self.input_encoder_.transform(features, errors))
 
     def log_prob(self, X: Any, y: Any, *, given: Any = None, X_err: Any = None) -> np.ndarray:
         """Log density of y given X.
@@ -704,6 +752,7 @@ default="standard"
             self.epochs_,
             self.batch_size_,
             History(self.loss_curve_, self.validation_curve_),
+            getattr(self, "novelty_", None),
         )
 
     def _checkpoint(
@@ -726,6 +775,14 @@ default="standard"
             checkpoint.seed = generator.initial_seed()
         generator.manual_seed(checkpoint.seed)
         return checkpoint
+
+
+def _depth() -> int:
+    """`stacklevel` of a warning, given one call further down, that names who called an estimator."""
+    frame, depth = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__") == __name__:
+        frame, depth = frame.f_back, depth + 1
+    return depth
 
 
 def _learned(estimator: Any) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from ._engines import load_kernels, objective_for
 from ._inputs import InputEncoder
 from ._linear_base import FEW_ROWS, fit_linear_base, match_marginals, optimism_of
 from ._network import SAN, FreeRunning
+from ._novelty import Novelty
 from ._rows import Epochs, Pools, WholeTable
 from ._scaling import OutputScaler
 from ._schema import Block, Reader, Schema
@@ -37,6 +38,7 @@ from ._training import (
     train,
     train_in_processes,
 )
+from .likelihoods.base import DEFAULT_MIN_SCALE
 
 #: Learning rate of `partial_fit` as a share of the largest one of `fit`.
 INCREMENT_RATE = 0.1
@@ -46,6 +48,8 @@ HANDICAP, FEWEST_ROWS = 5.0, 20
 #: Rows to validate on are among those that the linear base is fitted to; its optimism times this
 #: is no improvement.
 OPTIMISM = 2.0
+#: Smallest scale of an output's components, in its units in the network, times the rows.
+FEW_FLOOR = 0.5
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class Fitted:
     n_members, epochs, batch_size : int
         Resolved parameters.
     history : History
+    novelty : Novelty or None
+        None in models of old.
     """
 
     network: SAN
@@ -69,6 +75,7 @@ class Fitted:
     epochs: int
     batch_size: int
     history: History
+    novelty: Novelty | None
 
     def attributes(self) -> dict[str, Any]:
         """The same as attributes of an estimator."""
@@ -77,6 +84,7 @@ class Fitted:
             "network_": self.network,
             "input_encoder_": self.encoder,
             "y_scaler_": self.y_scaler,
+            "novelty_": self.novelty,
             "n_members_": self.n_members,
             "epochs_": self.epochs,
             "batch_size_": self.batch_size,
@@ -130,13 +138,19 @@ def fit_ensemble(
     else:
         encoder, y_scaler = before.encoder, before.y_scaler
     x, z = encoder.transform(sample.X, sample.X_err), y_scaler.transform(sample.y)
+    novelty = None if before is None else before.novelty
     if before is None:
+        if increment:
+            encoder.forget_constants()
         weight = None if sample.weight is None else sample.weight[used]
         network, optimism = _untrained(options, reader.schema, x[used], z[used], weight, y_scaler,
                                        n_members, generator)  # fmt: skip
     else:
         network, optimism = copy.deepcopy(before.network), 0.0
+        validation.warn_of_range(encoder.is_outside(sample.X), stacklevel=6)
     seed = generator.initial_seed() % 2**32
+    if before is None:
+        novelty = Novelty().fit(x[used], np.random.default_rng((seed, len(used))))
     if increment and before is not None:  # other noise in each call
         seed = (seed + len(before.history.train)) % 2**32
     dtype = validation.DTYPES[options.dtype]
@@ -154,7 +168,9 @@ def fit_ensemble(
         recipe = replace(recipe, joint_epoch=True, handicap=handicap)
 
     def so_far(history: History) -> Fitted:
-        return Fitted(network, encoder, y_scaler, n_members, n_epochs, recipe.batch_size, history)
+        return Fitted(
+            network, encoder, y_scaler, n_members, n_epochs, recipe.batch_size, history, novelty
+        )
 
     monitor = watch(recipe.epochs, lambda: so_far(History()))
     try:
@@ -284,6 +300,8 @@ def _untrained(
         )
         for d, (family, labels) in enumerate(zip(families, schema.classes, strict=True))
     ]
+    if len(z) < FEW_ROWS:
+        resolved = [_with_floor(family, FEW_FLOOR / len(z)) for family in resolved]
     network = SAN(
         x.shape[1],
         resolved,
@@ -300,6 +318,13 @@ def _untrained(
         generator=generator,
     )
     return network, optimism_of(base, x, z, residual)
+
+
+def _with_floor(family: Any, floor: float) -> Any:
+    """Family whose scales, if the user set no floor, stay above `floor`."""
+    if getattr(family, "min_scale", None) == DEFAULT_MIN_SCALE:
+        family.set_params(min_scale=floor)
+    return family
 
 
 def _log_jacobian(

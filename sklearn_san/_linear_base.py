@@ -93,14 +93,11 @@ def fit_linear_base(
 
 def optimism_of(base: LinearBase, x: np.ndarray, y: np.ndarray, residual: np.ndarray) -> float:
     """Nats per row by which residuals of the rows fitted to are too small, of all outputs."""
-    total = 0.0
-    for d in base.used:
-        weights = base.weight_x[d].numpy(), base.weight_y[d].numpy()
-        location = x @ weights[0] + np.nan_to_num(y) @ weights[1] + base.intercept[d].item()
-        own = (y[:, d] - location) / base.scale[d].item()
-        ratio = np.nanmean(residual[:, d] ** 2) / max(float(np.nanmean(own**2)), 1e-12)
-        total += 0.5 * float(np.log(max(ratio, 1.0)))
-    return total
+    location = base.location(torch.from_numpy(x), torch.from_numpy(np.nan_to_num(y))).numpy()
+    own = (y - location) / base.scale.numpy()
+    squares = (np.maximum(np.nanmean(r**2, axis=0), 1e-12) for r in (residual, own))
+    ratio = np.divide(*squares)[base.used]
+    return float(0.5 * np.log(np.maximum(ratio, 1.0)).sum())
 
 
 def match_marginals(

@@ -9,8 +9,11 @@ from ._kinds import CorruptModelError
 __all__ = [
     "ConvergenceWarning",
     "CorruptModelError",
+    "DependentOutputsWarning",
     "EffectiveSampleSizeWarning",
+    "ExtremeValuesWarning",
     "KernelCacheWarning",
+    "OutOfRangeWarning",
     "TiesWarning",
     "TrainingInterruptedWarning",
 ]
@@ -22,6 +25,18 @@ class TrainingInterruptedWarning(ConvergenceWarning):
 
 class TiesWarning(UserWarning):
     """A continuous density is fitted to values that repeat a lot."""
+
+
+class DependentOutputsWarning(UserWarning):
+    """An output is a function of others or of the features, so that it has no density."""
+
+
+class ExtremeValuesWarning(UserWarning):
+    """Some values are so extreme that they look like marks of missing ones, or like mistakes."""
+
+
+class OutOfRangeWarning(UserWarning):
+    """Rows are far outside of what was trained on, where the density means little."""
 
 
 class EffectiveSampleSizeWarning(UserWarning):
