@@ -48,6 +48,9 @@ HANDICAP, FEWEST_ROWS = 5.0, 20
 #: Rows to validate on are among those that the linear base is fitted to; its optimism times this
 #: is no improvement.
 OPTIMISM = 2.0
+#: Mean log density in its units in the network, nats, from which on an output is a needle: that of
+#: a normal distribution of ten times the smallest scale. Of so many rows.
+NEEDLE, NEEDLE_ROWS = -float(np.log(10.0 * DEFAULT_MIN_SCALE)) - 1.42, 200
 #: Smallest scale of an output's components, in its units in the network, times the rows.
 FEW_FLOOR = 0.5
 
@@ -183,7 +186,23 @@ def fit_ensemble(
     finally:
         monitor.close()
     load_kernels(network)
+    if not increment:
+        _warn_of_needles(network, reader.schema, x[used], z[used])
     return so_far(history)
+
+
+def _warn_of_needles(network: SAN, schema: Schema, x: np.ndarray, z: np.ndarray) -> None:
+    """Warn if the density of an output has become about as narrow as its floor allows."""
+    rows = np.flatnonzero(~np.isnan(z).any(axis=1))[:NEEDLE_ROWS]
+    free = np.array([family.scaling == "free" for family in network.families])
+    dtype = next(network.parameters()).dtype
+    with torch.no_grad():
+        parts = (torch.as_tensor(part[rows][None], dtype=dtype) for part in (x, z))
+        log_density = network.conditionals(*parts)[0].double().mean((0, 1)).numpy()
+    log_density = log_density + np.log(network.base.scale.numpy())
+    if len(rows) and (free & (log_density > NEEDLE)).any():
+        d = int(np.argmax(np.where(free, log_density, -np.inf)))
+        validation.warn_of_needles(schema.names[schema.order[d]], stacklevel=7)
 
 
 def _train(

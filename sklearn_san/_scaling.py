@@ -36,8 +36,8 @@ SCALERS: dict[str, type] = {
 }
 
 #: Values are far, if they are so many robust deviations from the median, and so many times as far
-#: as the next, and if these are no more than such a share.
-FAR, GAP, MAX_FAR = 30.0, 3.0, 0.25
+#: as the next, the former if they repeat each other, and if they are no more than such a share.
+FAR, GAPS, MAX_FAR = 30.0, (3.0, 30.0), 0.25
 #: The largest power of e by which compressed values are expanded again.
 MAX_EXPONENT = 300.0
 
@@ -58,9 +58,14 @@ def find_far(values: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
             distance = np.abs(column - middle) / ((high - low) / 1.349)
         ranked = np.sort(distance[~np.isnan(distance)])
-        beyond = np.flatnonzero((ranked[1:] > FAR) & (ranked[1:] > GAP * ranked[:-1])) + 1
-        if len(beyond) and len(ranked) - beyond[0] <= MAX_FAR * len(ranked):
-            far[:, d] = distance >= ranked[beyond[0]]
+        for repeated, gap in zip((True, False), GAPS, strict=True):
+            beyond = np.flatnonzero((ranked[1:] > FAR) & (ranked[1:] > gap * ranked[:-1])) + 1
+            if not len(beyond) or len(ranked) - beyond[0] > MAX_FAR * len(ranked):
+                continue
+            found = distance >= ranked[beyond[0]]
+            if not repeated or 2 * len(np.unique(column[found])) <= found.sum():
+                far[:, d] = found
+                break
     return far
 
 

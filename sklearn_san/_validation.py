@@ -21,7 +21,7 @@ from ._scaling import find_far, make_scaler
 from .exceptions import DependentOutputsWarning, ExtremeValuesWarning, OutOfRangeWarning, TiesWarning
 from .likelihoods import LIKELIHOODS, Likelihood, make_likelihood
 
-#: Ties are looked for from this many rows on, below this share of different values.
+#: Ties, and functions among outputs, are looked for from this many rows on, below this share of different values.
 MIN_ROWS_FOR_TIES, MAX_DIFFERENT = 50, 0.2
 #: So many different values do no harm.
 MANY_DIFFERENT = 2000
@@ -571,6 +571,17 @@ def warn_of_functions(
                 return
 
 
+def warn_of_needles(name: str, *, stacklevel: int) -> None:
+    """Warn of an output that training has found to follow exactly from what comes before it."""
+    warnings.warn(
+        f"Output {name} has become as narrow as it can: given the features and the outputs before "
+        "it, it seems to have no density but to be a function of them, or to repeat values; its "
+        "log density means nothing. Leave it out of y, or set min_scale.",
+        DependentOutputsWarning,
+        stacklevel=stacklevel,
+    )
+
+
 def _products(values: np.ndarray, names: list[str]) -> tuple[np.ndarray, list[Any]]:
     """Columns, their squares, products and logarithms, and of which columns each is made."""
     columns, of = list(values.T), list[Any](names)
@@ -589,7 +600,8 @@ def _explaining(terms: np.ndarray, column: np.ndarray) -> np.ndarray:
     """Which of the terms (n_rows, n_terms) sum up to a column; none if they do not."""
     none = np.zeros(terms.shape[1], dtype=bool)
     spread = np.std(terms, axis=0)
-    if len(terms) < 2 * (terms.shape[1] + 5) or not (spread > 0).any() or not np.std(column) > 0:
+    n_least = max(MIN_ROWS_FOR_TIES, 2 * terms.shape[1])
+    if len(terms) < n_least or not (spread > 0).any() or not np.std(column) > 0:
         return none
     used = np.flatnonzero(spread > 0)
     scaled = (terms[:, used] - terms[:, used].mean(axis=0)) / spread[used]
