@@ -71,7 +71,8 @@ class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseE
     x_scaler, y_scaler : {"standard", "minmax", "maxabs", "robust", "power"}, scaler or None, \
 default="standard"
         Scaler of the features and the targets: a short name, an instance of the scikit-learn
-        class it stands for, or None for none. Fitted on the training part only.
+        class it stands for, or None for none. Fitted on the training part only. "standard" leaves
+        out values that are far from all others, and compresses what lies far beyond the rest.
     missing_rate : float, default=0.0
         Share of the values of X that training hides in half of the rows, others in each epoch.
         Above 0, every feature may be missing (nan) later; at 0, only those that lack values in
@@ -109,7 +110,8 @@ default="standard"
         Decoupled weight decay of AdamW.
     early_stopping : bool or "auto", default="auto"
         Whether to set rows aside for validation, keep the weights that are best on them, and
-        stop when they no longer improve. "auto" does so from 100 rows on.
+        stop when they no longer improve. "auto" does so; below 100 rows members take turns to
+        validate on all rows, one epoch is kept for all, and below 20 the starting point is kept.
     validation_fraction : float, default=0.1
         Share of the rows set aside.
     n_iter_no_change : int or None, default=20

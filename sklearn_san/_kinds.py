@@ -227,7 +227,6 @@ SHARE = Kind("a number from 0 to 1", lambda v, s: _is_number(v) and 0 <= v < 1)
 _FLOATS, _INTEGERS = (np.float32, np.float64), (np.int32, np.int64)
 FINITES = Values("finite numbers", _FLOATS, np.isfinite)
 POSITIVES = Values("positive finite numbers", _FLOATS, lambda v: (v > 0) & np.isfinite(v))
-BOUNDS = Values("positive numbers", _FLOATS, lambda v: v > 0)  # inf for no bound
 LIMITS = Values("lower and upper limits", _FLOATS, _are_limits)
 TRIANGLE = Values(
     "finite numbers below the diagonal", _FLOATS, lambda v: np.isfinite(v) & (np.triu(v) == 0)

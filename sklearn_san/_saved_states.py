@@ -35,7 +35,6 @@ from ._columns import FeatureTable, is_missing
 from ._inputs import InputEncoder
 from ._kinds import (
     ANY,
-    BOUNDS,
     FALSE,
     FINITE,
     FINITES,
@@ -229,7 +228,7 @@ RULES: dict[type, Rule] = {
             "power": NONE | instance(PowerTransformer),
             "slope": array(POSITIVES, "slope"),
             "robust": LEFT_OUT | FLAG,
-            "bound": LEFT_OUT | NONE | array(BOUNDS, "slope"),
+            "bound": LEFT_OUT | NONE | array(POSITIVES, "slope"),
         },
         [
             Relation("affine", "fitted", lambda c: _is_fitted_to(c.affine, len(c.slope))),

@@ -40,6 +40,8 @@ SCALERS: dict[str, type] = {
 FAR, GAPS, MAX_FAR = 30.0, (3.0, 30.0), 0.25
 #: The largest power of e by which compressed values are expanded again.
 MAX_EXPONENT = 300.0
+#: Bound of a column without compressed tails.
+NO_BOUND = 1e300
 
 
 def find_far(values: np.ndarray) -> np.ndarray:
@@ -203,8 +205,7 @@ class OutputScaler:
 class _ColumnScaler:
     """One scaler for several columns: a power transform or none, a linear one, compressed tails.
 
-    `bound` is where the tails of each column begin, (n_columns,), inf for none; None for none
-    at all.
+    `bound` is where the tails of each column begin, (n_columns,); None if none has any.
     """
 
     bound: np.ndarray | None = None
@@ -231,7 +232,7 @@ class _ColumnScaler:
         self.adopt(self.affine)
         if far.any():
             reach = 2.0 * np.nanmax(np.abs(self.affine.transform(near)), axis=0)
-            self.bound = np.where(far.any(axis=0), reach, np.inf)
+            self.bound = np.where(far.any(axis=0), reach, NO_BOUND)
         return self
 
     @property

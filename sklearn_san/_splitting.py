@@ -68,7 +68,8 @@ def linked_rows(block: Block, n_validation: int) -> tuple[np.ndarray | None, np.
     if fine_y and np.mean(y_count[y_number] > 1) > 0.5 and y_count.max() <= 10 * np.median(y_count):
         group = _joined(group, y_number)
     _, group = np.unique(group, return_inverse=True)
-    return (group if group.max(initial=-1) + 1 < block.n_rows else None), by_x_alone
+    n_groups = group.max(initial=-1) + 1
+    return (group if 1 < n_groups < block.n_rows else None), by_x_alone
 
 
 def are_copies(block: Block, held: Block, by_x_alone: np.ndarray) -> np.ndarray:
@@ -91,6 +92,11 @@ def split_rows(
         rolled = np.stack([np.roll(permutation, -m * n_validation) for m in range(n_members)])
         return Split(rolled[:, n_validation:], rolled[:, :n_validation])
     counts = np.bincount(group)
+    if len(counts) < 2:
+        raise ValueError(
+            "groups has one group only, of which nothing can be held out; give the rows to "
+            "validate on, or set early_stopping=False."
+        )
     turn = torch.randperm(len(counts), generator=generator).numpy()
     place = np.argsort(np.argsort(turn)[group], kind="stable")  # rows, group after group
     ends = np.cumsum(counts[turn])
