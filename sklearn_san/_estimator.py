@@ -780,7 +780,7 @@ default="standard"
 
 
 def _depth() -> int:
-    """`stacklevel` of a warning, given one call further down, that names who called an estimator."""
+    """`stacklevel` of a warning one call further down that names who called the estimator."""
     frame, depth = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__") == __name__:
         frame, depth = frame.f_back, depth + 1

@@ -223,7 +223,11 @@ def _train(
     objective: SAN | FreeRunning = network
     if not options.teacher_forcing:
         objective = FreeRunning(network, options.train_rsample, other_seeds)
-    n_jobs = 1 if increment or recipe.joint_epoch else min(effective_n_jobs(options.n_jobs), network.n_members)
+    n_jobs = (
+        1
+        if increment or recipe.joint_epoch
+        else min(effective_n_jobs(options.n_jobs), network.n_members)
+    )
     network.requires_grad_(True)
     try:
         if n_jobs == 1:

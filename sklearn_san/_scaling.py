@@ -72,7 +72,7 @@ def find_far(values: np.ndarray) -> np.ndarray:
 
 
 def compress(z: np.ndarray, bound: np.ndarray) -> np.ndarray:
-    """z as it is up to `bound` on either side of 0, beyond it ``bound + log(1 + |z| - bound)``."""
+    """Z as it is up to `bound` on either side of 0, beyond it ``bound + log(1 + |z| - bound)``."""
     excess = np.maximum(np.abs(z) - bound, 0.0)
     if not (excess > 0).any():
         return z

@@ -18,7 +18,12 @@ from ._columns import check_categorical_features, is_missing, is_sequence, refus
 from ._constants import NUMBERS
 from ._network import ACTIVATIONS
 from ._scaling import find_far, make_scaler
-from .exceptions import DependentOutputsWarning, ExtremeValuesWarning, OutOfRangeWarning, TiesWarning
+from .exceptions import (
+    DependentOutputsWarning,
+    ExtremeValuesWarning,
+    OutOfRangeWarning,
+    TiesWarning,
+)
 from .likelihoods import LIKELIHOODS, Likelihood, make_likelihood
 
 #: Ties, and functions among outputs, are looked for from this many rows on, below this share of different values.
