@@ -136,15 +136,14 @@ class InputEncoder:
 
     def _fit_constants(self, extremes: np.ndarray | None, X_err: np.ndarray | None) -> None:
         """A range of no width is that of a feature that is absent; others are given one."""
-        if extremes is not None:
-            ends = extremes[:, self.numbers]
-            varies = ends[0] < ends[1]
-        else:
-            varies = self.x_range[0] < self.x_range[1]
+        ends = self.x_range if extremes is None else extremes[:, self.numbers]
+        if self.x_range is None or ends is None:
+            return
+        varies = ends[0] < ends[1]
         if X_err is not None:
             varies |= (np.nan_to_num(X_err[:, self.numbers]) > 0).any(axis=0)
-        same = self.x_range[0] == self.x_range[1]
-        self.x_range[1, same & varies] = np.nextafter(self.x_range[1, same & varies], np.inf)
+        same = self.constant & varies
+        self.x_range[1, same] = np.nextafter(self.x_range[1, same], np.inf)
 
     def forget_constants(self) -> None:
         """Take features that are constant so far for ones that will vary."""

@@ -1,8 +1,8 @@
 """How unlike the rows of `fit` a row is: distance to its nearest neighbours, as a p-value.
 
-One half of the rows of `fit` (at most `MAX_ROWS`) are neighbours, the distances of the other half to
-these are the scale: the p-value of a row is the share of these that are at least as large, which is
-uniform for rows like those of `fit` [1]_.
+One half of the rows of `fit` (at most `MAX_ROWS`) are neighbours, the distances of the other half
+to these are the scale: the p-value of a row is the share of them that are at least as large, which
+is uniform for rows like those of `fit` [1]_.
 
 References
 ----------

@@ -355,14 +355,14 @@ def _with_validation(
             raise ValueError("y has values outside the limits.")
     except (TypeError, ValueError) as error:
         raise type(error)(f"X_val and y_val cannot be used: {error}") from None
-    weights = [sample.weight, held.weight]
-    if any(one is not None for one in weights):
-        ones = np.ones(sample.n_rows), np.ones(held.n_rows)
-        weights = [other if one is None else one for one, other in zip(weights, ones, strict=True)]
-        weight = np.concatenate(weights)
-    else:
-        weight = None
-    X_err = None if sample.X_err is None else np.concatenate([sample.X_err, held.X_err])
+    weight = None
+    if sample.weight is not None or held.weight is not None:
+        weight = np.concatenate([
+            np.ones(one.n_rows) if one.weight is None else one.weight for one in (sample, held)
+        ])  # fmt: skip
+    X_err = None
+    if sample.X_err is not None and held.X_err is not None:
+        X_err = np.concatenate([sample.X_err, held.X_err])
     joined = Block(
         np.concatenate([sample.X, held.X]), np.concatenate([sample.y, held.y]), weight, X_err
     )

@@ -26,7 +26,8 @@ from .exceptions import (
 )
 from .likelihoods import LIKELIHOODS, Likelihood, make_likelihood
 
-#: Ties, and functions among outputs, are looked for from this many rows on, below this share of different values.
+#: Ties are looked for from this many rows on, as are functions among outputs, below this share of
+#: different values.
 MIN_ROWS_FOR_TIES, MAX_DIFFERENT = 50, 0.2
 #: So many different values do no harm.
 MANY_DIFFERENT = 2000

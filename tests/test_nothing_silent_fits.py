@@ -7,10 +7,10 @@ import pytest
 from conftest import small
 from scipy.stats import t as student
 
-from sklearn_san import SANConditionalDensityEstimator
+from sklearn_san import SANConditionalDensityEstimator, _rows
 from sklearn_san._model import make_generator
 from sklearn_san._scaling import compress, expand
-from sklearn_san._schema import Block
+from sklearn_san._schema import Block, Reader
 from sklearn_san._splitting import linked_rows, split_rows
 from sklearn_san.exceptions import (
     DependentOutputsWarning,
@@ -324,3 +324,61 @@ def test_a_density_with_compressed_tails_is_normalised():
                            np.geomspace(20, 1e30, 4000)])  # fmt: skip
     density = np.exp(est.log_prob(np.repeat(X[:1], len(grid), 0), grid))
     assert np.trapezoid(density, grid) == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.fixture
+def tiny_pools(monkeypatch):
+    for name, value in (("POOL", 1000), ("RESERVOIR", 1500), ("MAX_VALIDATION", 200)):
+        monkeypatch.setattr(_rows, name, value)
+    monkeypatch.setattr(_rows, "STREAM_BYTES", 1000)
+
+
+def pools_of(X, y, groups=None, held=None):
+    reader = Reader(small())
+    return _rows.as_rows(X, y, None, None, reader, 0, groups, held)
+
+
+def test_no_pool_holds_copies_of_rows_to_validate_on(tiny_pools):
+    X, y = table(1500)
+    rows = np.random.default_rng(0).integers(0, 1500, 6000)
+    pools = pools_of([(X[some], y[some]) for some in np.split(rows, 4)], None)
+    split = pools.split(150, 2, make_generator(0))
+    held = pools.sample.X[split.holdout[0]]
+    for epoch in (1, 2, 3):
+        block = pools.training_block(epoch)
+        assert not np.isin(block.X[:, 0], held[:, 0]).any()
+
+
+def on_disk(X, path):
+    mapped = np.memmap(path, dtype=np.float64, mode="w+", shape=X.shape)
+    mapped[:] = X
+    return mapped
+
+
+def test_groups_of_a_memory_map_stay_together(tiny_pools, tmp_path):
+    X, y = table(6000)
+    groups = np.random.default_rng(0).integers(0, 300, 6000)
+    pools = pools_of(on_disk(X, tmp_path / "X"), y, groups=groups)
+    split = pools.split(150, 1, make_generator(0))
+    held = set(groups[pools.numbers[split.holdout[0]]])
+    assert held == set(groups[pools.left_out])
+    number = {value: i for i, value in enumerate(X[:, 0])}
+    block = pools.training_block(1)
+    assert not held & {groups[number[value]] for value in block.X[:, 0]}
+
+
+def test_rows_to_validate_on_go_with_streams(tiny_pools):
+    X, y = table(4000)
+    X_val, y_val = table(100, seed=1)
+    batches = [(X[i : i + 1000], y[i : i + 1000]) for i in range(0, 4000, 1000)]
+    est = small(epochs=2).fit(batches, X_val=X_val, y_val=y_val, sample_weight_val=np.ones(100))
+    assert est.validation_curve_[est.best_epoch_ - 1] == pytest.approx(
+        -est.score(X_val, y_val), rel=1e-4
+    )
+
+
+def test_a_later_fit_warns_of_rows_out_of_range():
+    X, y = table(300)
+    est = small(epochs=1, warm_start=True).fit(X, y)
+    with pytest.warns(OutOfRangeWarning, match="300 of 300 rows"):
+        est.fit(X + 1e3, y)
