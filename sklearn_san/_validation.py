@@ -493,7 +493,7 @@ def warn_of_ties(families: list[Likelihood], y: np.ndarray, names: list[str]) ->
 
 def warn_of_extremes(values: np.ndarray, names: list[str], what: str) -> None:
     """Warn once if some values (n_samples, n_columns) are far from all others of their column."""
-    finite = np.where(np.isfinite(values), values, np.nan)
+    finite = np.where(np.abs(values) < 1.0 / LEAST, values, np.nan)  # others are refused
     far = find_far(finite)
     for d in np.flatnonzero(far.any(axis=0)):
         own = finite[far[:, d], d]
