@@ -62,11 +62,14 @@ class InputEncoder:
         a feature was constant, which then says nothing later. None for models of old.
     n_rows : int
         Of `fit`.
+    farthest : float
+        Scaled numbers beyond this are refused: `FARTHEST`, or twice the largest in `fit`.
     """
 
     reach: np.ndarray | None = None
     x_range: np.ndarray | None = None
     n_rows = 0
+    farthest = FARTHEST
 
     def __init__(
         self,
@@ -123,6 +126,7 @@ class InputEncoder:
         if extremes is not None and len(self.numbers):
             ends = extremes[:, self.numbers]
             self._refuse_extremes(ends, np.abs(ends) > LARGEST)
+            self._refuse_extremes(ends, np.abs(self.scaler.transform(ends)) > self.farthest)
         return self
 
     def _fit_numbers(self, values: np.ndarray, sample_weight: np.ndarray | None) -> None:
@@ -133,6 +137,8 @@ class InputEncoder:
         self.reach = np.maximum(REACH, REACH_FACTOR * largest)
         self.x_range = np.stack([np.nanmin(near, axis=0), np.nanmax(near, axis=0)])
         self.n_rows = len(values)
+        most = float(np.nanmax(np.abs(self.scaler.transform(values))))
+        self.farthest = max(FARTHEST, 2.0 * most)
 
     def _fit_constants(self, extremes: np.ndarray | None, X_err: np.ndarray | None) -> None:
         """A range of no width is that of a feature that is absent; others are given one."""
@@ -168,7 +174,10 @@ class InputEncoder:
         margin = (high - low) * (1.0 + 10.0 / self.n_rows)
         values = X[:, self.numbers]
         outside = np.isfinite(values) & ((values < low - margin) | (values > high + margin))
-        return outside[:, ~self.constant].any(axis=1)
+        rows = outside[:, ~self.constant].any(axis=1)
+        if rows.any() and (np.abs(self.scaler.transform(values[rows])) > self.farthest).any():
+            return np.zeros(len(X), dtype=bool)  # such rows are refused
+        return rows
 
     def transform(self, X: np.ndarray, X_err: np.ndarray | None = None) -> np.ndarray:
         """Inputs of the network, (n_samples, n_inputs) in float64."""
@@ -177,11 +186,11 @@ class InputEncoder:
         if len(self.numbers):
             own = finite[:, self.numbers]
             values = self.scaler.transform(np.where(own, X[:, self.numbers], np.nan))
+            if X_err is None:
+                self._refuse_extremes(X[:, self.numbers], np.abs(values) > self.farthest)
             if self.reach is not None:
                 values = np.where(self.constant, 0.0, compress(values, self.reach))
-            elif X_err is None:
-                self._refuse_extremes(X[:, self.numbers], np.abs(values) > FARTHEST)
-            else:  # with noise, of which a power transform may make anything
+            elif X_err is not None:  # with noise, of which a power transform may make anything
                 values = np.clip(values, -FARTHEST, FARTHEST)
             blocks.append(values if own.all() else np.where(own, values, 0.0))
         for j, n in enumerate(self.n_categories):

@@ -169,6 +169,7 @@ RULES: dict[type, Rule] = {
             "reach": LEFT_OUT | NONE | array(POSITIVES, "numbers"),
             "x_range": LEFT_OUT | NONE | array(FINITES, 2, "numbers"),
             "n_rows": LEFT_OUT | whole(0),
+            "farthest": LEFT_OUT | POSITIVE,
         },
         [
             Relation(

@@ -332,8 +332,9 @@ class Reader:
         validation.warn_of_ties(families, sample.y[:, back], schema.names)
         numbers = [j for j, n in enumerate(schema.n_categories) if n is None]
         X, features = sample.X[:, numbers], [schema.feature_names[j] for j in numbers]
-        validation.warn_of_extremes(X, features, "Feature")
-        validation.warn_of_extremes(sample.y[:, back], schema.names, "Output")
+        if not self._known:
+            validation.warn_of_extremes(X, features, "Feature")
+            validation.warn_of_extremes(sample.y[:, back], schema.names, "Output")
         validation.warn_of_functions(families, sample.y[:, back], schema.names, X, features)
 
     def with_mean_weight_one(self, block: Block) -> Block:
