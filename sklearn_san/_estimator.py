@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state, resample
 from sklearn.utils.validation import check_is_fitted
 
@@ -22,14 +22,14 @@ from ._engines import engine_report, load_kernels
 from ._fitting import Fitted, fit_ensemble
 from ._masking import MaskedDensity
 from ._model import FittedModel, make_generator
-from ._rows import as_rows
+from ._rows import Held, as_rows
 from ._saving import load_estimator, save_estimator
 from ._schema import Reader, Schema, read_errors, read_features
 from ._tables import without_mask
 from ._targets import has_gaps, matching_columns
 from ._training import History
 from .density import ConditionalDensity
-from .exceptions import BadRowsWarning
+from .exceptions import BadRowsWarning, warn_caller
 
 #: Parameters of a network in place of an ensemble; its layers are wider by the factor below.
 STUDENT = {
@@ -89,7 +89,8 @@ class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseE
     x_scaler, y_scaler : {"standard", "minmax", "maxabs", "robust", "power"}, scaler or None, \
 default="standard"
         Scaler of the features and the targets: a short name, an instance of the scikit-learn
-        class it stands for, or None for none. Fitted on the training part only.
+        class it stands for, or None for none. Fitted on the training part only. "standard" leaves
+        out values that are far from all others, and compresses what lies far beyond the rest.
     missing_rate : float, default=0.0
         Share of the values of X that training hides in half of the rows, others in each epoch.
         Above 0, every feature may be missing (nan) later; at 0, only those that lack values in
@@ -131,7 +132,8 @@ default="standard"
         Decoupled weight decay of AdamW.
     early_stopping : bool or "auto", default="auto"
         Whether to set rows aside for validation, keep the weights that are best on them, and
-        stop when they no longer improve. "auto" does so from 100 rows on.
+        stop when they no longer improve. "auto" does so; below 100 rows members take turns to
+        validate on all rows, one epoch is kept for all, and below 20 the starting point is kept.
     validation_fraction : float, default=0.1
         Share of the rows set aside.
     n_iter_no_change : int or None, default=20
@@ -161,6 +163,8 @@ default="standard"
         Fitted map from X to what the network sees.
     y_scaler_ : object
         Fitted scaler of y, in autoregressive order.
+    novelty_ : object
+        What `novelty_score` compares with: at most 2,000 rows of X, as the network sees them.
     feature_table_ : object or None
         Categories of X, if it has any.
     order_ : ndarray of shape (n_outputs,)
@@ -306,7 +310,17 @@ default="standard"
 
     @with_callbacks
     def fit(
-        self, X: Any, y: Any = None, sample_weight: Any = None, X_err: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        X_err: Any = None,
+        *,
+        groups: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+        X_err_val: Any = None,
     ) -> SANConditionalDensityEstimator:
         """Fit the density by maximum likelihood.
 
@@ -326,6 +340,16 @@ default="standard"
             Standard deviation of the measurement noise that training adds to X, anew in each
             epoch: what is learned is p(y | x) for x measured with this noise. In the units of X as
             the estimator sees it; columns of a frame are found by name; nan is no error.
+        groups : array-like of shape (n_samples,), default=None
+            Labels of groups of rows that belong together, such as measurements of one object:
+            none is split between the rows learned from and those validated on. Copies of a row
+            are kept together anyway.
+        X_val, y_val : array-like, default=None
+            Rows to validate on, like X and y, in place of a share of these.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Weights of the rows to validate on.
+        X_err_val : array-like of shape (n_val, n_features), default=None
+            Measurement errors of `X_val`, if there are those of X.
 
         Returns
         -------
@@ -342,8 +366,15 @@ default="standard"
         """
         validation.check_boolean("warm_start", self.warm_start)
         resume = bool(self.warm_start) and hasattr(self, "network_")
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val go together; pass both or neither.")
+        if X_val is None and not (sample_weight_val is None and X_err_val is None):
+            raise ValueError("sample_weight_val and X_err_val go with X_val and y_val.")
+        held = None if X_val is None else Held(X_val, y_val, sample_weight_val, X_err_val)
         with own_state():
-            return self._fit(X, y, sample_weight, X_err, resume=resume)
+            return self._fit(
+                X, y, sample_weight, X_err, groups=groups, validation_rows=held, resume=resume
+            )
 
     def partial_fit(
         self, X: Any, y: Any, sample_weight: Any = None, X_err: Any = None
@@ -431,6 +462,7 @@ default="standard"
             X_err, wrong = validation.usable_errors(X_err)
         errors = read_errors(self, schema, X_err, columns)
         validation.warn_of_large_errors(features, errors, schema.feature_names)
+        validation.warn_of_range(self.input_encoder_.is_outside(features))
         density = ConditionalDensity(self._model(), features, errors, index)
         if not tolerant:
             return density
@@ -462,10 +494,9 @@ default="standard"
         counts = {n: int(c) for n, c in zip(names, unusable.sum(axis=0), strict=True) if c}
         shown = ", ".join(f"{count} in {name!r}" for name, count in list(counts.items())[:5])
         features = f" (unusable values of X: {shown})" if shown else ""
-        warnings.warn(
+        warn_caller(
             f"{bad.sum()} of {len(bad)} rows cannot be used and are answered with nan{features}.",
             BadRowsWarning,
-            stacklevel=4,  # the caller of a public method
         )
 
     def _model(self) -> FittedModel:
@@ -481,6 +512,48 @@ default="standard"
             self._one_dimensional,
             validation.check_device(self.device),
         )
+
+    def novelty_score(self, X: Any, *, X_err: Any = None) -> np.ndarray:
+        """P-value of each row for being like the rows of `fit`; small is novel.
+
+        It is the share of held-out rows of `fit` that are at least as far from their nearest
+        neighbours among others, in features as the network sees them. Of rows like those of `fit`
+        a share of 0.01 has a p-value of 0.01 or below; none is below 0.001.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        X_err : array-like of shape (n_samples, n_features), default=None
+            Measurement errors of X, which count with ``use_errors=True`` alone.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Between 0 and 1.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn_san import SANConditionalDensityEstimator
+        >>> from sklearn_san.datasets import make_bimodal
+        >>> X, y, _ = make_bimodal(500, random_state=0)
+        >>> est = SANConditionalDensityEstimator(K=3, epochs=1, random_state=0).fit(X, y)
+        >>> bool((est.novelty_score(X) <= 0.05).mean() < 0.1)
+        True
+        >>> est.novelty_score(X[:1] + 1e6).round(2)
+        array([0.])
+        """
+        check_is_fitted(self, "network_")
+        if getattr(self, "novelty_", None) is None:
+            raise NotFittedError(
+                "This estimator was fitted by a version without novelty_score; fit it again."
+            )
+        schema = Schema.of(self)
+        columns, _ = read_features(self, X, schema)
+        errors = read_errors(self, schema, X_err, columns)
+        features = schema.encode_features(columns)
+        return self.novelty_.score(self.input_encoder_.transform(features, errors))
 
     def log_prob(
         self,
@@ -825,6 +898,8 @@ default="standard"
         sample_weight: Any,
         X_err: Any,
         *,
+        groups: Any = None,
+        validation_rows: Held | None = None,
         resume: bool = False,
         increment: bool = False,
         schema: Schema | None = None,
@@ -840,7 +915,8 @@ default="standard"
         device, generator = validation.check_device(self.device), make_generator(self.random_state)
         draft = copy.copy(self)
         reader = Reader(draft, Schema.of(self) if resume else schema)
-        rows = as_rows(X, y, sample_weight, X_err, reader, generator.initial_seed() % 2**32)
+        seed = generator.initial_seed() % 2**32
+        rows = as_rows(X, y, sample_weight, X_err, reader, seed, groups, validation_rows)
         before = self._fitted() if resume else None
         checkpoint = self._checkpoint(generator, rows, before, increment=increment)
         draft.__dict__.update(reader.schema.attributes())
@@ -885,6 +961,7 @@ default="standard"
             self.epochs_,
             self.batch_size_,
             History(self.loss_curve_, self.validation_curve_),
+            getattr(self, "novelty_", None),
         )
 
     def _checkpoint(
@@ -901,7 +978,7 @@ default="standard"
                 "checkpoints."
             )
         weights = None if before is None else list(before.network.parameters())
-        parts = [self.get_params(deep=False), *rows.sample, rows.n_rows, weights]
+        parts = [self.get_params(deep=False), *rows.sample, rows.n_rows, rows.groups, weights]
         checkpoint = DiskCheckpoint(self.checkpoint_dir, fingerprint(parts))
         if checkpoint.seed is None:
             checkpoint.seed = generator.initial_seed()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,9 @@ from joblib import effective_n_jobs
 from . import _validation as validation
 from ._engines import load_kernels, objective_for
 from ._inputs import InputEncoder
-from ._linear_base import fit_linear_base, match_marginals
+from ._linear_base import FEW_ROWS, fit_linear_base, match_marginals, optimism_of
 from ._network import SAN, FreeRunning
+from ._novelty import Novelty
 from ._rows import Epochs, Pools, WholeTable
 from ._scaling import OutputScaler
 from ._schema import Block, Reader, Schema
@@ -38,9 +39,21 @@ from ._training import (
     train_in_processes,
     turns,
 )
+from .likelihoods.base import DEFAULT_MIN_SCALE
 
 #: Learning rate of `partial_fit` as a share of the largest one of `fit`.
 INCREMENT_RATE = 0.1
+#: Training must improve on the starting point by so many nats per output, divided by the rows, to
+#: be believed where there are few of these; of fewer than so many rows the start is kept.
+HANDICAP, FEWEST_ROWS = 5.0, 20
+#: Rows to validate on are among those that the linear base is fitted to; its optimism times this
+#: is no improvement.
+OPTIMISM = 2.0
+#: Mean log density in its units in the network, nats, from which on an output is a needle: that of
+#: a normal distribution of ten times the smallest scale. Of so many rows.
+NEEDLE, NEEDLE_ROWS = -float(np.log(10.0 * DEFAULT_MIN_SCALE)) - 1.42, 200
+#: Smallest scale of an output's components, in its units in the network, times the rows.
+FEW_FLOOR = 0.5
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,8 @@ class Fitted:
     n_members, epochs, batch_size : int
         Resolved parameters.
     history : History
+    novelty : Novelty or None
+        None in models of old.
     """
 
     network: SAN
@@ -64,6 +79,7 @@ class Fitted:
     epochs: int
     batch_size: int
     history: History
+    novelty: Novelty | None
 
     def attributes(self) -> dict[str, Any]:
         """The same as attributes of an estimator."""
@@ -72,6 +88,7 @@ class Fitted:
             "network_": self.network,
             "input_encoder_": self.encoder,
             "y_scaler_": self.y_scaler,
+            "novelty_": self.novelty,
             "n_members_": self.n_members,
             "epochs_": self.epochs,
             "batch_size_": self.batch_size,
@@ -117,7 +134,7 @@ def fit_ensemble(
         Whether to make one pass at a constant rate.
     """
     n_members = before.n_members if before is not None else _n_members(options, rows.n_rows)
-    n_validation = 0 if increment else _n_validation(options, rows)
+    n_validation = 0 if increment else _n_validation(options, rows, n_members)
     split, sample = rows.split(n_validation, n_members, generator), rows.sample
     used = np.unique(split.training)
     if before is None:
@@ -125,13 +142,19 @@ def fit_ensemble(
     else:
         encoder, y_scaler = before.encoder, before.y_scaler
     x, z = encoder.transform(sample.X, sample.X_err), y_scaler.transform(sample.y)
+    novelty = None if before is None else before.novelty
     if before is None:
+        if increment:
+            encoder.forget_constants()
         weight = None if sample.weight is None else sample.weight[used]
-        network = _untrained(options, reader.schema, x[used], z[used], weight, y_scaler,
-                             n_members, generator)  # fmt: skip
+        network, optimism = _untrained(options, reader.schema, x[used], z[used], weight, y_scaler,
+                                       n_members, generator)  # fmt: skip
     else:
-        network = copy.deepcopy(before.network)
+        network, optimism = copy.deepcopy(before.network), 0.0
+        validation.warn_of_range(encoder.is_outside(sample.X))
     seed = generator.initial_seed() % 2**32
+    if before is None:
+        novelty = Novelty().fit(x[used], np.random.default_rng((seed, len(used))))
     if increment and before is not None:  # other noise in each call
         seed = (seed + len(before.history.train)) % 2**32
     dtype = validation.DTYPES[options.dtype]
@@ -141,9 +164,17 @@ def fit_ensemble(
     recipe, n_epochs = _recipe(
         options, len(training), holdout is not None, rows.n_pools, increment=increment
     )
+    if holdout is not None and _is_cross_validated(options, rows):
+        n_rows, n_outputs = rows.n_rows, z.shape[1]
+        handicap = HANDICAP * n_outputs / n_rows + OPTIMISM * optimism
+        if n_rows < FEWEST_ROWS:
+            handicap = np.inf
+        recipe = replace(recipe, joint_epoch=True, handicap=handicap)
 
     def so_far(history: History) -> Fitted:
-        return Fitted(network, encoder, y_scaler, n_members, n_epochs, recipe.batch_size, history)
+        return Fitted(
+            network, encoder, y_scaler, n_members, n_epochs, recipe.batch_size, history, novelty
+        )
 
     monitor = watch(recipe.epochs, lambda: so_far(History()))
     try:
@@ -156,7 +187,23 @@ def fit_ensemble(
     finally:
         monitor.close()
     load_kernels(network)
+    if not increment:
+        _warn_of_needles(network, reader.schema, x[used], z[used])
     return so_far(history)
+
+
+def _warn_of_needles(network: SAN, schema: Schema, x: np.ndarray, z: np.ndarray) -> None:
+    """Warn if the density of an output has become about as narrow as its floor allows."""
+    rows = np.flatnonzero(~np.isnan(z).any(axis=1))[:NEEDLE_ROWS]
+    free = np.array([family.scaling == "free" for family in network.families])
+    dtype = next(network.parameters()).dtype
+    with torch.no_grad():
+        parts = (torch.as_tensor(part[rows][None], dtype=dtype) for part in (x, z))
+        log_density = network.conditionals(*parts)[0].double().mean((0, 1)).numpy()
+    log_density = log_density + np.log(network.base.scale.numpy())
+    if len(rows) and (free & (log_density > NEEDLE)).any():
+        d = int(np.argmax(np.where(free, log_density, -np.inf)))
+        validation.warn_of_needles(schema.names[schema.order[d]], stacklevel=7)
 
 
 def _train(
@@ -177,7 +224,11 @@ def _train(
     objective: SAN | FreeRunning = network
     if not options.teacher_forcing:
         objective = FreeRunning(network, options.train_rsample, other_seeds)
-    n_jobs = 1 if increment else min(effective_n_jobs(options.n_jobs), network.n_members)
+    n_jobs = (
+        1
+        if increment or recipe.joint_epoch
+        else min(effective_n_jobs(options.n_jobs), network.n_members)
+    )
     network.requires_grad_(True)
     try:
         if n_jobs == 1:
@@ -200,11 +251,24 @@ def _n_members(options: Any, n_rows: int) -> int:
     return auto_members(n_rows) if options.n_members == "auto" else int(options.n_members)
 
 
-def _n_validation(options: Any, rows: WholeTable | Pools) -> int:
+def _is_cross_validated(options: Any, rows: WholeTable | Pools) -> bool:
+    """Whether there are so few rows that members validate on all of them together."""
+    return options.early_stopping == "auto" and not rows.n_held and rows.n_rows < FEW_ROWS
+
+
+def _n_validation(options: Any, rows: WholeTable | Pools, n_members: int) -> int:
     """Rows that are held out for validation."""
+    if rows.n_held:
+        if options.early_stopping is False:
+            raise ValueError(
+                "X_val and y_val are there for early stopping, but early_stopping=False; leave "
+                "either out."
+            )
+        return rows.n_held
     n_rows = rows.sample.n_rows
-    wanted = n_rows >= 100 if options.early_stopping == "auto" else options.early_stopping
-    if not wanted:
+    if _is_cross_validated(options, rows):
+        return max(1, min(-(-n_rows // n_members), n_rows // 4))
+    if not options.early_stopping:
         return 0
     n = max(1, round(options.validation_fraction * n_rows))
     if n_rows - n < 2:
@@ -239,8 +303,8 @@ def _untrained(
     y_scaler: OutputScaler,
     n_members: int,
     generator: torch.Generator,
-) -> SAN:
-    """Network that starts from the linear base and the marginal densities of its outputs.
+) -> tuple[SAN, float]:
+    """Network that starts from the linear base and the marginal densities, and its optimism.
 
     Rows to learn from are given as the network sees them.
     """
@@ -260,7 +324,9 @@ def _untrained(
         )
         for d, (family, labels) in enumerate(zip(families, schema.classes, strict=True))
     ]
-    return SAN(
+    if len(z) < FEW_ROWS:
+        resolved = [_with_floor(family, FEW_FLOOR / len(z)) for family in resolved]
+    network = SAN(
         x.shape[1],
         resolved,
         match_marginals(resolved, scaled_limits, base, z, residual, weight),
@@ -275,6 +341,14 @@ def _untrained(
         layer_norm=options.layer_norm,
         generator=generator,
     )
+    return network, optimism_of(base, x, z, residual)
+
+
+def _with_floor(family: Any, floor: float) -> Any:
+    """Family whose scales, if the user set no floor, stay above `floor`."""
+    if getattr(family, "min_scale", None) == DEFAULT_MIN_SCALE:
+        family.set_params(min_scale=floor)
+    return family
 
 
 def _log_jacobian(

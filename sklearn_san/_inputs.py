@@ -3,7 +3,7 @@
 =====================  =====================================================================
 block of columns       content
 =====================  =====================================================================
-numbers                scaled; 0, the mean, where there is no value
+numbers                scaled; 0, the mean, where there is no value or was only one in fit
 categories             a one in the column of the category; zeros where it is unknown
 missing                1 where a feature has no value
 not detected           1 where a feature is infinite: it was looked for and not seen
@@ -12,6 +12,9 @@ errors                 scaled log of the measurement error of each number
 
 The weights of the first layer that belong to a mask are the learned stand-in for the value. Masks
 are there only for features that lack values in training, by themselves or through `missing_rate`.
+
+With the scaler "standard", values that are far from all others do not set the scale. Numbers far
+beyond those of training are compressed, so that none can move a prediction at will.
 """
 
 from __future__ import annotations
@@ -21,11 +24,13 @@ from typing import Any
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
-from ._scaling import fit_scaler, make_scaler, scaled
+from ._scaling import compress, find_far, fit_scaler, make_scaler, scaled
 
 #: The largest number in fit, whose square is finite, and the farthest from those in scaled units,
 #: with whose square single precision can compute.
 LARGEST, FARTHEST = 1e100, 1e9
+#: Scaled numbers are compressed from this on, or from so many times the largest in fit.
+REACH, REACH_FACTOR = 20.0, 2.0
 
 
 class InputEncoder:
@@ -50,7 +55,21 @@ class InputEncoder:
     ----------
     n_inputs : int
         Width of what `transform` returns.
+    reach : ndarray of shape (n_numbers,) or None
+        From where on scaled numbers are compressed.
+    x_range : ndarray of shape (2, n_numbers) or None
+        Smallest and largest number in `fit`, those far from all others left out. The same where
+        a feature was constant, which then says nothing later. None for models of old.
+    n_rows : int
+        Of `fit`.
+    farthest : float
+        Scaled numbers beyond this are refused: `FARTHEST`, or twice the largest in `fit`.
     """
+
+    reach: np.ndarray | None = None
+    x_range: np.ndarray | None = None
+    n_rows = 0
+    farthest = FARTHEST
 
     def __init__(
         self,
@@ -63,6 +82,7 @@ class InputEncoder:
         names: list[str] | None = None,
     ):
         self.scaler = make_scaler(spec, "x_scaler")
+        self.robust = isinstance(spec, str) and spec == "standard"
         self.n_categories = n_categories
         self.numbers = np.array([j for j, n in enumerate(n_categories) if n is None], dtype=int)
         self.missing_rate = missing_rate
@@ -95,7 +115,8 @@ class InputEncoder:
             j = int(empty.argmax())
             raise ValueError(f"X has no value at all in feature {self.names[j]!r}; drop it.")
         if len(self.numbers):
-            fit_scaler(self.scaler, values[:, self.numbers], sample_weight)
+            self._fit_numbers(values[:, self.numbers], sample_weight)
+            self._fit_constants(extremes, X_err)
         if self.use_errors:
             errors = self._errors(X_err, X)
             positive = errors[errors > 0]
@@ -105,8 +126,58 @@ class InputEncoder:
         if extremes is not None and len(self.numbers):
             ends = extremes[:, self.numbers]
             self._refuse_extremes(ends, np.abs(ends) > LARGEST)
-            self._refuse_extremes(ends, np.abs(scaled(self.scaler, ends)) > FARTHEST)
+            self._refuse_extremes(ends, np.abs(scaled(self.scaler, ends)) > self.farthest)
         return self
+
+    def _fit_numbers(self, values: np.ndarray, sample_weight: np.ndarray | None) -> None:
+        far = find_far(values) if self.robust else np.zeros(values.shape, dtype=bool)
+        near = np.where(far, np.nan, values)
+        fit_scaler(self.scaler, near, sample_weight)
+        largest = np.nanmax(np.abs(scaled(self.scaler, near)), axis=0)
+        self.reach = np.maximum(REACH, REACH_FACTOR * largest)
+        self.x_range = np.stack([np.nanmin(near, axis=0), np.nanmax(near, axis=0)])
+        self.n_rows = len(values)
+        most = float(np.nanmax(np.abs(scaled(self.scaler, values))))
+        self.farthest = max(FARTHEST, 2.0 * most)
+
+    def _fit_constants(self, extremes: np.ndarray | None, X_err: np.ndarray | None) -> None:
+        """A range of no width is that of a feature that is absent; others are given one."""
+        ends = self.x_range if extremes is None else extremes[:, self.numbers]
+        if self.x_range is None or ends is None:
+            return
+        varies = ends[0] < ends[1]
+        if X_err is not None:
+            varies |= (np.nan_to_num(X_err[:, self.numbers]) > 0).any(axis=0)
+        same = self.constant & varies
+        self.x_range[1, same] = np.nextafter(self.x_range[1, same], np.inf)
+
+    def forget_constants(self) -> None:
+        """Take features that are constant so far for ones that will vary."""
+        if self.x_range is not None:
+            self.x_range[1, self.constant] = np.nextafter(self.x_range[1, self.constant], np.inf)
+
+    @property
+    def constant(self) -> np.ndarray:
+        """Numbers that had one value in `fit`, (n_numbers,)."""
+        if self.x_range is None:
+            return np.zeros(len(self.numbers), dtype=bool)
+        return self.x_range[0] == self.x_range[1]
+
+    def is_outside(self, X: np.ndarray) -> np.ndarray:
+        """Rows with a number that is far outside the range in `fit`, (n_samples,).
+
+        That is farther from it than its width, or more with few rows.
+        """
+        if self.x_range is None or not len(self.numbers):
+            return np.zeros(len(X), dtype=bool)
+        low, high = self.x_range
+        margin = (high - low) * (1.0 + 10.0 / self.n_rows)
+        values = X[:, self.numbers]
+        outside = np.isfinite(values) & ((values < low - margin) | (values > high + margin))
+        rows = outside[:, ~self.constant].any(axis=1)
+        if rows.any() and (np.abs(scaled(self.scaler, values[rows])) > self.farthest).any():
+            return np.zeros(len(X), dtype=bool)  # such rows are refused
+        return rows
 
     def transform(self, X: np.ndarray, X_err: np.ndarray | None = None) -> np.ndarray:
         """Inputs of the network, (n_samples, n_inputs) in float64."""
@@ -116,8 +187,10 @@ class InputEncoder:
             own = finite[:, self.numbers]
             values = scaled(self.scaler, np.where(own, X[:, self.numbers], np.nan))
             if X_err is None:
-                self._refuse_extremes(X[:, self.numbers], np.abs(values) > FARTHEST)
-            else:  # with noise, of which a power transform may make anything
+                self._refuse_extremes(X[:, self.numbers], np.abs(values) > self.farthest)
+            if self.reach is not None:
+                values = np.where(self.constant, 0.0, compress(values, self.reach))
+            elif X_err is not None:  # with noise, of which a power transform may make anything
                 values = np.clip(values, -FARTHEST, FARTHEST)
             blocks.append(values if own.all() else np.where(own, values, 0.0))
         elif len(self.numbers):  # scalers take no empty tables
@@ -144,7 +217,7 @@ class InputEncoder:
         if len(self.numbers) and X_err is None:
             finite = np.where(np.isfinite(X), X, np.nan)[:, self.numbers]
             with np.errstate(all="ignore"):
-                wrong[:, self.numbers] |= np.abs(scaled(self.scaler, finite)) > FARTHEST
+                wrong[:, self.numbers] |= np.abs(scaled(self.scaler, finite)) > self.farthest
         return wrong
 
     def hide(self, X: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -3,20 +3,26 @@
 Each output is regressed on the features and the outputs before it, by ridge regression whose
 penalty is chosen by leave-one-out error, so that few rows, collinear or constant columns do no
 harm. The scale of the residual is its leave-one-out root mean square, which an overfitted
-regression cannot make small.
+regression cannot make small. With fewer rows than `FEW_ROWS` the penalty has a lower bound, a
+proper prior of the coefficients, and residuals are taken, the more the fewer rows there are, for
+values of a Student's t, which is what a normal distribution of unknown scale predicts.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.stats import t as student
 from sklearn.linear_model import RidgeCV
 
 from ._network import LinearBase
 from .likelihoods import Likelihood, Support
+from .likelihoods.base import MARGINAL_POINTS
 
 #: A base is used where it leaves less than this share of the output's standard deviation.
 AUTO_THRESHOLD = 0.5
+#: With fewer rows than these the same is so below this share, and penalties start at this one.
+FEW_ROWS, FEW_THRESHOLD, FEW_PENALTY = 100, 0.95, 1.0
 #: More rows than this do not change a linear fit.
 MAX_ROWS = 50_000
 
@@ -64,13 +70,18 @@ def fit_linear_base(
         inputs = np.concatenate([x, y[:, numbers]], axis=1)[rows][complete]
         target = y[rows, d][complete]
         own = None if weight is None else weight[complete]
-        ridge = RidgeCV(alphas=np.logspace(-6, 4, 11)).fit(inputs, target, own)
+        few = len(target) < FEW_ROWS
+        alphas = np.logspace(-6, 4, 11)
+        ridge = RidgeCV(alphas=alphas[alphas >= FEW_PENALTY] if few else alphas)
+        ridge.fit(inputs, target, own)
         spread = _mean_square(target, own)
         left = np.sqrt(-ridge.best_score_ / spread)
-        used[d] = mode is True or left < AUTO_THRESHOLD
+        used[d] = mode is True or left < (FEW_THRESHOLD if few else AUTO_THRESHOLD)
         if used[d]:
             weight_x[d], weight_y[d, numbers] = np.split(ridge.coef_, [n_features])
             intercept[d] = ridge.intercept_
+            if few:  # which leave-one-out may have made too small by chance
+                left = np.sqrt((len(target) * left**2 + 1.0) / (len(target) + 1.0))
             scale[d] = max(left, 1e-6) * np.sqrt(spread)
             if len(x) <= MAX_ROWS:
                 leverage = _leverage(inputs, own, ridge.alpha_)
@@ -78,6 +89,15 @@ def fit_linear_base(
     location = x @ weight_x.T + np.nan_to_num(y) @ weight_y.T + intercept
     residual = inflation * (y - location) / scale
     return LinearBase(weight_x, weight_y, intercept, scale, used), residual
+
+
+def optimism_of(base: LinearBase, x: np.ndarray, y: np.ndarray, residual: np.ndarray) -> float:
+    """Nats per row by which residuals of the rows fitted to are too small, of all outputs."""
+    location = base.location(torch.from_numpy(x), torch.from_numpy(np.nan_to_num(y))).numpy()
+    own = (y - location) / base.scale.numpy()
+    squares = (np.maximum(np.nanmean(r**2, axis=0), 1e-12) for r in (residual, own))
+    ratio = np.divide(*squares)[base.used]
+    return float(0.5 * np.log(np.maximum(ratio, 1.0)).sum())
 
 
 def match_marginals(
@@ -110,8 +130,42 @@ def match_marginals(
         if support is not None:
             support = Support(support.low[observed], support.high[observed])
         weight = None if sample_weight is None else sample_weight[observed]
-        matched.append(family.initial_raw(residual[observed, d], weight, support))
+        values = residual[observed, d]
+        if family.scaling == "free" and len(values) < FEW_ROWS:
+            values, weight, support = _widened(values, weight, support)
+        matched.append(family.initial_raw(values, weight, support))
     return matched
+
+
+def _widened(
+    values: np.ndarray, sample_weight: np.ndarray | None, support: Support | None
+) -> tuple[np.ndarray, np.ndarray, Support | None]:
+    """Few values, their weights and supports, with quantiles of what they predict in their midst.
+
+    That is a Student's t with one value of variance 1 as a prior of the scale. It has all of the
+    weight up to 20 values, and none from `FEW_ROWS` on.
+    """
+    n = len(values)
+    weight = np.full(n, 1.0 / n) if sample_weight is None else sample_weight / sample_weight.sum()
+    centre = weight @ values * n / (n + 1.0)
+    variance = (n * (weight @ (values - centre) ** 2) + 1.0) / n
+    levels = (np.arange(MARGINAL_POINTS) + 0.5) / MARGINAL_POINTS
+    scale = np.sqrt((1.0 + 1.0 / n) * variance)
+    wide = student.ppf(levels, max(1.0, 0.5 * (n - 1.0)), centre, scale)
+    share = np.clip((FEW_ROWS - n) / (FEW_ROWS - 20.0), 0.0, 1.0)
+    if support is not None:
+        rows = torch.arange(len(wide)) % n
+        bounds = (support.low[rows], support.high[rows])
+        inside = (wide > bounds[0].numpy()) & (wide < bounds[1].numpy())
+        if not inside.any():
+            return values, weight, support
+        wide = wide[inside]
+        support = Support(*(
+            torch.cat([own, other[torch.from_numpy(inside)]])
+            for own, other in zip(support, bounds, strict=True)
+        ))  # fmt: skip
+    joint = np.concatenate([(1.0 - share) * weight, np.full(len(wide), share / len(wide))])
+    return np.concatenate([values, wide]), joint, support
 
 
 def _leverage(inputs: np.ndarray, sample_weight: np.ndarray | None, alpha: float) -> np.ndarray:

@@ -61,6 +61,8 @@ class MaskedDensity(OwnState):
         Names of all rows.
     """
 
+    index: Any = None
+
     def __init__(self, density: Any, usable: np.ndarray, index: Any = None):
         self.density, self.usable, self.index = density, usable, index
 

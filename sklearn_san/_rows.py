@@ -30,6 +30,7 @@ from torch import Generator, Tensor
 from ._inputs import InputEncoder
 from ._scaling import OutputScaler
 from ._schema import Block, Raw, Reader, concatenate
+from ._splitting import Split, are_copies, group_numbers, linked_rows, split_rows
 from ._training import Rows
 from ._validation import check_weight
 
@@ -46,38 +47,40 @@ STREAM_BYTES = 256 * 2**20
 Read = Callable[..., Raw]
 
 
-class Split(NamedTuple):
-    """Rows of the sample to learn from and to validate on, (n_members, n) each."""
-
-    training: np.ndarray
-    holdout: np.ndarray
-
-
 class WholeTable:
     """Rows in memory.
 
     Parameters
     ----------
     sample : Block
-        All rows.
+        All rows, behind them those that the user gave to validate on.
+    groups : ndarray of shape (n_rows,), default=None
+        Numbers of the groups that stay on one side of the split; None finds them.
+    n_held : int, default=0
+        How many rows the user gave to validate on.
     """
 
     n_pools = 1
     max_validation = np.inf
 
-    def __init__(self, sample: Block):
-        self.sample = sample
+    def __init__(self, sample: Block, groups: np.ndarray | None = None, n_held: int = 0):
+        self.sample, self.groups, self.n_held = sample, groups, n_held
 
     @property
     def n_rows(self) -> int:
-        """Of all."""
-        return self.sample.n_rows
+        """Of all that may be learned from."""
+        return self.sample.n_rows - self.n_held
 
     def split(self, n_validation: int, n_members: int, generator: Generator) -> Split:
         """Members validate on different rows, so that together they learn from all."""
-        permutation = torch.randperm(self.n_rows, generator=generator).numpy()
-        rolled = np.stack([np.roll(permutation, -m * n_validation) for m in range(n_members)])
-        return Split(rolled[:, n_validation:], rolled[:, :n_validation])
+        if self.n_held:
+            held = np.arange(self.n_rows, self.sample.n_rows)
+            split = split_rows(self.n_rows, 0, n_members, generator, None)
+            return Split(split.training, np.tile(held, (n_members, 1)))
+        groups = self.groups
+        if groups is None and n_validation:
+            groups, _ = linked_rows(self.sample, n_validation)
+        return split_rows(self.n_rows, n_validation, n_members, generator, groups)
 
     def training_block(self, epoch: int) -> Block:
         """Rows of an epoch, all members' together."""
@@ -85,7 +88,8 @@ class WholeTable:
 
     def index(self, split: Split, *, repeated: bool) -> Split:
         """Numbers of the rows in the table of an epoch, where they may stand twice."""
-        return split if not repeated else Split(split.training, split.holdout + self.n_rows)
+        n_rows = self.sample.n_rows
+        return split if not repeated else Split(split.training, split.holdout + n_rows)
 
     def behind(self, split: Split) -> Any:
         """Rows of the sample that stand behind those of an epoch, if any stand there."""
@@ -106,6 +110,10 @@ class Pools:
         Their numbers in the stream, rising.
     n_rows : int
         Of the whole stream.
+    groups : ndarray of shape (n_stream,), default=None
+        Numbers of the groups of all rows of the stream.
+    n_held : int, default=0
+        How many rows behind those of the sample the user gave to validate on.
     """
 
     max_validation = MAX_VALIDATION
@@ -117,18 +125,44 @@ class Pools:
         sample: Block,
         numbers: np.ndarray,
         n_rows: int,
+        groups: np.ndarray | None = None,
+        n_held: int = 0,
     ):
         self.stream, self.encode, self.sample = stream, encode, sample
         self.numbers, self.n_rows = numbers, n_rows
+        self.groups, self.n_held = groups, n_held
         self.left_out = numbers[:0]
 
     def split(self, n_validation: int, n_members: int, generator: Generator) -> Split:
-        """All members validate on the same rows, which no pool holds."""
-        n_sample = self.sample.n_rows
-        chosen = np.sort(torch.randperm(n_sample, generator=generator).numpy()[:n_validation])
-        self.left_out = self.numbers[chosen]
-        others = np.setdiff1d(np.arange(n_sample), chosen)
+        """All members validate on the same rows, of which no pool holds a copy."""
+        n_sample = self.sample.n_rows - self.n_held
+        if self.n_held:
+            others, chosen = np.arange(n_sample), np.arange(n_sample, self.sample.n_rows)
+        else:
+            chosen = self._choose(n_validation, generator)
+            others = np.setdiff1d(np.arange(n_sample), chosen)
         return Split(np.tile(others, (n_members, 1)), np.tile(chosen, (n_members, 1)))
+
+    def _choose(self, n_validation: int, generator: Generator) -> np.ndarray:
+        """Rows of the sample to validate on; leaves out what repeats them elsewhere."""
+        group, by_x_alone = None, np.zeros(0, dtype=bool)
+        if self.groups is not None:
+            _, group = np.unique(self.groups[self.numbers], return_inverse=True)
+        elif n_validation:
+            group, by_x_alone = linked_rows(self.sample, n_validation)
+        split = split_rows(self.sample.n_rows, n_validation, 1, generator, group)
+        chosen = np.unique(split.holdout[0])
+        self.left_out = self.numbers[chosen]
+        if self.groups is not None:
+            used = np.isin(self.groups, self.groups[self.left_out])
+            self.left_out = np.flatnonzero(used)
+        elif group is not None:
+            held = self.sample.take(chosen)
+            self.left_out = np.concatenate([
+                numbers[are_copies(self.encode(raw), held, by_x_alone[chosen])]
+                for numbers, raw in self.stream.chunks()
+            ])  # fmt: skip
+        return chosen
 
     @property
     def size(self) -> int:
@@ -238,16 +272,32 @@ class Epochs:
             normal = random.normal(size=X.shape)
             X = self.encoder.hide(self.encoder.jitter(X, block.X_err, normal), random)
         arrays = [self.encoder.transform(X, block.X_err), self.y_scaler.transform(block.y)]
-        if block.weight is not None:
-            arrays.append(block.weight)
+        if self.rows.sample.weight is not None:
+            arrays.append(np.ones(block.n_rows) if block.weight is None else block.weight)
         return self._tensors(arrays)
 
     def _tensors(self, arrays: list[np.ndarray]) -> tuple[Tensor, ...]:
         return tuple(torch.as_tensor(a, dtype=self.dtype, device=self.device) for a in arrays)
 
 
+class Held(NamedTuple):
+    """Rows that the user gave to validate on."""
+
+    X: Any
+    y: Any
+    sample_weight: Any = None
+    X_err: Any = None
+
+
 def as_rows(
-    X: Any, y: Any, sample_weight: Any, X_err: Any, reader: Reader, seed: int
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    X_err: Any,
+    reader: Reader,
+    seed: int,
+    groups: Any = None,
+    validation: Held | None = None,
 ) -> WholeTable | Pools:
     """Rows of what the user gave to `fit`; `reader` learns what the table is."""
     stream = as_stream(X, y, sample_weight, X_err, reader.read, seed)
@@ -260,17 +310,63 @@ def as_rows(
             )
         sample = reader.learn(raw)
         reader.check(sample)
-        return WholeTable(reader.with_mean_weight_one(sample))
-    kept, numbers = draw_reservoir(stream, RESERVOIR, seed, reader.learn)
+        numbers = None if groups is None else _groups_of(groups, X, sample_weight)
+        table = reader.with_mean_weight_one(sample)
+        return WholeTable(*_with_validation(table, numbers, reader, validation))
+    if groups is not None and isinstance(stream, BatchStream):
+        raise ValueError("groups goes with arrays; of batches, pass X_val and y_val instead.")
+    numbers = None if groups is None else group_numbers(groups, len(X))
+    kept, rows = draw_reservoir(stream, RESERVOIR, seed, reader.learn)
 
     def encode(raw: Raw) -> Block:
         return reader.with_mean_weight_one(reader.schema.encode(raw))
 
     sample = encode(kept)
     reader.check(sample)
-    if len(numbers) == reader.n_rows:
-        return WholeTable(sample)
-    return Pools(stream, encode, sample, numbers, reader.n_rows)
+    if len(rows) == reader.n_rows:
+        own = None if numbers is None else np.unique(numbers[rows], return_inverse=True)[1]
+        return WholeTable(*_with_validation(sample, own, reader, validation))
+    sample, numbers, n_held = _with_validation(sample, numbers, reader, validation)
+    return Pools(stream, encode, sample, rows, reader.n_rows, numbers, n_held)
+
+
+def _groups_of(groups: Any, X: Any, sample_weight: Any) -> np.ndarray:
+    """Numbers of the groups of the rows that count."""
+    numbers = group_numbers(groups, X.shape[0] if hasattr(X, "shape") else len(X))
+    if sample_weight is not None:
+        numbers = numbers[check_weight(sample_weight, len(numbers)) > 0]
+    return np.unique(numbers, return_inverse=True)[1]
+
+
+def _with_validation(
+    sample: Block, groups: np.ndarray | None, reader: Reader, validation: Held | None
+) -> tuple[Block, np.ndarray | None, int]:
+    """Rows with those to validate on behind them; the groups; the number of the latter."""
+    if validation is None:
+        return sample, groups, 0
+    reader.min_rows = 1
+    try:
+        raw = reader.read(*validation)
+        if (raw.X_err is None) != (sample.X_err is None):
+            raise ValueError("give X_err_val with X_err, and only then.")
+        held = reader.schema.encode(raw)
+        limits = reader.schema.limits[reader.schema.order]
+        if ((held.y < limits[:, 0]) | (held.y > limits[:, 1])).any():
+            raise ValueError("y has values outside the limits.")
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"X_val and y_val cannot be used: {error}") from None
+    weight = None
+    if sample.weight is not None or held.weight is not None:
+        weight = np.concatenate([
+            np.ones(one.n_rows) if one.weight is None else one.weight for one in (sample, held)
+        ])  # fmt: skip
+    X_err = None
+    if sample.X_err is not None and held.X_err is not None:
+        X_err = np.concatenate([sample.X_err, held.X_err])
+    joined = Block(
+        np.concatenate([sample.X, held.X]), np.concatenate([sample.y, held.y]), weight, X_err
+    )
+    return joined, groups, held.n_rows
 
 
 class Stream(Protocol):

@@ -64,6 +64,7 @@ from ._kinds import (
     whole,
 )
 from ._network import ACTIVATIONS, SAN, Block, LayerNorm, Linear, LinearBase
+from ._novelty import Novelty
 from ._plain_trees import Record
 from ._saved_networks import rebuild_network
 from ._scaling import SCALERS, OutputScaler, _ColumnScaler
@@ -165,6 +166,11 @@ RULES: dict[type, Rule] = {
             "least_error": given("use_errors", POSITIVE),
             "error_scaler": given("use_errors", instance(StandardScaler)),
             "n_inputs": whole(1),
+            "robust": LEFT_OUT | FLAG,
+            "reach": LEFT_OUT | NONE | array(POSITIVES, "numbers"),
+            "x_range": LEFT_OUT | NONE | array(FINITES, 2, "numbers"),
+            "n_rows": LEFT_OUT | whole(0),
+            "farthest": LEFT_OUT | POSITIVE,
         },
         [
             Relation(
@@ -193,6 +199,15 @@ RULES: dict[type, Rule] = {
                 ),
             ),
             Relation("n_inputs", "the width of all blocks of columns", _is_consistent_encoder),
+            Relation(
+                "x_range",
+                "there, rising, from a fit to some rows, where reach is",
+                lambda e: (
+                    (e.x_range is None) == (e.reach is None)
+                    and (e.x_range is None or bool((e.x_range[0] <= e.x_range[1]).all()))
+                    and (e.x_range is None or e.n_rows > 0)
+                ),
+            ),
         ],
     ),
     StandardScaler: _scaler(
@@ -214,6 +229,8 @@ RULES: dict[type, Rule] = {
             "affine": instance(*(set(SCALERS.values()) - {PowerTransformer})),
             "power": NONE | instance(PowerTransformer),
             "slope": array(POSITIVES, "slope"),
+            "robust": LEFT_OUT | FLAG,
+            "bound": LEFT_OUT | NONE | array(POSITIVES, "slope"),
         },
         [
             Relation("affine", "fitted", lambda c: _is_fitted_to(c.affine, len(c.slope))),
@@ -257,8 +274,8 @@ RULES: dict[type, Rule] = {
             ),
             Relation(
                 "linear",
-                "whether no part has a power transform",
-                lambda o: o.linear == all(scaler.power is None for _, scaler in o.parts),
+                "whether all parts are",
+                lambda o: o.linear == all(scaler.linear for _, scaler in o.parts),
             ),
             Relation(
                 "slope",
@@ -268,6 +285,15 @@ RULES: dict[type, Rule] = {
                 ),
             ),
         ],
+    ),
+    Novelty: Rule(
+        {
+            "neighbours": Kind(
+                "finite numbers in rows",
+                lambda v, s: v.ndim == 2 and array(FINITES, *v.shape).holds(v, s) and v.size > 0,
+            ),
+            "distances": array(FINITES, "distances"),
+        },
     ),
     TargetCodec: Rule(
         {

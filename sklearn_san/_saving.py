@@ -43,6 +43,7 @@ from ._kinds import (
     whole,
 )
 from ._network import SAN
+from ._novelty import Novelty
 from ._saved_states import check_no_member
 from ._scaling import OutputScaler
 from ._targets import TargetCodec
@@ -180,6 +181,7 @@ _MODEL = Rule(
         "limits_": array(LIMITS, "n_outputs_", 2),
         "families_": listed(instance(Likelihood), "n_outputs_"),
         "_one_dimensional": FLAG,
+        "novelty_": LEFT_OUT | NONE | instance(Novelty),
         "device": LEFT_OUT | TEXT | instance(torch.device) | whole(0),
         **dict.fromkeys(("n_members_", "epochs_", "batch_size_"), LEFT_OUT | whole(1)),
         **dict.fromkeys(("n_iter_", "best_epoch_"), LEFT_OUT | whole(0)),
@@ -198,6 +200,14 @@ _MODEL = Rule(
             "network_",
             "of the width of the input_encoder_",
             lambda e: e.network_.n_features == e.input_encoder_.n_inputs,
+        ),
+        Relation(
+            "novelty_",
+            "of the width of the input_encoder_",
+            lambda e: (
+                getattr(e, "novelty_", None) is None
+                or e.novelty_.neighbours.shape[1] == e.input_encoder_.n_inputs
+            ),
         ),
         Relation("network_", "of n_outputs_", lambda e: e.network_.n_outputs == e.n_outputs_),
         Relation(

@@ -4,6 +4,8 @@ With z = t(y) applied to each output, ``log p(y | x) = log p(z | x) + sum_d log 
 
 ==============  ============================================================================
 `make_scaler`   scaler of x or y from what the user gave
+`find_far`      values so far from the others that they must not set the scale
+`compress`      numbers beyond a bound brought near it
 `OutputScaler`  y to scaled targets and back, log-Jacobian, and what becomes of the limits
 ==============  ============================================================================
 """
@@ -32,6 +34,55 @@ SCALERS: dict[str, type] = {
     "robust": RobustScaler,
     "power": PowerTransformer,
 }
+
+#: Values are far, if they are so many robust deviations from the median, and so many times as far
+#: as the next, the former if they repeat each other, and if they are no more than such a share.
+FAR, GAPS, MAX_FAR = 30.0, (3.0, 30.0), 0.25
+#: The largest power of e by which compressed values are expanded again.
+MAX_EXPONENT = 300.0
+#: Bound of a column without compressed tails.
+NO_BOUND = 1e300
+
+
+def find_far(values: np.ndarray) -> np.ndarray:
+    """Which values (n_rows, n_columns) are far from all others of their column.
+
+    Tails that thin out steadily, however long, hold none.
+    """
+    far = np.zeros(values.shape, dtype=bool)
+    for d, column in enumerate(values.T):
+        known = column[~np.isnan(column)]
+        if len(known) < 20:
+            continue
+        low, middle, high = np.quantile(known, [0.25, 0.5, 0.75])
+        if not high > low:
+            continue
+        with np.errstate(over="ignore"):
+            distance = np.abs(column - middle) / ((high - low) / 1.349)
+        ranked = np.sort(distance[~np.isnan(distance)])
+        for repeated, gap in zip((True, False), GAPS, strict=True):
+            beyond = np.flatnonzero((ranked[1:] > FAR) & (ranked[1:] > gap * ranked[:-1])) + 1
+            if not len(beyond) or len(ranked) - beyond[0] > MAX_FAR * len(ranked):
+                continue
+            found = distance >= ranked[beyond[0]]
+            if not repeated or 2 * len(np.unique(column[found])) <= found.sum():
+                far[:, d] = found
+                break
+    return far
+
+
+def compress(z: np.ndarray, bound: np.ndarray) -> np.ndarray:
+    """Z as it is up to `bound` on either side of 0, beyond it ``bound + log(1 + |z| - bound)``."""
+    excess = np.maximum(np.abs(z) - bound, 0.0)
+    if not (excess > 0).any():
+        return z
+    return np.where(excess > 0, np.sign(z) * (bound + np.log1p(excess)), z)
+
+
+def expand(z: np.ndarray, bound: np.ndarray) -> np.ndarray:
+    """Inverse of `compress`."""
+    excess = np.clip(np.abs(z) - bound, 0.0, MAX_EXPONENT)
+    return np.where(excess > 0, np.sign(z) * (bound + np.expm1(excess)), z)
 
 
 def make_scaler(spec: Any, name: str) -> Any:
@@ -89,6 +140,9 @@ class OutputScaler:
         Whether every column is scaled linearly.
     slope : ndarray of shape (n_outputs,)
         Derivative of the linear part.
+
+    With "standard", columns with values that are far from all others are standardised by the
+    others, and compressed beyond a bound: their tails are those of a logarithm.
     """
 
     def __init__(self, spec: Any, scaling: Sequence[str] | None = None):
@@ -108,7 +162,7 @@ class OutputScaler:
             if len(columns):
                 scaler = _ColumnScaler(spec).fit(y[:, columns], sample_weight)
                 self.parts.append((columns, scaler))
-        self.linear = all(scaler.power is None for _, scaler in self.parts)
+        self.linear = all(scaler.linear for _, scaler in self.parts)
         self.slope = np.empty(n_outputs)
         for columns, scaler in self.parts:
             self.slope[columns] = scaler.slope
@@ -158,10 +212,16 @@ class OutputScaler:
 
 
 class _ColumnScaler:
-    """One scaler for several columns: a power transform or none, then a linear one."""
+    """One scaler for several columns: a power transform or none, a linear one, compressed tails.
+
+    `bound` is where the tails of each column begin, (n_columns,); None if none has any.
+    """
+
+    bound: np.ndarray | None = None
 
     def __init__(self, spec: Any):
         self.affine = make_scaler(spec, "y_scaler")
+        self.robust = isinstance(spec, str) and spec == "standard"
         self.power: Any = None
         if isinstance(self.affine, PowerTransformer):
             # Standardisation is done by a scaler of our own, whose slope is public.
@@ -175,8 +235,19 @@ class _ColumnScaler:
         if self.power is not None:
             self._check_box_cox(y)
             y = scaled(self.power.fit(y), y)
-        fit_scaler(self.affine, y, sample_weight)
-        return self.adopt(self.affine)
+        far = find_far(y) if self.robust else np.zeros(y.shape, dtype=bool)
+        near = np.where(far, np.nan, y)
+        fit_scaler(self.affine, near, sample_weight)
+        self.adopt(self.affine)
+        if far.any():
+            reach = 2.0 * np.nanmax(np.abs(scaled(self.affine, near)), axis=0)
+            self.bound = np.where(far.any(axis=0), reach, NO_BOUND)
+        return self
+
+    @property
+    def linear(self) -> bool:
+        """Whether every column is scaled linearly."""
+        return self.power is None and self.bound is None
 
     def adopt(self, affine: Any) -> _ColumnScaler:
         """Take a linear scaler that is fitted already."""
@@ -192,9 +263,12 @@ class _ColumnScaler:
         if self.power is not None:
             self._check_box_cox(y)
             y = scaled(self.power, y)
-        return scaled(self.affine, y)
+        z = scaled(self.affine, y)
+        return z if self.bound is None else compress(z, self.bound)
 
     def inverse_transform(self, z: np.ndarray) -> np.ndarray:
+        if self.bound is not None:
+            z = expand(z, self.bound)
         flat = self.affine.inverse_transform(z.reshape(-1, z.shape[-1]))
         if self.power is not None:
             flat = self.power.inverse_transform(flat)
@@ -202,9 +276,19 @@ class _ColumnScaler:
 
     def log_jacobian(self, y: np.ndarray) -> np.ndarray:
         log_slope = np.broadcast_to(np.log(self.slope), y.shape)
+        if self.bound is not None:
+            log_slope = log_slope - np.log1p(self._excess(y))
         return log_slope if self.power is None else log_slope + self._power_log_slope(y)
 
+    def _excess(self, y: np.ndarray) -> np.ndarray:
+        """How far standardised values lie beyond the bounds; 0 inside them."""
+        return np.maximum(np.abs(scaled(self.affine, y)) - self.bound, 0.0)
+
     def slope_of_log_jacobian(self, y: np.ndarray) -> np.ndarray:
+        if self.bound is not None:
+            excess = self._excess(y)
+            sign = np.sign(scaled(self.affine, y))
+            return np.where(excess > 0, -sign * self.slope / (1.0 + excess), 0.0)
         if self.power is None:
             return np.zeros(y.shape)
         argument = y if self.power.method == "box-cox" else 1.0 + np.abs(y)
@@ -219,7 +303,10 @@ class _ColumnScaler:
             inside = scaled(self.power, np.where(known, limits, 1.0))
             limits = np.where(known, inside, np.stack([low, high]))
         finite = np.isfinite(limits)
-        return np.where(finite, scaled(self.affine, np.where(finite, limits, 0.0)), limits)
+        inside = scaled(self.affine, np.where(finite, limits, 0.0))
+        if self.bound is not None:
+            inside = compress(inside, self.bound)
+        return np.where(finite, inside, limits)
 
     def _saturation(self) -> tuple[np.ndarray, np.ndarray]:
         """Images of -inf (0 for Box-Cox) and +inf under the power transform."""

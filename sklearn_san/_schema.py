@@ -384,7 +384,7 @@ class Reader:
         return block
 
     def check(self, sample: Block) -> None:
-        """Raise for targets that cannot be fitted; warn of ties in a sample of the rows."""
+        """Raise for targets that cannot be fitted; warn of ties and functions in a sample."""
         schema, back = self.schema, np.argsort(self.schema.order)
         validation.check_targets(
             self.y_range[:, back], self.n_outside[back], schema.limits, schema.names
@@ -396,6 +396,12 @@ class Reader:
             self.estimator.y_scaler, families, ranges, schema.limits, schema.names
         )
         validation.warn_of_large_errors(sample.X, sample.X_err, schema.feature_names)
+        numbers = [j for j, n in enumerate(schema.n_categories) if n is None]
+        X, features = sample.X[:, numbers], [schema.feature_names[j] for j in numbers]
+        if not self._known:
+            validation.warn_of_extremes(X, features, "Feature")
+            validation.warn_of_extremes(sample.y[:, back], schema.names, "Output")
+        validation.warn_of_functions(families, sample.y[:, back], schema.names, X, features)
 
     def with_mean_weight_one(self, block: Block) -> Block:
         """Rows whose weights are divided by the mean over all rows."""

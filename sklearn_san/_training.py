@@ -119,6 +119,11 @@ class Recipe:
     constant: bool = False
     #: Whether matrices of weights are moved in the eigenbases of their gradients
     turned: bool = False
+    #: Whether all members keep the weights of one epoch, that of the best mean validation loss:
+    #: rows of one member are too few to choose by
+    joint_epoch: bool = False
+    #: Nats by which the first weights must be improved on
+    handicap: float = 0.0
 
 
 def auto_batch_size(n_rows: int) -> int:
@@ -223,7 +228,7 @@ def train(
     generators = [Generator().manual_seed(seed) for seed in seeds]
     weights = Weights(module, recipe.weight_decay, recipe.max_grad_norm, turned=recipe.turned)
     objective = (make_objective or Objective)(module, weights, rows)
-    best = _Best(objective, weights, validation, recipe.batch_size)
+    best = _Best(objective, weights, validation, recipe)
     run = _Run(objective, recipe, generators, history, best, checkpoint)
     run.resume()
     try:
@@ -380,19 +385,23 @@ class _Best:
         objective: Objective,
         weights: Weights,
         validation: Rows | None,
-        batch_size: int,
+        recipe: Recipe,
     ):
         self.objective, self.weights, self.validation = objective, weights, validation
-        self.batch_size = max(batch_size, 4096)
+        self.batch_size, self.joint = max(recipe.batch_size, 4096), recipe.joint_epoch
         self.values = weights.values.clone()
         self.loss = torch.full((len(self.values),), math.inf, dtype=torch.float64)
         if validation is not None:  # a table too small to learn from is best left alone
-            loss = objective.mean(validation, self.batch_size)
-            self.loss = torch.where(loss.isfinite(), loss, self.loss.to(loss))
+            loss = self._validation_loss(validation)
+            self.loss = torch.where(loss.isfinite(), loss, self.loss.to(loss)) - recipe.handicap
         else:
             self.start = self._training_loss()
         self.loss = self.loss.to(self.values.device)
         self.epoch = torch.zeros_like(self.loss, dtype=torch.int64)
+
+    def _validation_loss(self, rows: Rows) -> Tensor:
+        loss = self.objective.mean(rows, self.batch_size)
+        return loss.mean().expand_as(loss) if self.joint else loss
 
     def _training_loss(self) -> Tensor:
         rows = self.objective.rows
@@ -406,7 +415,7 @@ class _Best:
             loss = torch.full_like(self.loss, -math.inf)
             better = usable
         else:
-            loss = self.objective.mean(self.validation, self.batch_size)
+            loss = self._validation_loss(self.validation)
             usable = usable & loss.isfinite()
             better = usable & (loss < self.loss)
             if bool(usable.any()):

@@ -29,13 +29,22 @@ from ._columns import (
 )
 from ._constants import NUMBERS
 from ._network import ACTIVATIONS
-from ._scaling import SCALERS, make_scaler
+from ._scaling import SCALERS, find_far, make_scaler
 from ._tables import as_table, is_frame, places_of
 from ._targets import on_limits
-from .exceptions import AlignmentWarning, ScaleWarning, TiesWarning, warn_caller
+from .exceptions import (
+    AlignmentWarning,
+    DependentOutputsWarning,
+    ExtremeValuesWarning,
+    OutOfRangeWarning,
+    ScaleWarning,
+    TiesWarning,
+    warn_caller,
+)
 from .likelihoods import LIKELIHOODS, Likelihood, make_likelihood
 
-#: Ties are looked for from this many rows on, below this share of different values.
+#: Ties are looked for from this many rows on, as are functions among outputs, below this share of
+#: different values.
 MIN_ROWS_FOR_TIES, MAX_DIFFERENT = 50, 0.2
 #: Positive values of which the largest is so many times the smallest are close to zero.
 POSITIVE_RATIO = 10.0
@@ -43,6 +52,14 @@ POSITIVE_RATIO = 10.0
 LINEAR = tuple(cls for cls in SCALERS.values() if cls is not PowerTransformer)
 #: Rows whose spread says something, and errors above it that may have other units.
 MIN_ROWS_FOR_SPREAD, LARGE_ERROR = 10, 1.1
+#: So many different values do no harm.
+MANY_DIFFERENT = 2000
+#: A value has mass of its own from this share of the rows and so many of them on, if it occurs so
+#: many times more often than the mean of so many values on either side.
+MASS, MIN_TIES, EXCESS, N_NEAR = 0.01, 5, 5.0, 10
+#: An output is taken for a function of others if so much of its standard deviation is left, in so
+#: many rows; products are tried of so many outputs.
+LEFT_OF_FUNCTION, ROWS_FOR_FUNCTIONS, MAX_FACTORS = 1e-6, 2000, 10
 #: The largest number that any parameter may be.
 LARGEST = 2**31 - 1
 #: The least spread of an output, and the inverse of its largest value.
@@ -498,21 +515,172 @@ def _one_likelihood(
 
 
 def warn_of_ties(families: list[Likelihood], y: np.ndarray, names: list[str]) -> None:
-    """Warn once if continuous families are to model values that repeat a lot."""
+    """Warn once if continuous families are to model values that repeat a lot, or one that does.
+
+    Values that were rounded repeat like their neighbours, and do no harm where steps are small.
+    """
     for d, (family, column) in enumerate(zip(families, y.T, strict=True)):
+        observed = column[~np.isnan(column)]
         floor = getattr(family, "min_scale", None)
-        if family.scaling != "free" or floor is not None or len(column) < MIN_ROWS_FOR_TIES:
+        if family.scaling != "free" or floor is not None or len(observed) < MIN_ROWS_FOR_TIES:
             continue
-        n_different = len(np.unique(column))
-        if n_different < MAX_DIFFERENT * len(column):
-            warnings.warn(
-                f"y has only {n_different} different values in {len(column)} rows of output {d} "
-                f"({names[d]}); a continuous density can become arbitrarily narrow around them. "
-                "Use likelihood 'ordinal' for counts, 'categorical' for labels, or set min_scale.",
-                TiesWarning,
-                stacklevel=7,
+        values, counts = np.unique(observed, return_counts=True)
+        where = f"in {len(observed)} rows of output {d} ({names[d]})"
+        if len(values) < min(MAX_DIFFERENT * len(observed), MANY_DIFFERENT):
+            message = (
+                f"y has only {len(values)} different values {where}; a continuous density can "
+                "become arbitrarily narrow around them. Use likelihood 'ordinal' for counts, "
+                "'categorical' for labels, or set min_scale."
             )
-            return
+        elif (heavy := _heavy_values(values, counts)).any():
+            worst = int(np.argmax(np.where(heavy, counts, 0)))
+            message = (
+                f"y is {values[worst]:g} {counts[worst]} times {where}, far more often than values "
+                "next to it; a continuous density becomes arbitrarily narrow there, and its log "
+                "means nothing. Use likelihood Inflated(base, "
+                f"at={values[worst]:g}), which gives the value a probability, or drop those rows "
+                "if it stands for a missing one."
+            )
+        else:
+            continue
+        warnings.warn(message, TiesWarning, stacklevel=7)
+        return
+
+
+def warn_of_extremes(values: np.ndarray, names: list[str], what: str) -> None:
+    """Warn once if some values (n_samples, n_columns) are far from all others of their column."""
+    finite = np.where(np.abs(values) < 1.0 / LEAST, values, np.nan)  # others are refused
+    far = find_far(finite)
+    for d in np.flatnonzero(far.any(axis=0)):
+        own = finite[far[:, d], d]
+        different, counts = np.unique(own, return_counts=True)
+        most = int(counts.argmax())
+        text = (
+            f"the value {different[most]:g} in {counts[most]} of {len(values)} rows"
+            if counts[most] > 1
+            else f"values up to {different[np.abs(different).argmax()]:g} in {len(own)} of "
+            f"{len(values)} rows"
+        )
+        warnings.warn(
+            f"{what} {d} ({names[d]}) has {text}, far outside of all others; if this stands for a "
+            "missing value, make it nan, and if it is a mistake, drop those rows. They do not set "
+            "the scale, but means of outputs follow them.",
+            ExtremeValuesWarning,
+            stacklevel=7,
+        )
+        return
+
+
+def warn_of_range(is_outside: np.ndarray) -> None:
+    """Warn if some rows, a mask, are far outside of what was trained on."""
+    n = int(is_outside.sum())
+    if n:
+        warn_caller(
+            f"{n} of {len(is_outside)} rows ({n / len(is_outside):.2%}) have features far outside "
+            "of the range in fit, where the density is extrapolated and means little; "
+            "novelty_score tells how unlike the rows of fit each is.",
+            OutOfRangeWarning,
+        )
+
+
+def warn_of_functions(
+    families: list[Likelihood],
+    y: np.ndarray,
+    names: list[str],
+    X: np.ndarray,
+    feature_names: list[str],
+) -> None:
+    """Warn once if an output is a function of other outputs, or of numbers among the features.
+
+    Looked for are sums, and products, squares and logarithms of outputs.
+
+    Parameters
+    ----------
+    families : list of Likelihood
+    y : ndarray of shape (n_samples, n_outputs)
+    names : list of str
+    X : ndarray of shape (n_samples, n_features)
+        Features that are numbers.
+    feature_names : list of str
+    """
+    rows = slice(None, None, -(-len(y) // ROWS_FOR_FUNCTIONS))
+    y, X = y[rows], X[rows]
+    X = X[:, np.isfinite(X).all(axis=0)]
+    usual = ~(np.isnan(y) | find_far(y)).any(axis=1) & ~find_far(X).any(axis=1)
+    y, X = y[usual], X[usual]
+    for d, (family, name) in enumerate(zip(families, names, strict=True)):
+        if family.scaling != "free":
+            continue
+        others = [j for j in range(len(names)) if j != d]
+        for kind, terms, of in (
+            ("linear function", y[:, others], [names[j] for j in others]),
+            ("linear function", X, feature_names),
+            ("function", *_products(y[:, others], [names[j] for j in others])),
+        ):
+            used = _explaining(terms, y[:, d])
+            if used.any():
+                sources = dict.fromkeys(
+                    name for j in np.flatnonzero(used) for name in np.atleast_1d(of[j]).tolist()
+                )
+                warnings.warn(
+                    f"Output {d} ({name}) is a {kind} of {', '.join(sources)}, to within 1e-6 of "
+                    "its spread: given these it has no density, and the log density is a large "
+                    "number that means nothing. Leave it out of y and compute it from them.",
+                    DependentOutputsWarning,
+                    stacklevel=7,
+                )
+                return
+
+
+def warn_of_needles(name: str, *, stacklevel: int) -> None:
+    """Warn of an output that training has found to follow exactly from what comes before it."""
+    warnings.warn(
+        f"Output {name} has become as narrow as it can: given the features and the outputs before "
+        "it, it seems to have no density but to be a function of them, or to repeat values; its "
+        "log density means nothing. Leave it out of y, or set min_scale.",
+        DependentOutputsWarning,
+        stacklevel=stacklevel,
+    )
+
+
+def _products(values: np.ndarray, names: list[str]) -> tuple[np.ndarray, list[Any]]:
+    """Columns, their squares, products and logarithms, and of which columns each is made."""
+    columns, of = list(values.T), list[Any](names)
+    n = values.shape[1] if values.shape[1] <= MAX_FACTORS else 0
+    for i in range(n):
+        if (values[:, i] > 0).all():
+            columns.append(np.log(values[:, i]))
+            of.append(names[i])
+        for j in range(i, n):
+            columns.append(values[:, i] * values[:, j])
+            of.append([names[i], names[j]])
+    return np.array(columns).T.reshape(len(values), len(columns)), of
+
+
+def _explaining(terms: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Which of the terms (n_rows, n_terms) sum up to a column; none if they do not."""
+    none = np.zeros(terms.shape[1], dtype=bool)
+    spread = np.std(terms, axis=0)
+    n_least = max(MIN_ROWS_FOR_TIES, 2 * terms.shape[1])
+    if len(terms) < n_least or not (spread > 0).any() or not np.std(column) > 0:
+        return none
+    used = np.flatnonzero(spread > 0)
+    scaled = (terms[:, used] - terms[:, used].mean(axis=0)) / spread[used]
+    target = (column - column.mean()) / np.std(column)
+    share, *_ = np.linalg.lstsq(scaled, target, rcond=1e-10)
+    if not np.sqrt(np.mean((target - scaled @ share) ** 2)) < LEFT_OF_FUNCTION:
+        return none
+    none[used[np.abs(share) > 1e-4]] = True
+    return none
+
+
+def _heavy_values(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Which of the sorted values have a real mass, unlike their neighbours; of their shape."""
+    heavy = (counts > MASS * counts.sum()) & (counts >= MIN_TIES)
+    for i in np.flatnonzero(heavy):
+        near = np.concatenate([counts[max(i - N_NEAR, 0) : i], counts[i + 1 : i + 1 + N_NEAR]])
+        heavy[i] = counts[i] > EXCESS * near.mean()
+    return heavy
 
 
 def warn_of_power(

@@ -16,8 +16,11 @@ __all__ = [
     "BadRowsWarning",
     "ConvergenceWarning",
     "CorruptModelError",
+    "DependentOutputsWarning",
     "EffectiveSampleSizeWarning",
+    "ExtremeValuesWarning",
     "KernelCacheWarning",
+    "OutOfRangeWarning",
     "ScaleWarning",
     "TiesWarning",
     "TrainingInterruptedWarning",
@@ -47,6 +50,18 @@ class ScaleWarning(UserWarning):
 
 class UnknownCategoryWarning(UserWarning):
     """Categories were not there in `fit` and so count as missing."""
+
+
+class DependentOutputsWarning(UserWarning):
+    """An output is a function of others or of the features, so that it has no density."""
+
+
+class ExtremeValuesWarning(UserWarning):
+    """Some values are so extreme that they look like marks of missing ones, or like mistakes."""
+
+
+class OutOfRangeWarning(UserWarning):
+    """Rows are far outside of what was trained on, where the density means little."""
 
 
 class EffectiveSampleSizeWarning(UserWarning):

@@ -91,7 +91,9 @@ def test_without_early_stopping_all_rows_are_trained_on(bimodal):
     est = small(early_stopping=False).fit(X, y)
     assert est.validation_curve_ == []
     assert est.best_epoch_ == 5
-    assert small().fit(X[:50], y[:50]).validation_curve_ == []
+    few = small(n_members=4).fit(X[:50], y[:50])  # each row is validated on by one member
+    assert len(few.validation_curve_) == 5
+    assert few.network_.n_members == 4
 
 
 def test_scalers_see_the_training_part_only(bimodal):

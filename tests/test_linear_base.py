@@ -88,6 +88,7 @@ def awkward(kind):
 @pytest.mark.parametrize(
     "kind", ["collinear", "constant columns", "fewer rows than columns", "equal outputs"]
 )
+@pytest.mark.filterwarnings("ignore::sklearn_san.exceptions.DependentOutputsWarning")
 def test_awkward_tables_train(kind, limits):
     X, y = awkward(kind)
     est = small(linear_base=True, limits=limits).fit(X, y)

@@ -337,7 +337,9 @@ REFUSED = {
     ),
     "22: infinities on the command line": (
         lambda est: check_finite(
-            Namespace(table="t.csv"), Rows({"a": STRANGE[:, 0]}, {}, None, None, {}), est
+            Namespace(table="t.csv", on_bad_rows="raise"),
+            Rows({"a": STRANGE[:, 0]}, {}, None, None, {}),
+            est,
         ),
         "has 1 infinite values; fit with --set nondetection=inf if",
     ),

@@ -179,7 +179,7 @@ MADE_UP = [
     ("mixed", "y_scaler_.parts.1.0", negative, "pairs of column numbers and scaler"),
     ("mixed", "y_scaler_.parts", [], "scalers of all columns, each once"),
     ("mixed", "y_scaler_.parts.0", 1, "pairs of column numbers and scaler"),
-    ("mixed", "y_scaler_.linear", True, "whether no part has a power transform"),
+    ("mixed", "y_scaler_.linear", True, "whether all parts are"),
     ("mixed", "y_scaler_.scaling.0", "log", "one of 'free', 'affine', 'none'"),
     ("mixed", "y_scaler_.spec", "log", "one of 'standard'"),
     ("mixed", "y_scaler_.parts.0.1.power.lambdas_", wider, "finite numbers"),
