@@ -825,7 +825,8 @@ default="standard"
         random = check_random_state(student.random_state)
         rows = resample(X, n_samples=n_rows, random_state=random)
         y = self.sample(rows, random_state=random)[:, 0]
-        return student._fit(rows, y, None, None, schema=Schema.of(self))
+        with own_state():
+            return student._fit(rows, y, None, None, schema=Schema.of(self))
 
     def save(self, path: Any) -> None:
         """Write the fitted model to one file that can be loaded without trust in its author.

@@ -77,8 +77,9 @@ def matching_columns(
     """
     columns, own, _ = split_columns(y)
     if len(columns) != len(names):
+        kind = "outputs" if what == "y" else "columns"
         raise ValueError(
-            f"{what} has {len(columns)} columns, but {before} {len(names)} ({', '.join(names)})."
+            f"{what} has {len(columns)} {kind}, but {before} {len(names)} ({', '.join(names)})."
         )
     unnamed = are_made_up(names) if unnamed is None else unnamed
     if not is_frame(y):
@@ -303,4 +304,9 @@ def numbers_of(column: np.ndarray, name: str, where: str = "") -> np.ndarray:
         )
     if column.dtype == object:
         column = np.array([np.nan if is_missing(value) else value for value in column])
-    return checked(column, name, ensure_2d=False, ensure_all_finite="allow-nan")
+    if column.ndim > 1:
+        raise ValueError(
+            f"{name} has a sequence in each cell{where}; give each number a column of its own."
+        )
+    options: dict[str, Any] = {"ensure_2d": False, "ensure_min_samples": 0}
+    return checked(column, name, ensure_all_finite="allow-nan", **options)

@@ -125,14 +125,14 @@ def test_nobody_sees_a_network_that_is_not_trained(monkeypatch):
     X, y = data(300)
     est = small(epochs=2).fit(X, y)
     network, expected, seen = est.network_, est.score(X[:20], y[:20]), []
-    step = CompiledObjective.step
+    steps = CompiledObjective.steps
 
-    def look(self, rate):
+    def look(self, *arguments):
         seen.append((est.network_ is network, est.score(X[:20], y[:20])))
-        step(self, rate)
+        return steps(self, *arguments)
 
-    monkeypatch.setattr(CompiledObjective, "step", look)
-    est.set_params(K=5).fit(X + 1.0, y)
+    monkeypatch.setattr(CompiledObjective, "steps", look)
+    est.set_params(K=5, epochs=12).fit(X + 1.0, y)
     assert len(seen) > 10
     assert set(seen) == {(True, expected)}
     assert est.network_ is not network
@@ -144,10 +144,10 @@ def test_a_failing_fit_changes_nothing(monkeypatch):
     est = small(epochs=2).fit(X, y)
     before = dict(vars(est))
 
-    def fail(self, rate):
+    def fail(self, *arguments):
         raise RuntimeError("in the middle")
 
-    monkeypatch.setattr(CompiledObjective, "step", fail)
+    monkeypatch.setattr(CompiledObjective, "steps", fail)
     with pytest.raises(RuntimeError, match="in the middle"):
         est.fit(X[:, :1], y)
     assert vars(est).keys() == before.keys()

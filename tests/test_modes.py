@@ -157,11 +157,12 @@ def test_modes_of_densities(table, case):
     mode = density.mode()
     best = density.log_prob(mode)
     drawn = density.log_prob(density.sample(1024, random_state=0))
-    assert (best >= drawn.max(axis=1) - 0.01).all()
+    is_spline = "spline" in case.values()  # whose density has kinks
+    assert (best >= drawn.max(axis=1) - (0.1 if is_spline else 0.01)).all()
     np.testing.assert_array_equal(density.mode(), mode)
     # Where the density is smooth to the end, its slope vanishes or points across a limit
     inside = ((mode > density.limits[:, 0]) & (mode < density.limits[:, 1])).all(axis=1)
-    if "spline" not in case.values():
+    if not is_spline:
         spread = density.std()
         slope = np.abs(density.grad_log_prob(mode) * spread)[inside]
         assert (slope < 0.1).mean() > 0.9

@@ -338,7 +338,7 @@ REFUSED = {
     "22: infinities on the command line": (
         lambda est: check_finite(
             Namespace(table="t.csv", on_bad_rows="raise"),
-            Rows({"a": STRANGE[:, 0]}, {}, None, None, {}),
+            Rows({"a": STRANGE[:, 0]}, {}, None, None, {}, np.arange(len(STRANGE))),
             est,
         ),
         "has 1 infinite values; fit with --set nondetection=inf if",

@@ -12,10 +12,9 @@ from scipy.special import ndtri
 from scipy.stats import binom, kstest
 from sklearn.frozen import FrozenEstimator
 
-from sklearn_san import _conditioning, _draws, density
+from sklearn_san import _conditioning, _keyed_noise, density
 from sklearn_san._engines import without_kernels
 from sklearn_san._network import uniform
-from sklearn_san.calibration import recalibrated
 from sklearn_san.compiled import components, mixtures, truncated_normal
 from sklearn_san.datasets import make_bimodal
 from sklearn_san.likelihoods import MixtureOfGaussians, Support
@@ -91,7 +90,7 @@ def in_the_tails(monkeypatch):
         u = uniform(shape, generator)
         return torch.where(u < 0.5, 2.0 * TAIL * u, 1.0 - 2.0 * TAIL * (1.0 - u))
 
-    for module in (density, _conditioning, _draws, recalibrated):
+    for module in (density, _conditioning, _keyed_noise):
         monkeypatch.setattr(module, "uniform", far)
 
 

@@ -246,8 +246,10 @@ def _summaries(density: Any, statistics: Sequence[str]) -> dict[str, np.ndarray]
     if levels:
         wanted.append("quantiles")
     found = density.summarise(wanted, quantiles=list(levels.values()) or 0.5)
-    shape = len(density), -1, density.n_outputs
-    columns = {one: values.reshape(shape) for one, values in found.items()}
+    columns = {}
+    for one, values in found.items():
+        n = len(levels) if one == "quantiles" else 1
+        columns[one] = values.reshape(len(density), n, density.n_outputs)
     for i, one in enumerate(levels):
         columns[one] = columns["quantiles"][:, [i]]
     return {one: columns[one][:, 0] for one in statistics}
