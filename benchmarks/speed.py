@@ -192,6 +192,7 @@ def fit(
 
 
 def our_functions(est: SANConditionalDensityEstimator, X: np.ndarray, y: np.ndarray) -> Functions:
+    grid = np.linspace(*est.limits_[0], 301)
     return {
         ONE_ROW: lambda: est.sample(X[:1], 10_000, random_state=0),
         MANY_ROWS: lambda: est.sample(X[:1000], 100, random_state=0),
@@ -202,7 +203,7 @@ def our_functions(est: SANConditionalDensityEstimator, X: np.ndarray, y: np.ndar
             X[:1000], output_type=("mean", "std", "quantiles"), quantiles=LEVELS
         ),
         MODE: lambda: est.predict(X[:200], output_type="mode"),
-        GRID: lambda: est.predict_density(X[:1000]).pdf_grid(0, n_points=301),
+        GRID: lambda: est.predict_density(X[:1000]).pdf_grid(0, grid),
         EPOCH: lambda: seconds_of_epoch(est, X, y),
     }
 

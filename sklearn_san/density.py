@@ -16,6 +16,7 @@ does not grow with the number of rows or draws beyond that of the result.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -628,7 +629,7 @@ class ConditionalDensity(Density):
     def _pinned_log_prob(self, pinned: dict[int, np.ndarray], n_draws: int) -> np.ndarray:
         if len(pinned) == 1:
             ((j, values),) = pinned.items()
-            flat = values.reshape(len(values), -1)
+            flat = values.reshape(len(values), math.prod(values.shape[1:]))
             log_prob = self._marginal_log_prob(j, flat, n_draws)
             return log_prob.reshape(len(self), *values.shape[1:])
         n_draws = self._n_points(n_draws, pinned) * self.model.network.n_members

@@ -208,7 +208,8 @@ def test_float32_and_float64_agree(bimodal):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])  # in kernels, in torch
-@pytest.mark.filterwarnings("ignore:y is .* times in 400 rows:sklearn_san.exceptions.TiesWarning")
+@pytest.mark.filterwarnings("ignore::sklearn_san.exceptions.TiesWarning")
+@pytest.mark.filterwarnings("ignore::sklearn_san.exceptions.DependentOutputsWarning")
 def test_as_many_draws_are_at_the_limits_as_the_density_has_there(dtype):
     # Targets that pile up at both limits, so that many components lie outside. A draw that would
     # leave the box is moved to its limit in the end, so that draws at the limits are counted.

@@ -1830,8 +1830,8 @@ def test_bad_inputs(name, tmp_path, monkeypatch):
 IN_GROUPS = {"X", "y", "sample_weight", "X_err", "known", "levels", "u", "path", "deep", "params"}
 #: In test_nothing_silent_fits
 IN_GROUPS |= {"groups", "X_val", "y_val", "sample_weight_val", "X_err_val"}
-#: Of distill
-IN_GROUPS |= {"n_rows", "parameters"}
+#: In test_nothing_silent_tools, and those of distill
+IN_GROUPS |= {"on_bad_rows", "row_ids", "n_rows", "parameters"}
 
 
 def test_every_argument_has_bad_inputs(tmp_path, monkeypatch):
