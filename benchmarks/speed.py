@@ -188,6 +188,7 @@ def fit(
     est = SANConditionalDensityEstimator(limits=limits, **{**defaults, **parameters})
     est.fit(X, y)
     est.sample(X[:1], 10, random_state=0)
+    est.predict(X[:2], output_type=("mean", "std", "quantiles", "mode"))
     return est
 
 
