@@ -43,8 +43,9 @@ def engine_for(network: SAN, device: torch.device) -> Engine:
     """Engine of a network as it is now; made anew when weights have changed."""
     engines = _kept.setdefault(network, {})
     # Tensors that were copied in torch's inference mode have no version
-    versions = (-1 if p.is_inference() else p._version for p in network.parameters())
-    state = _torch_only, *versions, *(p.data_ptr() for p in network.parameters())
+    parameters = list(network.parameters())
+    versions = (-1 if p.is_inference() else p._version for p in parameters)
+    state = _torch_only, *versions, *(p.data_ptr() for p in parameters)
     before = engines.get(device)
     if before is None or before[0] != state:
         engines[device] = state, _make_engine(network, device)
