@@ -103,7 +103,7 @@ class GivenDensity(WeightedDensity):
         return self._present(self.density._from_unit_cube(index, u, self.known))
 
     def mode(self) -> np.ndarray:
-        if not self.is_continuous:
+        if not self.is_continuous or not len(self):
             return self._present(self._best_draws(N_POINTS))
         scored = self.density.has_errors
         starts = self.density._scored_starts(self) if scored else self._starts()
@@ -113,7 +113,7 @@ class GivenDensity(WeightedDensity):
         """The densest of the candidates of every row, by their joint density."""
         n, parts = N_POINTS, []
         for rows in chunks(len(self), max(1, PAIRS // n)):
-            numbers = self._numbers(rows.stop - rows.start, n, None)
+            numbers = self._numbers(rows, n, None)
             parts.append(self.density._densest(*self._beside(rows, numbers)))
         return Starts.concatenate(parts)
 

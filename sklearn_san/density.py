@@ -150,10 +150,8 @@ class ConditionalDensity(Density):
         return self._X_err is not None and not self.model.encoder.use_errors
 
     def mode(self) -> np.ndarray:
-        if not self.model.is_smooth:
+        if not self.model.is_smooth or not len(self):
             return self.model.present(self._best_draws(N_POINTS))
-        if not len(self):
-            return self._present(np.empty((0, self.n_outputs)))
         starts = self._scored_starts(self) if self.has_errors else self._starts()
         return self.model.present(self._climb(starts))
 

@@ -356,6 +356,8 @@ def test_no_rows_have_empty_results_of_the_right_shape(kind):
         assert none.marginal(0).density.shape == (0, 128)
         assert none.marginal_log_prob(0, np.zeros(0)).shape == (0,)
         assert none.marginal_cdf(0, np.zeros((0, 3))).shape == (0, 3)
+    if kind == "two":
+        assert none.given({0: 0.0}).mode().shape == (0, 2)
     if kind in ("one", "two"):
         assert none.components().weight.shape == (0, some.components().weight.shape[1])
     with pytest.raises(ValueError, match="X has no rows"):
