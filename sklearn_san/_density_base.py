@@ -52,6 +52,32 @@ _NOT_OF_LABELS = {
 Block = tuple[slice, slice, np.ndarray]
 
 
+class SameOutputs:
+    """Of a density whose outputs are those of another one, its `density`."""
+
+    density: Any
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the columns of y."""
+        return self.density.output_names
+
+    @property
+    def limits(self) -> np.ndarray:
+        """Limits of every output, (n_outputs, 2)."""
+        return self.density.limits
+
+    @property
+    def one_dimensional(self) -> bool:
+        """Whether y was one-dimensional in `fit`."""
+        return self.density.one_dimensional
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether every output has a density everywhere."""
+        return self.density.is_continuous
+
+
 class Density(OwnState, ABC):
     """One density of y for each row: the members that every kind of density has.
 

@@ -2,6 +2,7 @@
 
 ========================  ==================================================================
 `resample`                equally weighted draws from weighted ones
+`mean_of_rows`            with weights of the rows
 `weighted_mean`           and `weighted_quantiles`, row by row
 `pair_blocks`             blocks of rows and draws; `grid_blocks`: of rows and two axes
 `shifted_sobol_points`    scrambled Sobol points, shifted anew in each row
@@ -92,6 +93,15 @@ def grid_blocks(shape: tuple[int, ...], size: int) -> Iterator[tuple[slice, slic
         for first in chunks(n_first, max(1, size // n_second)):
             for second in chunks(n_second, size):
                 yield rows, first, second
+
+
+def mean_of_rows(values: np.ndarray, sample_weight: Any) -> float:
+    """Mean of values (n_rows,); those of rows without weight may be infinite."""
+    if sample_weight is None:
+        return float(values.mean())
+    weight = validation.check_weight(sample_weight, len(values))
+    used = weight > 0
+    return float(np.average(values[used], weights=weight[used]))
 
 
 def weighted_mean(values: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from ._callbacks import CallbackSupportMixin, FitMonitor, with_callbacks
 from ._caller_state import own_state
 from ._checkpoints import DiskCheckpoint, MemoryCheckpoint, fingerprint
 from ._columns import is_missing
+from ._draws import mean_of_rows
 from ._engines import engine_report, load_kernels
 from ._fitting import Fitted, fit_ensemble
 from ._masking import MaskedDensity
@@ -611,11 +612,7 @@ default="standard"
         log_prob = self.log_prob(X, y, X_err=X_err)
         if not len(log_prob):
             raise ValueError("X has no rows, of which there is no mean.")
-        if sample_weight is None:
-            return float(log_prob.mean())
-        weight = validation.check_weight(sample_weight, len(log_prob))
-        used = weight > 0
-        return float(np.average(log_prob[used], weights=weight[used]))
+        return mean_of_rows(log_prob, sample_weight)
 
     def sample(
         self,

@@ -17,7 +17,7 @@ import numpy as np
 
 from . import _validation as validation
 from ._caller_state import OwnState
-from ._density_base import Density
+from ._density_base import Density, SameOutputs
 from ._keyed_noise import KeyedNoise
 from ._marginals import Components, Marginal
 from ._targets import draws_index
@@ -46,7 +46,7 @@ def _by_row(name: str, n_before: int = 0) -> Any:
     return member
 
 
-class MaskedDensity(OwnState):
+class MaskedDensity(SameOutputs, OwnState):
     """p(y | x) of given rows, nan where X cannot be used; made with ``on_bad_rows="nan"``.
 
     The members are those of `density`. Random numbers are those of the usable rows alone, as if the
@@ -84,26 +84,6 @@ class MaskedDensity(OwnState):
     def n_outputs(self) -> int:
         """Number of columns of y."""
         return self.density.n_outputs
-
-    @property
-    def output_names(self) -> list[str]:
-        """Names of the columns of y."""
-        return self.density.output_names
-
-    @property
-    def limits(self) -> np.ndarray:
-        """Limits of every output, (n_outputs, 2)."""
-        return self.density.limits
-
-    @property
-    def one_dimensional(self) -> bool:
-        """Whether y was one-dimensional in `fit`."""
-        return self.density.one_dimensional
-
-    @property
-    def is_continuous(self) -> bool:
-        """Whether every output has a density everywhere."""
-        return self.density.is_continuous
 
     log_prob, grad_log_prob, cdf, inverse_cdf = map(
         _by_row, ("log_prob", "grad_log_prob", "cdf", "inverse_cdf")

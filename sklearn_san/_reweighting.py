@@ -29,7 +29,7 @@ from scipy.special import logsumexp
 
 from . import _validation as validation
 from ._caller_state import N_FRAMES
-from ._density_base import N_CANDIDATES, N_POINTS, PAIRS, Block, Density
+from ._density_base import N_CANDIDATES, N_POINTS, PAIRS, Block, Density, SameOutputs
 from ._draws import resample_rows
 from ._keyed_noise import Noise, make_noise, row_randoms
 from ._marginals import Components
@@ -41,7 +41,7 @@ from .exceptions import EffectiveSampleSizeWarning
 FEW = 50.0
 
 
-class WeightedDensity(Density):
+class WeightedDensity(SameOutputs, Density):
     """A density that is another one with weights.
 
     Parameters
@@ -58,22 +58,6 @@ class WeightedDensity(Density):
 
     def __len__(self) -> int:
         return len(self.density)
-
-    @property
-    def output_names(self) -> list[str]:
-        return self.density.output_names
-
-    @property
-    def limits(self) -> np.ndarray:
-        return self.density.limits
-
-    @property
-    def one_dimensional(self) -> bool:
-        return self.density.one_dimensional
-
-    @property
-    def is_continuous(self) -> bool:
-        return self.density.is_continuous
 
     @property
     def index(self) -> Any:

@@ -16,6 +16,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.validation import check_is_fitted
 
 from .._caller_state import OwnState
+from .._draws import mean_of_rows
 from .._estimator import SANConditionalDensityEstimator
 from .._masking import MaskedDensity, some_rows
 from .._model import make_generator
@@ -204,11 +205,7 @@ class CalibratedDensity(OwnState, MetaEstimatorMixin, RegressorMixin, BaseEstima
     def score(self, X: Any, y: Any, sample_weight: Any = None, X_err: Any = None) -> float:
         """Mean log-likelihood per row in nats; larger is better."""
         log_prob = self.log_prob(X, y, X_err=X_err)
-        if sample_weight is None:
-            return float(log_prob.mean())
-        weight = check_weight(sample_weight, len(log_prob))
-        used = weight > 0
-        return float(np.average(log_prob[used], weights=weight[used]))
+        return mean_of_rows(log_prob, sample_weight)
 
     def sample(
         self,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from itertools import pairwise
 from threading import Event
 from typing import Any, cast
@@ -176,8 +177,7 @@ class Scorer:
     """
 
     def __init__(self, network: SAN, x: Tensor, z: Tensor):
-        self.plan = layout_of(network)
-        self.plan_for_gradient = layout_of(network, for_gradient=True)
+        self.network, self.plan = network, layout_of(network)
         self.score, _ = kernels_for(self.plan)
         x64, z64, base = x.double(), z.double().nan_to_num(), network.base
         weight_x, weight_y, intercept, scale, limits = (
@@ -200,6 +200,11 @@ class Scorer:
         )
         #: What the log densities of the residuals lack, (n_rows,)
         self.constant = -(scale.log() * observed).sum(-1).numpy()
+
+    @cached_property
+    def plan_for_gradient(self) -> Plan:
+        """Plan that keeps what the gradient needs."""
+        return layout_of(self.network, for_gradient=True)
 
     def log_prob(self, values: np.ndarray, index: np.ndarray, threads: Threads) -> np.ndarray:
         """Log density of the rows `index` (n_members or 1, n) under every member's `values`."""
@@ -556,7 +561,11 @@ class CompiledEngine(Engine):
     def __init__(self, network: SAN, device: torch.device):
         super().__init__(network, device)
         self.sampler = Sampler(network)
-        self.slopes = Slopes(network, self.sampler)
+
+    @cached_property
+    def slopes(self) -> Slopes:
+        """Made when they are first asked for."""
+        return Slopes(self.network, self.sampler)
 
     def log_density(self, x: np.ndarray, z: np.ndarray) -> np.ndarray:
         if z.ndim == 3:

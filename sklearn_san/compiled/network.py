@@ -409,6 +409,23 @@ def _below(values, plan, k, n_rows, g, scratch):
 
 
 @kernel
+def _by_heads(plan, d, n_rows, scratch):
+    """Gradient by the heads of block d, given those by its raw parameters and sequence features."""
+    heads, n_raw = plan.starts[d + 1] - 1, plan.n_raw[d]
+    n_out = plan.layers[heads, _OUT]
+    n_own = n_out - n_raw  # sequence features
+    by_sequence, by_raw = scratch.by_sequence, scratch.by_raw[d]
+    g = scratch.by_out[: n_rows * n_out].reshape(n_rows, n_out)
+    out = _part(scratch.work, plan.layers[heads, _RESULT], plan.tile, n_rows, n_out)
+    for i in range(n_rows):
+        for j in range(n_own):
+            g[i, j] = by_sequence[i * n_own + j] if out[i, j] > _F32(0.0) else _F32(0.0)
+        for j in range(n_raw):
+            g[i, n_own + j] = by_raw[i, j]
+    return g
+
+
+@kernel
 def _backward(values, gradient, plan, n_rows, scratch):
     """Add a tile's gradient by the parameters, given `by_raw` in `scratch`."""
     n_features, n_context, n_sequence = plan.n_features, plan.n_context, plan.n_sequence
@@ -417,16 +434,7 @@ def _backward(values, gradient, plan, n_rows, scratch):
     by_encoded[:] = _F32(0.0)
     for d in range(len(plan.n_raw) - 1, -1, -1):
         first, heads = plan.starts[d], plan.starts[d + 1] - 1
-        n_out = plan.layers[heads, _OUT]
-        n_raw, by_raw = plan.n_raw[d], scratch.by_raw[d]
-        n_own = n_out - n_raw  # sequence features
-        g = scratch.by_out[: n_rows * n_out].reshape(n_rows, n_out)
-        out = _part(scratch.work, plan.layers[heads, _RESULT], plan.tile, n_rows, n_out)
-        for i in range(n_rows):
-            for j in range(n_own):
-                g[i, j] = by_sequence[i * n_own + j] if out[i, j] > _F32(0.0) else _F32(0.0)
-            for j in range(n_raw):
-                g[i, n_own + j] = by_raw[i, j]
+        g = _by_heads(plan, d, n_rows, scratch)
         for k in range(heads, first - 1, -1):
             if k < heads:
                 _through_activation(values, plan, k, n_rows, g, gradient, scratch)

@@ -235,12 +235,7 @@ def _multiply(a, a_row, a_column, b, b_row, c, c_row, n_rows, depth, n_columns, 
 
 
 @kernel
-def multiply(a, b, out):
-    """``out = a @ b``, float32; the rows of b and out are contiguous."""
-    if a.shape[1] == 0:
-        out[:] = np.float32(0.0)
-        return
-    is_added = a.shape[1] < 0  # False; a literal would have `_multiply` compiled twice
+def _product(a, b, out, is_added):
     _multiply(
         _address(a), a.strides[0] // _SIZE, a.strides[1] // _SIZE, _address(b),
         b.strides[0] // _SIZE, _address(out), out.strides[0] // _SIZE, a.shape[0], a.shape[1],
@@ -249,15 +244,21 @@ def multiply(a, b, out):
 
 
 @kernel
+def multiply(a, b, out):
+    """``out = a @ b``, float32; the rows of b and out are contiguous."""
+    if a.shape[1] == 0:
+        out[:] = np.float32(0.0)
+        return
+    is_added = a.shape[1] < 0  # False; a literal would have `_multiply` compiled twice
+    _product(a, b, out, is_added)
+
+
+@kernel
 def add_product(a, b, out):
     """``out += a @ b``, as `multiply`."""
     is_added = a.shape[1] > 0
     if is_added:
-        _multiply(
-            _address(a), a.strides[0] // _SIZE, a.strides[1] // _SIZE, _address(b),
-            b.strides[0] // _SIZE, _address(out), out.strides[0] // _SIZE, a.shape[0], a.shape[1],
-            b.shape[1], is_added,
-        )  # fmt: skip
+        _product(a, b, out, is_added)
 
 
 @intrinsic

@@ -31,6 +31,7 @@ from .network import (
     Plan,
     _across,
     _below,
+    _by_heads,
     _encode,
     _forward,
     _log_prob,
@@ -74,17 +75,8 @@ def _through_block(values, plan, d, n_rows, unused, scratch):
 
     Of the inputs, (n_rows, n_behind) are those behind the context.
     """
-    first, heads, n_raw = plan.starts[d], plan.starts[d + 1] - 1, plan.n_raw[d]
-    n_out = plan.layers[heads, _OUT]
-    n_own = n_out - n_raw  # sequence features
-    by_sequence, by_raw = scratch.by_sequence, scratch.by_raw[d]
-    g = scratch.by_out[: n_rows * n_out].reshape(n_rows, n_out)
-    out = _part(scratch.work, plan.layers[heads, _RESULT], plan.tile, n_rows, n_out)
-    for i in range(n_rows):
-        for j in range(n_own):
-            g[i, j] = by_sequence[i * n_own + j] if out[i, j] > _F32(0.0) else _F32(0.0)
-        for j in range(n_raw):
-            g[i, n_own + j] = by_raw[i, j]
+    first, heads = plan.starts[d], plan.starts[d + 1] - 1
+    g = _by_heads(plan, d, n_rows, scratch)
     for k in range(heads, first, -1):
         g = _below(values, plan, k, n_rows, g, scratch)
         _through_activation(values, plan, k - 1, n_rows, g, unused, scratch)
