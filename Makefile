@@ -10,6 +10,7 @@ DOCUMENTED := $(addprefix sklearn_san/, _conditioning.py _density_base.py _draws
 	recalibrated.py recalibrator.py report.py rosenblatt.py tarp.py) \
 	$(addprefix sklearn_san/cli/, __init__.py tables.py) \
 	$(addprefix sklearn_san/metrics/, densities.py draws.py intervals.py scorers.py) \
+	$(addprefix sklearn_san/photoz/, displays.py pdfs.py points.py populations.py scores.py weights.py) \
 	$(addprefix sklearn_san/plotting/, corner.py coverage.py marginal.py recovery.py training.py \
 	uniformity.py)
 BENCH_STAMP := $(VENV)/.installed-bench

@@ -1,8 +1,8 @@
 """p(z) of many rows on one grid, linear between its points and 0 outside.
 
 With hat functions h_i on the grid, ``p(z) = sum_i p_i h_i(z)``, so that mass, moments, cdf,
-quantiles and the integral of p^2 are exact sums over the points. Rows are worked on in chunks, so that the
-array may be a memory map in single precision.
+quantiles and the integral of p^2 are exact sums over the points. Rows are worked on in chunks, so
+that the array may be a memory map in single precision.
 """
 
 from __future__ import annotations

@@ -8,9 +8,11 @@ redshift, shares theta_b of the catalogue and q_b of the training rows, and
     p(x_i | b) ~ m_ib / q_b,    p({x_i} | theta) = prod_i sum_b theta_b m_ib / q_b
 
 The assumption is that p(x | z) is the same for training rows and catalogue: only n(z) differs, and
-within a bin not even that. EM climbs to the greatest likelihood [1]_; with a Dirichlet prior, theta
-is found by variational inference [2]_, [3]_. Both move p(z) of every row to the prior of the
-catalogue, so that any selection by x, such as a tomographic bin, is the sum over its rows of
+within a bin not even that. The best q_b is the mean of P(b | x) over the training rows: it is the
+prior that the model has, and gives theta = q for a catalogue like them, whatever the model. EM
+climbs from there to the greatest likelihood [1]_; with a Dirichlet prior, theta is found by
+variational inference [2]_, [3]_. Both move p(z) of every row to the prior of the catalogue, so that
+any selection by x, such as a tomographic bin, is the sum over its rows of
 
     r_ib = theta_b m_ib / q_b / sum_c theta_c m_ic / q_c
 
@@ -33,23 +35,22 @@ References
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.special import digamma
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from .. import _validation as validation
+from ..exceptions import ConvergenceWarning, warn_caller
 from ..metrics.checks import check_numbers
 from .grids import CELLS, check_grid
 from .pdfs import RedshiftPDF
 
-#: By how much a share may still change in the last step, and the most steps.
-TOLERANCE, MAX_STEPS = 1e-6, 2000
+#: By how many nats the likelihood of a catalogue may still change in the last step; the most steps.
+TOLERANCE, MAX_STEPS = 1e-4, 2000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -158,7 +159,7 @@ def stacked_nz(
 def hierarchical_nz(
     pz: RedshiftPDF,
     edges: Any,
-    z_train: Any,
+    training: Any,
     *,
     train_weight: Any = None,
     concentration: float | None = None,
@@ -177,9 +178,10 @@ def hierarchical_nz(
         Rows of nan are left out of the catalogue.
     edges : array-like of shape (n_edges,)
         Of the histogram. Bins without training rows get no share.
-    z_train : array-like of shape (n_train,)
-        Redshifts of the rows that the model was trained on: their n(z) is the prior that is
-        divided out.
+    training : RedshiftPDF or array-like of shape (n_train,)
+        p(z) of the rows that the model was trained on, or of others like them, whose mean is the
+        prior that is divided out; or their redshifts, whose histogram is. The mean of p(z) is the
+        prior that the model really has, imperfect as it may be, and halves the errors.
     train_weight : array-like of shape (n_train,), default=None
         The `sample_weight` of `fit`, if there was one.
     concentration : float, default=None
@@ -200,56 +202,54 @@ def hierarchical_nz(
     Warns
     -----
     ConvergenceWarning
-        If shares still change after 2,000 steps.
+        If the likelihood still changes after 2,000 steps.
     """
     mass, chosen = _rows_of(pz, edges, bins)
     if concentration is not None and not concentration > 0:
         raise ValueError(f"concentration must be above 0 or None, got {concentration!r}.")
-    prior = _shares_of(z_train, train_weight, check_grid(edges, "edges"))
+    prior = _prior_of(training, train_weight, check_grid(edges, "edges"))
     likelihood = np.divide(mass, prior, out=np.zeros_like(mass), where=prior > 0)
     possible = likelihood.sum(axis=1) > 0
     likelihood, chosen = likelihood[possible], chosen[:, possible]
 
     def of_counts(counts: np.ndarray) -> np.ndarray:
-        theta = _fit_shares(likelihood, counts, prior > 0, concentration)
-        per_row = _per_evidence(counts, theta, likelihood)
+        theta, evidence = _fit_shares(likelihood, counts, prior, concentration)
+        per_row = counts / evidence
         return np.stack([theta * ((per_row * own) @ likelihood) for own in chosen], axis=1)
 
     return _with_bootstrap(of_counts, likelihood, chosen, edges, n_bootstrap, random_state)
 
 
 def _fit_shares(
-    likelihood: np.ndarray, counts: np.ndarray, allowed: np.ndarray, concentration: float | None
-) -> np.ndarray:
-    """Shares (n_replicates, n_bins), with rows counted `counts` (n_replicates, n_rows) times.
+    likelihood: np.ndarray, counts: np.ndarray, prior: np.ndarray, concentration: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shares (n_replicates, n_bins), and what the rows have under them, (n_replicates, n_rows).
 
-    With a concentration, what comes back is ``exp(E log theta)``, by which rows are shared out.
+    Rows are counted `counts` (n_replicates, n_rows) times. With a concentration, the shares are
+    ``exp(E log theta)``, by which rows are shared out.
     """
-    theta = np.tile(allowed / allowed.sum(), (len(counts), 1))
-    total = counts.sum(axis=1, keepdims=True)
+    theta, total = np.tile(prior, (len(counts), 1)), counts.sum(axis=1, keepdims=True)
+    allowed, before, change = prior > 0, np.full(len(counts), -np.inf), np.inf
     for _ in range(MAX_STEPS):
-        expected = theta * (_per_evidence(counts, theta, likelihood) @ likelihood)
+        evidence = np.maximum(theta @ likelihood.T, np.finfo(np.float64).tiny)
+        log_likelihood = (counts * np.log(evidence / theta.sum(axis=1, keepdims=True))).sum(axis=1)
+        change = np.abs(log_likelihood - before).max()
+        if change < TOLERANCE:
+            return theta, evidence
+        before = log_likelihood
+        expected = theta * ((counts / evidence) @ likelihood)
         if concentration is None:
-            new = expected / total
+            theta = expected / total
         else:
             own = expected[:, allowed] + concentration
-            new = np.zeros_like(theta)
-            new[:, allowed] = np.exp(digamma(own) - digamma(own.sum(axis=1, keepdims=True)))
-        change = np.abs(new - theta).max()
-        theta = new
-        if change < TOLERANCE:
-            return theta
-    warnings.warn(
-        f"Shares of n(z) still change by {change:.1g} after {MAX_STEPS} steps; take wider bins.",
+            theta = np.zeros_like(theta)
+            theta[:, allowed] = np.exp(digamma(own) - digamma(own.sum(axis=1, keepdims=True)))
+    warn_caller(
+        f"The likelihood of n(z) still changes by {change:.1g} nats after {MAX_STEPS} steps; take "
+        "wider bins.",
         ConvergenceWarning,
-        stacklevel=5,
     )
-    return theta
-
-
-def _per_evidence(counts: np.ndarray, theta: np.ndarray, likelihood: np.ndarray) -> np.ndarray:
-    """Counts over the probability of each row, (n_replicates, n_rows)."""
-    return counts / np.maximum(theta @ likelihood.T, np.finfo(np.float64).tiny)
+    return theta, np.maximum(theta @ likelihood.T, np.finfo(np.float64).tiny)
 
 
 def _rows_of(pz: RedshiftPDF, edges: Any, bins: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -266,18 +266,21 @@ def _rows_of(pz: RedshiftPDF, edges: Any, bins: Any) -> tuple[np.ndarray, np.nda
     return mass[inside], labels == np.arange(labels.max() + 1)[:, None]
 
 
-def _shares_of(z: Any, weight: Any, edges: np.ndarray) -> np.ndarray:
-    """Share of redshifts in each bin."""
-    z = check_numbers(z, "z_train")
-    if weight is not None:
-        weight = check_numbers(weight, "train_weight")
-        if weight.shape != z.shape:
-            raise ValueError(f"train_weight must have shape {z.shape}, got {weight.shape}.")
-    shares = np.histogram(z, edges, weights=weight)[0].astype(np.float64)
+def _prior_of(training: Any, weight: Any, edges: np.ndarray) -> np.ndarray:
+    """Share of the training rows in each bin, by their p(z) or their redshifts."""
+    by_pdf = isinstance(training, RedshiftPDF)
+    z = None if by_pdf else check_numbers(training, "training")
+    shape = (len(training),)
+    weight = np.ones(shape) if weight is None else check_numbers(weight, "train_weight")
+    if weight.shape != shape:
+        raise ValueError(f"train_weight must have shape {shape}, got {weight.shape}.")
+    if by_pdf:
+        mass = training.masses(edges)
+        shares = np.nan_to_num(weight[:, None] * mass).sum(axis=0)
+    else:
+        shares = np.histogram(z, edges, weights=weight)[0].astype(np.float64)
     if not shares.sum() > 0:
-        raise ValueError(
-            f"z_train has no redshift between the edges {edges[0]:g} and {edges[-1]:g}."
-        )
+        raise ValueError(f"training has no redshift between {edges[0]:g} and {edges[-1]:g}.")
     return shares / shares.sum()
 
 
