@@ -268,16 +268,14 @@ def _rows_of(pz: RedshiftPDF, edges: Any, bins: Any) -> tuple[np.ndarray, np.nda
 
 def _prior_of(training: Any, weight: Any, edges: np.ndarray) -> np.ndarray:
     """Share of the training rows in each bin, by their p(z) or their redshifts."""
-    by_pdf = isinstance(training, RedshiftPDF)
-    z = None if by_pdf else check_numbers(training, "training")
     shape = (len(training),)
     weight = np.ones(shape) if weight is None else check_numbers(weight, "train_weight")
     if weight.shape != shape:
         raise ValueError(f"train_weight must have shape {shape}, got {weight.shape}.")
-    if by_pdf:
-        mass = training.masses(edges)
-        shares = np.nan_to_num(weight[:, None] * mass).sum(axis=0)
+    if isinstance(training, RedshiftPDF):
+        shares = weight @ np.nan_to_num(training.masses(edges))
     else:
+        z = check_numbers(training, "training")
         shares = np.histogram(z, edges, weights=weight)[0].astype(np.float64)
     if not shares.sum() > 0:
         raise ValueError(f"training has no redshift between {edges[0]:g} and {edges[-1]:g}.")
