@@ -49,7 +49,7 @@ test-portable-short: $(STAMP)
 	$(BIN)/python tests/portable.py $(SHORT)
 
 # Adapters, in an environment with the packages that they serve: each an extra, and a test of its
-# name. They bring so much along that the versions of the constraints do not hold there.
+# name.
 CLIENTS := \
 	rail
 empty :=
@@ -58,7 +58,8 @@ CLIENT_EXTRAS := $(subst $(empty) $(empty),$(comma),$(strip $(CLIENTS)))
 
 test-clients:
 	test -x $(VENV)-clients/bin/python || $(PYTHON) -m venv $(VENV)-clients
-	$(VENV)-clients/bin/python -m pip install --quiet --editable ".[test,$(CLIENT_EXTRAS)]"
+	$(VENV)-clients/bin/python -m pip install --quiet --constraint constraints.txt \
+		--editable ".[test,$(CLIENT_EXTRAS)]"
 	$(VENV)-clients/bin/python -m pytest $(CLIENTS:%=tests/test_adapters_%.py)
 
 test-slow: $(STAMP)

@@ -14,7 +14,7 @@ import qp  # noqa: E402
 from rail.core.data import TableHandle  # noqa: E402
 from rail.evaluation.metrics.cdeloss import CDELoss  # noqa: E402
 
-from sklearn_san.adapters.rail import SANEstimator, SANInformer  # noqa: E402
+from sklearn_san.adapters.rail import DEFAULTS, SANEstimator, SANInformer  # noqa: E402
 from sklearn_san.photoz import RedshiftPDF, cde_loss, point_estimate, risk  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # RAIL's own
@@ -64,7 +64,7 @@ def features(table):
 
 def test_stages_do_what_the_estimator_does(table):
     ensemble = estimated(table, informed(table))
-    est = small(**SAN, nondetection="inf")
+    est = small(**SAN, **DEFAULTS)
     X = features(table)
     est.fit(X[:600], table["redshift"][:600])
     grid = np.linspace(0.0, 3.0, 301)
@@ -133,6 +133,13 @@ def test_undetected_and_unobserved_bands(table):
     by_99 = estimated(data, informed(data, include_mag_err=True), include_mag_err=True)
     np.testing.assert_array_equal(by_nan.ancil["zbest"], by_99.ancil["zbest"])
     assert np.isfinite(by_99.ancil["zbest"]).all()
+
+
+def test_bands_that_training_always_had_may_be_missing(table):
+    data = dict(table)
+    data[BANDS[1]] = np.where(np.arange(900) >= 600, np.nan, data[BANDS[1]])
+    best = estimated(data, informed(data)).ancil["zbest"][:, 0]
+    assert np.corrcoef(best, data["redshift"][600:])[0, 1] > 0.6
 
 
 def test_weights_of_training_rows(table):

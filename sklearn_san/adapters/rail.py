@@ -30,6 +30,8 @@ from .. import SANConditionalDensityEstimator
 from ..density import Density
 from ..photoz import RedshiftPDF, summarise
 
+#: Training hides some bands, so that any may be missing later.
+DEFAULTS: dict[str, Any] = {"nondetection": "inf", "missing_rate": 0.1}
 _OF_BOTH = {
     name: SHARED_PARAMS
     for name in ("bands", "err_bands", "nondetect_val", "nonobserved_val", "redshift_col")
@@ -47,7 +49,7 @@ class SANInformer(CatInformer):
         **_OF_BOTH,
         seed=StageParameter(int, 0, msg="random_state of the estimator"),
         weight_col=StageParameter(str, "", msg="column of weights of the rows; empty for none"),
-        san=StageParameter(dict, {}, msg="other parameters of SANConditionalDensityEstimator"),
+        san=StageParameter(dict, {}, msg="parameters of SANConditionalDensityEstimator"),
     )
 
     def run(self) -> None:
@@ -56,8 +58,8 @@ class SANInformer(CatInformer):
         if self.config.hdf5_groupname:
             data = data[self.config.hdf5_groupname]
         weight = np.asarray(data[self.config.weight_col]) if self.config.weight_col else None
-        parameters = {"random_state": self.config.seed, "nondetection": "inf"}
-        estimator = SANConditionalDensityEstimator(**(parameters | dict(self.config.san)))
+        parameters = DEFAULTS | {"random_state": self.config.seed} | dict(self.config.san)
+        estimator = SANConditionalDensityEstimator(**parameters)
         z = np.asarray(data[self.config.redshift_col], dtype=np.float64)
         self.model = estimator.fit(_features(data, self.config), z, sample_weight=weight)
         self.add_data("model", self.model)

@@ -88,20 +88,20 @@ class PointScores:
     mean_bias : float
         Mean of dz.
     sigma_mad : float
-        1.4826 median |dz - median dz| [3]_.
+        ``1.4826 median |dz - median dz|`` [3]_.
     sigma_nmad : float
-        1.4826 median |dz|, not centred [4]_. [5]_ centres: 1.4826 times the median of
+        ``1.4826 median |dz|``, not centred [4]_. [5]_ centres: 1.4826 times the median of
         ``|z_point - z - median(z_point - z)| / (1 + z)``, `sigma_nmad_centred`.
     sigma_nmad_centred : float
         See above.
     sigma_iqr : float
         Distance of the quartiles of dz over 1.349 [2]_.
     outliers_015 : float
-        Share with |dz| > 0.15 [4]_, [6]_.
+        Share with ``|dz| > 0.15`` [4]_, [6]_.
     outliers_006 : float
-        Share with |dz| > 0.06.
+        Share with ``|dz| > 0.06``.
     outliers_3sigma : float
-        Share with |dz| > max(0.06, 3 sigma_iqr) [2]_.
+        Share with ``|dz| > max(0.06, 3 sigma_iqr)`` [2]_.
 
     References
     ----------
