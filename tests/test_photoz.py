@@ -13,7 +13,7 @@ from sklearn.preprocessing import PolynomialFeatures
 
 from sklearn_san import SANConditionalDensityEstimator
 from sklearn_san.datasets import make_bimodal
-from sklearn_san.exceptions import EffectiveSampleSizeWarning, GridWarning
+from sklearn_san.exceptions import BadRowsWarning, EffectiveSampleSizeWarning, GridWarning
 from sklearn_san.metrics import pit_values
 from sklearn_san.photoz import (
     DistributionDisplay,
@@ -124,10 +124,10 @@ def test_the_grid_is_that_of_the_density(photometric):
     exact = density.pdf_grid(0, grid)
     np.testing.assert_allclose(pz.pdf, exact / np.trapezoid(exact, grid)[:, None], rtol=EXACT)
     np.testing.assert_array_equal(pz.pdf, RedshiftPDF.from_estimator(est, X, grid).pdf)
-    np.testing.assert_allclose(pz.mean(), density.mean(), atol=1e-3)
-    np.testing.assert_allclose(pz.quantile([0.1, 0.5]), density.quantile([0.1, 0.5]), atol=1e-3)
-    np.testing.assert_allclose(pit(pz, z), pit(density, z), atol=1e-3)
-    assert cde_loss(pz, z) == pytest.approx(cde_loss(density, z, grid=grid), rel=1e-3)
+    np.testing.assert_allclose(pz.mean(), density.mean(), atol=5e-3)
+    np.testing.assert_allclose(pz.quantile([0.1, 0.5]), density.quantile([0.1, 0.5]), atol=5e-3)
+    np.testing.assert_allclose(pit(pz, z), pit(density, z), atol=5e-3)
+    assert cde_loss(pz, z) == pytest.approx(cde_loss(density, z, grid=grid), rel=5e-3)
     shown = RedshiftPDF.from_density(density)
     assert len(shown.grid) == 301
     assert shown.mass == pytest.approx(1.0, abs=5e-3)
@@ -182,6 +182,20 @@ def test_rows_of_nan_stay_nan():
     assert quality_cut(table["odds"], keep=1.0).tolist() == [True, True, True, False]
     edges = np.linspace(0.0, 3.0, 7)
     assert stacked_nz(pz, edges, n_bootstrap=2, random_state=0).n_rows.tolist() == [3]
+
+
+def test_rows_that_cannot_be_used(photometric):
+    est, X, z = photometric
+    X = X.copy()
+    X[3, 0] = np.nan
+    with pytest.warns(BadRowsWarning):
+        density = est.predict_density(X, on_bad_rows="nan")
+    pz = RedshiftPDF.from_density(density, np.linspace(-0.8, 5.0, 301))
+    assert np.flatnonzero(np.isnan(point_estimate(pz))).tolist() == [3]
+    assert np.flatnonzero(np.isnan(pit(pz, z))).tolist() == [3]
+    edges = np.linspace(-0.8, 5.0, 21)
+    found = hierarchical_nz(pz, edges, pz, n_bootstrap=2, random_state=0)
+    assert found.n_rows.tolist() == [199]
 
 
 def test_draws_are_counted_in_cells():
