@@ -10,11 +10,12 @@ DOCUMENTED := $(addprefix sklearn_san/, _conditioning.py _density_base.py _draws
 	recalibrated.py recalibrator.py report.py rosenblatt.py tarp.py) \
 	$(addprefix sklearn_san/cli/, __init__.py tables.py) \
 	$(addprefix sklearn_san/metrics/, densities.py draws.py intervals.py scorers.py) \
+	$(addprefix sklearn_san/photoz/, displays.py pdfs.py points.py populations.py scores.py weights.py) \
 	$(addprefix sklearn_san/plotting/, corner.py coverage.py marginal.py recovery.py training.py \
 	uniformity.py)
 BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: demo test test-portable test-portable-short test-slow lint docs bench bench-speed clean
+.PHONY: demo test test-clients test-portable test-portable-short test-slow lint docs bench bench-speed clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -47,6 +48,20 @@ test-portable: $(STAMP)
 test-portable-short: $(STAMP)
 	$(BIN)/python tests/portable.py $(SHORT)
 
+# Adapters, in an environment with the packages that they serve: each an extra, and a test of its
+# name.
+CLIENTS := \
+	rail
+empty :=
+comma := ,
+CLIENT_EXTRAS := $(subst $(empty) $(empty),$(comma),$(strip $(CLIENTS)))
+
+test-clients:
+	test -x $(VENV)-clients/bin/python || $(PYTHON) -m venv $(VENV)-clients
+	$(VENV)-clients/bin/python -m pip install --quiet --constraint constraints.txt \
+		--editable ".[test,$(CLIENT_EXTRAS)]"
+	$(VENV)-clients/bin/python -m pytest $(CLIENTS:%=tests/test_adapters_%.py)
+
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 
@@ -68,4 +83,4 @@ bench-speed: $(BENCH_STAMP)
 	$(BIN)/python benchmarks/speed.py --outputs 2 9 30 --peers
 
 clean:
-	rm -rf $(VENV) docs/_build docs/auto_examples docs/api/generated examples/output
+	rm -rf $(VENV) $(VENV)-clients docs/_build docs/auto_examples docs/api/generated examples/output

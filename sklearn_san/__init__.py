@@ -10,7 +10,7 @@ __all__ = ["CalibratedDensity", "SANConditionalDensityEstimator", "__version__",
 
 _MODULES = (
     "calibration", "chains", "datasets", "density", "exceptions", "likelihoods", "metrics",
-    "plotting", "recalibration",
+    "photoz", "plotting", "recalibration",
 )  # fmt: skip
 #: Modules in which other public names are found.
 _HOMES = {
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         exceptions,
         likelihoods,
         metrics,
+        photoz,
         plotting,
         recalibration,
     )

@@ -19,6 +19,7 @@ __all__ = [
     "DependentOutputsWarning",
     "EffectiveSampleSizeWarning",
     "ExtremeValuesWarning",
+    "GridWarning",
     "KernelCacheWarning",
     "OutOfRangeWarning",
     "ScaleWarning",
@@ -66,6 +67,10 @@ class OutOfRangeWarning(UserWarning):
 
 class EffectiveSampleSizeWarning(UserWarning):
     """Weighted draws are worth so few independent ones that results from them are rough."""
+
+
+class GridWarning(UserWarning):
+    """A grid is too short or too coarse for densities on it, which do not integrate to 1."""
 
 
 class KernelCacheWarning(UserWarning):

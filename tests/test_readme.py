@@ -1,4 +1,4 @@
-"""Every snippet of the README and the guide runs, and so do the short examples."""
+"""Every snippet of the README and the guides runs, and so do the short examples."""
 
 import doctest
 import re
@@ -33,8 +33,9 @@ def test_snippets_run(tmp_path, monkeypatch, capsys):
     assert np.load("draws.npy").shape == (1600, 100, 2)
 
 
-def test_guide_runs():
-    guide = ROOT / "docs" / "guide.rst"
+@pytest.mark.parametrize("name", ["guide.rst", "photoz.rst"])
+def test_guides_run(name):
+    guide = ROOT / "docs" / name
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     result = doctest.testfile(str(guide), module_relative=False, optionflags=flags)
     assert result.attempted > 10
