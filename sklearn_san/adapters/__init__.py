@@ -1,0 +1,9 @@
+"""The densities in the words of other packages, one file for each of these.
+
+Nothing is imported here: each file imports its partner, which is an extra of this package.
+
+=========  ===========================================================================
+`sbi`      `SANPosterior`, a posterior for sbi's tools; `train_posterior`
+`skpro`    `SANProbaRegressor`, a probabilistic regressor; `DensityDistribution`
+=========  ===========================================================================
+"""
