@@ -3,7 +3,10 @@
 Nothing is imported here: each file imports its partner, which is an extra of this package.
 
 =========  ===========================================================================
+`arviz`    `to_arviz`, draws as inference data
+`getdist`  `to_getdist`, draws of one row with limits
 `sbi`      `SANPosterior`, a posterior for sbi's tools; `train_posterior`
 `skpro`    `SANProbaRegressor`, a probabilistic regressor; `DensityDistribution`
+`xarray`   `to_xarray`, draws with names, rows and units
 =========  ===========================================================================
 """
