@@ -14,7 +14,12 @@ DOCUMENTED := $(addprefix sklearn_san/, _conditioning.py _density_base.py _draws
 	uniformity.py)
 BENCH_STAMP := $(VENV)/.installed-bench
 
-.PHONY: demo test test-portable test-portable-short test-slow lint docs bench bench-speed clean
+# Packages that users have beside this one are tested in an environment of their own: some of them hold
+# others back.
+CLIENTS := .venv-clients
+CLIENTS_STAMP := $(CLIENTS)/.installed
+
+.PHONY: demo test test-clients test-portable test-portable-short test-slow lint docs bench bench-speed clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -31,6 +36,19 @@ demo: $(STAMP)
 # One thread for each of two processes: most tests have work for one only.
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations=10
+
+$(CLIENTS_STAMP): pyproject.toml constraints-clients.txt
+	test -x $(CLIENTS)/bin/python || $(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install --quiet --constraint constraints-clients.txt --editable ".[clients]"
+	touch $@
+
+# One short line for each partner; all that a test says if it fails.
+test-clients: $(CLIENTS_STAMP)
+	@failed=0; for file in tests/test_adapters*.py; do \
+	  said=$$(OMP_NUM_THREADS=1 $(CLIENTS)/bin/python -m pytest -q -n 0 --tb=short $$file 2>&1) || \
+	    { failed=1; echo "$$said"; }; \
+	  echo "$$(basename $$file .py): $$(echo "$$said" | tail -1)"; \
+	done; exit $$failed
 
 # The numerical tests as on other kinds of CPU: one with AVX2 alone, and a generic one. The short
 # form is part of continuous integration.
@@ -68,4 +86,4 @@ bench-speed: $(BENCH_STAMP)
 	$(BIN)/python benchmarks/speed.py --outputs 2 9 30 --peers
 
 clean:
-	rm -rf $(VENV) docs/_build docs/auto_examples docs/api/generated examples/output
+	rm -rf $(VENV) $(CLIENTS) docs/_build docs/auto_examples docs/api/generated examples/output

@@ -592,9 +592,7 @@ class Density(OwnState, ABC):
         cdf = self._marginal_cdf(j, by_row, n_draws)
         return cdf.reshape(values.shape)
 
-    def marginal_inverse_cdf(
-        self, output: Any, u: Any, *, n_draws: int = N_PINNED
-    ) -> np.ndarray:
+    def marginal_inverse_cdf(self, output: Any, u: Any, *, n_draws: int = N_PINNED) -> np.ndarray:
         """Inverse of `marginal_cdf`: quantiles of one output at levels of each row.
 
         Where all rows have the same levels, `quantile` is the faster way to them.

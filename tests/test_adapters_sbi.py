@@ -1,5 +1,6 @@
 """Posteriors as sbi takes them, against sbi's own tools."""
 
+import pickle
 import warnings
 
 import numpy as np
@@ -15,6 +16,12 @@ with warnings.catch_warnings():
     from sbi.inference.posteriors import EnsemblePosterior, MCMCPosterior
     from sbi.utils import BoxUniform, MultipleIndependent
 
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_san import CalibratedDensity
 from sklearn_san.adapters.sbi import EstimatorModule, SANPosterior, limits_of, train_posterior
 from sklearn_san.calibration import calibration_report
 
@@ -235,3 +242,19 @@ def test_one_output_and_wrong_shapes(bimodal):
     assert isinstance(single.posterior_estimator, EstimatorModule)
     with pytest.raises(ValueError, match=r"got shapes \(3,\) and \(3, 1\)"):
         train_posterior(torch.zeros(3), torch.zeros(3, 1), prior)
+
+
+def test_pipelines_recalibrated_ones_and_copies(posterior, prior, held_out):
+    theta, x = (values.double().numpy() for values in held_out)
+    est = posterior.estimator
+    chain = make_pipeline(StandardScaler(), clone(est).set_params(epochs=2)).fit(x, theta)
+    mended = CalibratedDensity(FrozenEstimator(est)).fit(x, theta)
+    for estimator in (chain, mended):
+        other = SANPosterior(estimator, prior)
+        assert other.is_exact
+        assert other.sample((3,), x=torch.zeros(1, 2)).shape == (3, 2)
+    again = pickle.loads(pickle.dumps(posterior))
+    torch.manual_seed(2)
+    draws = posterior.sample((3,), x=torch.zeros(1, 2))
+    torch.manual_seed(2)
+    assert torch.equal(again.sample((3,), x=torch.zeros(1, 2)), draws)

@@ -73,7 +73,9 @@ def test_parts_are_those_of_the_whole(regressor, frames):
     whole = regressor.predict_proba(X)
     part = whole.loc[["row 3", "row 1"], ["b"]]
     cdf = whole.cdf(y)
-    np.testing.assert_allclose(part.cdf(y.loc[["row 3", "row 1"], ["b"]])["b"], cdf["b"].iloc[[3, 1]])
+    np.testing.assert_allclose(
+        part.cdf(y.loc[["row 3", "row 1"], ["b"]])["b"], cdf["b"].iloc[[3, 1]]
+    )
     one = whole.iloc[2, 1]
     assert one.shape == ()
     assert abs(one.cdf(y.iloc[2, 1]) - cdf.iloc[2, 1]) < 1e-9

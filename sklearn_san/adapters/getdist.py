@@ -47,7 +47,8 @@ def to_getdist(
     >>> from sklearn_san.datasets import make_bimodal
     >>> X, y, _ = make_bimodal(300, random_state=0)
     >>> est = SANConditionalDensityEstimator(K=3, epochs=3, n_members=1, random_state=0).fit(X, y)
-    >>> to_getdist(est.predict_density(X[:1]), 500).samples.shape
+    >>> to_getdist(est.predict_density(X[:1]), 500).samples.shape  # GetDist says so itself:
+    Removed no burn in
     (500, 2)
     """
     if len(density) != 1:

@@ -26,7 +26,7 @@ from torch.autograd.function import once_differentiable
 from torch.distributions import constraints
 
 from .._estimator import SANConditionalDensityEstimator
-from ..chains import density_of
+from ..chains import as_density_estimator, density_of
 
 __all__ = ["EstimatorModule", "SANPosterior", "limits_of", "train_posterior"]
 
@@ -49,19 +49,19 @@ class SANPosterior(DirectPosterior):
     """
 
     def __init__(self, estimator: Any, prior: Any, trained_with: Any = None):
+        is_same = trained_with is None or trained_with is prior
         prior, n_outputs, _ = process_prior(prior)
-        ratio = None
-        if trained_with is not None and trained_with is not prior:
-            trained_with = process_prior(trained_with)[0]
-            ratio = (prior, trained_with)
-        module = EstimatorModule(estimator, n_outputs, ratio)
-        super().__init__(module, prior)
+        ratio = None if is_same else (prior, process_prior(trained_with)[0])
+        super().__init__(EstimatorModule(estimator, n_outputs, ratio), prior)
         self.estimator = estimator
-        limits, support = module.limits, limits_of(prior)
-        #: Whether no draw leaves the prior, so that there is nothing to reject or to correct.
-        self.is_exact = support is not None and bool(
+        inner = as_density_estimator(estimator).estimator_
+        limits = inner.predict_density(np.zeros((0, inner.n_features_in_))).limits
+        support = limits_of(prior)
+        is_inside = support is not None and bool(
             ((limits[:, 0] >= support[:, 0]) & (limits[:, 1] <= support[:, 1])).all()
         )
+        #: Whether no draw leaves the prior, so that there is nothing to reject or to correct.
+        self.is_exact = is_inside or not is_same
 
     def sample(self, sample_shape: Any = (), x: Any = None, **options: Any) -> Tensor:
         options.setdefault("reject_outside_prior", not self.is_exact)
@@ -81,7 +81,8 @@ class SANPosterior(DirectPosterior):
 
     def _calculate_map(self, **options: Any) -> Tensor:
         density = self.posterior_estimator.density(self.default_x)
-        return torch.as_tensor(density.mode(), dtype=torch.float32).reshape(1, -1)
+        mode = torch.as_tensor(density.mode(), dtype=torch.float32, device=self._device)
+        return mode.reshape(1, -1)
 
 
 def train_posterior(theta: Any, x: Any, prior: Any, **parameters: Any) -> SANPosterior:
@@ -130,7 +131,6 @@ class EstimatorModule(ConditionalDensityEstimator):
         self.estimator, self.ratio = estimator, ratio
         self.device_of = torch.nn.Parameter(torch.empty(0), requires_grad=False)
         self._known: Any = (None, None)
-        self.limits = density_of(estimator, np.zeros((0, *shapes[1]))).limits
 
     def density(self, x: Tensor) -> Any:
         """Density of the rows of x, reweighted if there is another prior; the last one is kept."""

@@ -81,11 +81,10 @@ class SANProbaRegressor(BaseProbaRegressor):
     @classmethod
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
         """Parameters for skpro's own tests."""
-        small: dict[str, Any] = {"K": 2, "module_shape": (8,), "n_members": 1, "epochs": 2, "random_state": 0}
-        return [
-            {"estimator": SANConditionalDensityEstimator(**small)},
-            {"estimator": SANConditionalDensityEstimator(**small, linear_base=False)},
-        ]
+        est = SANConditionalDensityEstimator(
+            K=2, module_shape=(8,), n_members=1, epochs=2, random_state=0
+        )
+        return [{"estimator": est}, {"estimator": clone(est).set_params(linear_base=False)}]
 
 
 class DensityDistribution(BaseDistribution):
