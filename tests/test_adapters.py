@@ -60,7 +60,7 @@ assert not {{"torch", "sklearn", "numpy", *{STEMS}}} & sys.modules.keys()
 
 
 def test_the_table_names_every_adapter_and_no_other():
-    assert re.findall(r"^`(\w+)` ", adapters.__doc__, flags=re.MULTILINE) == STEMS
+    assert sorted(set(re.findall(r"^`(\w+)` ", adapters.__doc__, flags=re.MULTILINE))) == STEMS
 
 
 @pytest.mark.parametrize("stem", STEMS)
