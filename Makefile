@@ -6,6 +6,7 @@ STAMP := $(VENV)/.installed
 # Files whose public docstrings are checked
 DOCUMENTED := $(addprefix sklearn_san/, _conditioning.py _density_base.py _draws.py _estimator.py \
 	_marginals.py _merging.py _reweighting.py chains.py datasets/__init__.py density.py) \
+	$(addprefix sklearn_san/adapters/, arviz.py getdist.py rail.py sbi.py skpro.py xarray.py) \
 	$(addprefix sklearn_san/calibration/, coverage.py diagnostic.py hpd.py local.py ranks.py \
 	recalibrated.py recalibrator.py report.py rosenblatt.py tarp.py) \
 	$(addprefix sklearn_san/cli/, __init__.py tables.py) \
@@ -14,6 +15,13 @@ DOCUMENTED := $(addprefix sklearn_san/, _conditioning.py _density_base.py _draws
 	$(addprefix sklearn_san/plotting/, corner.py coverage.py marginal.py recovery.py training.py \
 	uniformity.py)
 BENCH_STAMP := $(VENV)/.installed-bench
+
+# Packages that users have beside this one are tested in an environment of their own: some of them hold
+# others back.
+CLIENTS := .venv-clients
+CLIENTS_STAMP := $(CLIENTS)/.installed
+RAIL := .venv-rail
+RAIL_STAMP := $(RAIL)/.installed
 
 .PHONY: demo test test-clients test-portable test-portable-short test-slow lint docs bench bench-speed clean
 
@@ -33,6 +41,25 @@ demo: $(STAMP)
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations=10
 
+$(CLIENTS_STAMP): pyproject.toml constraints-clients.txt
+	test -x $(CLIENTS)/bin/python || $(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install --quiet --constraint constraints-clients.txt --editable ".[clients]"
+	touch $@
+
+$(RAIL_STAMP): pyproject.toml constraints.txt
+	test -x $(RAIL)/bin/python || $(PYTHON) -m venv $(RAIL)
+	$(RAIL)/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[rail,test]"
+	touch $@
+
+# One short line for each partner; all that a test says if it fails.
+test-clients: $(CLIENTS_STAMP) $(RAIL_STAMP)
+	@failed=0; for file in tests/test_adapters*.py; do \
+	  case $$file in *_rail.py) home=$(RAIL);; *) home=$(CLIENTS);; esac; \
+	  said=$$(OMP_NUM_THREADS=1 $$home/bin/python -m pytest -q -n 0 --tb=short $$file 2>&1) || \
+	    { failed=1; echo "$$said"; }; \
+	  echo "$$(basename $$file .py): $$(echo "$$said" | tail -1)"; \
+	done; exit $$failed
+
 # The numerical tests as on other kinds of CPU: one with AVX2 alone, and a generic one. The short
 # form is part of continuous integration.
 NUMERICAL := $(addprefix tests/test_, compiled_jit.py compiled_mixtures.py compiled_network.py \
@@ -47,20 +74,6 @@ test-portable: $(STAMP)
 
 test-portable-short: $(STAMP)
 	$(BIN)/python tests/portable.py $(SHORT)
-
-# Adapters, in an environment with the packages that they serve: each an extra, and a test of its
-# name.
-CLIENTS := \
-	rail
-empty :=
-comma := ,
-CLIENT_EXTRAS := $(subst $(empty) $(empty),$(comma),$(strip $(CLIENTS)))
-
-test-clients:
-	test -x $(VENV)-clients/bin/python || $(PYTHON) -m venv $(VENV)-clients
-	$(VENV)-clients/bin/python -m pip install --quiet --constraint constraints.txt \
-		--editable ".[test,$(CLIENT_EXTRAS)]"
-	$(VENV)-clients/bin/python -m pytest $(CLIENTS:%=tests/test_adapters_%.py)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
@@ -83,4 +96,4 @@ bench-speed: $(BENCH_STAMP)
 	$(BIN)/python benchmarks/speed.py --outputs 2 9 30 --peers
 
 clean:
-	rm -rf $(VENV) $(VENV)-clients docs/_build docs/auto_examples docs/api/generated examples/output
+	rm -rf $(VENV) $(CLIENTS) $(RAIL) docs/_build docs/auto_examples docs/api/generated examples/output

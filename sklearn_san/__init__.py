@@ -9,8 +9,8 @@ __version__ = "0.1.0.dev0"
 __all__ = ["CalibratedDensity", "SANConditionalDensityEstimator", "__version__", "merge"]
 
 _MODULES = (
-    "calibration", "chains", "datasets", "density", "exceptions", "likelihoods", "metrics",
-    "photoz", "plotting", "recalibration",
+    "adapters", "calibration", "chains", "datasets", "density", "exceptions", "likelihoods",
+    "metrics", "photoz", "plotting", "recalibration",
 )  # fmt: skip
 #: Modules in which other public names are found.
 _HOMES = {
@@ -21,6 +21,7 @@ _HOMES = {
 
 if TYPE_CHECKING:
     from . import (  # noqa: F401
+        adapters,
         calibration,
         chains,
         datasets,

@@ -36,6 +36,8 @@ from ._targets import TargetCodec, on_limits, single_inside
 N_POINTS, N_CANDIDATES = 1024, 8192
 #: Draws behind marginal densities.
 N_PINNED = 256
+#: Levels between whose quantiles others are sought, and halvings of what lies between.
+N_BRACKETS, N_HALVINGS = 65, 40
 #: Pairs of row and weighted draw that are computed at once.
 PAIRS = 65_536
 #: Pairs of row and pinned draw that are computed at once.
@@ -589,6 +591,48 @@ class Density(OwnState, ABC):
         by_row = values.reshape(len(self), values[:1].size or 1)
         cdf = self._marginal_cdf(j, by_row, n_draws)
         return cdf.reshape(values.shape)
+
+    def marginal_inverse_cdf(self, output: Any, u: Any, *, n_draws: int = N_PINNED) -> np.ndarray:
+        """Inverse of `marginal_cdf`: quantiles of one output at levels of each row.
+
+        Where all rows have the same levels, `quantile` is the faster way to them.
+
+        Parameters
+        ----------
+        output : int or str
+            Column number or name.
+        u : array-like of shape (n_rows,) or (n_rows, n_values)
+            Strictly between 0 and 1.
+        n_draws : int, default=256
+            As for `marginal_cdf`.
+
+        Returns
+        -------
+        ndarray of the shape of `u`
+            In the units of the output.
+        """
+        j = self._check_marginal(validation.check_output(output, self.output_names, "output"))
+        validation.check_integer("n_draws", n_draws, 1)
+        u = self._check_values(u)
+        u = validation.check_unit_cube(u, u.shape)
+        levels = np.unique(u)
+        if len(levels) > N_BRACKETS:
+            levels = levels[np.linspace(0, len(levels) - 1, N_BRACKETS).round().astype(int)]
+        elif not len(levels):
+            return u
+        # Between quantiles at levels that all rows share
+        by_row = u.reshape(len(self), u[:1].size)
+        place = np.searchsorted(levels, by_row)
+        quantiles = self._quantiles_of(j, levels)
+        high = np.take_along_axis(quantiles, place, axis=1)
+        if (levels[place] != by_row).any():
+            low = np.take_along_axis(quantiles, np.maximum(place - 1, 0), axis=1)
+            low = np.where(levels[place] == by_row, high, low)
+            for _ in range(N_HALVINGS):
+                middle = 0.5 * (low + high)
+                is_below = self._marginal_cdf(j, middle, n_draws) < by_row
+                low, high = np.where(is_below, middle, low), np.where(is_below, high, middle)
+        return high.reshape(u.shape)
 
     @abstractmethod
     def components(self, output: Any = None, y: Any = None) -> Components:

@@ -92,8 +92,8 @@ class MaskedDensity(SameOutputs, OwnState):
         _plain,
         ("mean", "std", "cov", "quantile", "median", "interval", "mode", "entropy", "pdf_grid"),
     )
-    marginal_log_prob, marginal_cdf = (
-        _by_row(name, 1) for name in ("marginal_log_prob", "marginal_cdf")
+    marginal_log_prob, marginal_cdf, marginal_inverse_cdf = (
+        _by_row(name, 1) for name in ("marginal_log_prob", "marginal_cdf", "marginal_inverse_cdf")
     )
 
     def sample(

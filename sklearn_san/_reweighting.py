@@ -255,6 +255,14 @@ class ReweightedDensity(WeightedDensity):
         with np.errstate(divide="ignore"):
             return np.log(ratio).reshape(y.shape[:-1])
 
+    def log_evidence(self) -> np.ndarray:
+        """Log of the mean ratio of every row, (n_rows,), over fixed candidates.
+
+        If the ratio is that of two normalised priors, this is the log of how much more probable x
+        is under the new one.
+        """
+        return self._log_norm.copy()
+
     def _candidates(
         self, rows: slice, n: int, generator: Noise | None
     ) -> tuple[np.ndarray, np.ndarray]:

@@ -96,7 +96,7 @@ def calls(density, y):
     n, axes = len(density), (density.n_outputs,) if y.ndim == 2 else ()
     j, u = free(density), np.full(y.shape, 0.3)
     several = np.repeat(y[:, None], 3, axis=1)
-    values = np.zeros((n, 4))
+    values, levels = np.zeros((n, 4)), np.tile([0.2, 0.7], (n, 1))
     return {
         "log_prob": (lambda d: d.log_prob(several), (n, 3)),
         "grad_log_prob": (lambda d: d.grad_log_prob(y), y.shape),
@@ -119,6 +119,7 @@ def calls(density, y):
         "pdf_grid": (lambda d: d.pdf_grid(j, np.linspace(-3, 3, 7)), (n, 7)),
         "marginal_log_prob": (lambda d: d.marginal_log_prob(j, values), (n, 4)),
         "marginal_cdf": (lambda d: d.marginal_cdf(j, values[:, 0]), (n,)),
+        "marginal_inverse_cdf": (lambda d: d.marginal_inverse_cdf(j, levels), (n, 2)),
         "components": (lambda d: d.components().weight, None),
         "given": (lambda d: d.given({0: 0.0}), None),
         "marginalise": (lambda d: d.marginalise(ratio).mean(), y.shape),
@@ -206,6 +207,22 @@ def test_densities_and_draws_agree(densities, kind):
     expected = -density.log_prob(density.sample(4000, random_state=2)).mean(axis=1)
     np.testing.assert_allclose(density.entropy(), expected, atol=0.12)
     np.testing.assert_allclose(density.kl(density), 0.0, atol=1e-9)
+
+
+def test_marginal_cdf_and_its_inverse(densities):
+    for kind in ("plain", "given later", "reweighted"):
+        density, _ = densities[kind]
+        j, n = free(density), len(density)
+        # More levels than there are quantiles to look between, and as many
+        for n_levels in (3, 40):
+            u = np.random.default_rng(0).uniform(0.02, 0.98, (n, n_levels))
+            values = density.marginal_inverse_cdf(j, u)
+            error = 1e-6 if kind == "plain" else 0.02  # steps of weighted draws
+            np.testing.assert_allclose(density.marginal_cdf(j, values), u, atol=error)
+        shared = density.marginal_inverse_cdf(j, np.full(n, 0.3))
+        np.testing.assert_allclose(shared, density.quantile([0.3])[..., j][:, 0])
+        with pytest.raises(ValueError, match="u must lie strictly between 0 and 1, got 1"):
+            density.marginal_inverse_cdf(j, np.ones(n))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -425,3 +442,15 @@ def test_densities_of_any_origin_can_be_recalibrated(bimodal):
     for call in (density.marginal, lambda j: density.grad_log_prob(y[:3])):
         with pytest.raises(NotImplementedError, match="RecalibratedDensity does not tell"):
             call(0)
+
+
+def test_evidence_for_a_new_prior(densities):
+    density, _ = densities["plain"]
+    assert (density.marginalise(lambda y: np.full(len(y), 3.0)).log_evidence().round(9)
+            == np.log(3.0).round(9)).all()  # fmt: skip
+    new = density.marginalise(lambda y: np.exp(y[:, 0]))
+    draws = density.sample(4000, random_state=0)[..., 0]
+    # Five standard errors of a mean
+    spread = 5 * np.exp(draws).std(axis=1) / np.sqrt(4000)
+    mean = np.exp(draws).mean(axis=1)
+    assert (np.abs(np.exp(new.log_evidence()) - mean) < spread).all()

@@ -290,6 +290,10 @@ def test_every_answer_is_that_of_the_good_rows(est):
         (masked.pdf_grid(1, grid), good.pdf_grid(1, grid)),
         (masked.marginal_log_prob(1, y[:, 1]), good.marginal_log_prob(1, y[GOOD, 1])),
         (masked.marginal_cdf(1, y[:, 1]), good.marginal_cdf(1, y[GOOD, 1])),
+        (
+            masked.marginal_inverse_cdf(1, np.full(len(y), 0.3)),
+            good.marginal_inverse_cdf(1, np.full(len(GOOD), 0.3)),
+        ),
         (masked.components(1, y).loc, good.components(1, y[GOOD]).loc),
         (masked.sample(3, random_state=0), good.sample(3, random_state=0)),
         (
@@ -356,6 +360,7 @@ def test_no_rows_have_empty_results_of_the_right_shape(kind):
         assert none.marginal(0).density.shape == (0, 128)
         assert none.marginal_log_prob(0, np.zeros(0)).shape == (0,)
         assert none.marginal_cdf(0, np.zeros((0, 3))).shape == (0, 3)
+        assert none.marginal_inverse_cdf(0, np.zeros((0, 3))).shape == (0, 3)
     if kind == "two":
         assert none.given({0: 0.0}).mode().shape == (0, 2)
     if kind in ("one", "two"):

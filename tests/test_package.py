@@ -32,9 +32,9 @@ assert sklearn_san.SANConditionalDensityEstimator is SANConditionalDensityEstima
 
 def test_what_is_public():
     names = {
-        "CalibratedDensity", "SANConditionalDensityEstimator", "calibration", "chains", "datasets",
-        "density", "exceptions", "likelihoods", "merge", "metrics", "photoz", "plotting",
-        "recalibration",
+        "CalibratedDensity", "SANConditionalDensityEstimator", "adapters", "calibration", "chains",
+        "datasets", "density", "exceptions", "likelihoods", "merge", "metrics", "photoz",
+        "plotting", "recalibration",
     }  # fmt: skip
     assert names <= set(dir(sklearn_san))
     assert set(sklearn_san.__all__) <= set(dir(sklearn_san))

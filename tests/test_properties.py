@@ -1176,6 +1176,7 @@ def numbers_of_draws():
         ("n_draws", "1", lambda n: density.marginal(0, n_draws=n)),
         ("n_draws", "1", lambda n: density.pdf_grid(0, [0.0, 1.0], n_draws=n)),
         ("n_draws", "1", lambda n: density.marginal_cdf(0, Y[:, 0], n_draws=n)),
+        ("n_draws", "1", lambda n: density.marginal_inverse_cdf(0, np.full(N, 0.3), n_draws=n)),
         ("n_draws", "1", lambda n: density.marginal_log_prob(0, Y[:, 0], n_draws=n)),
         ("n_draws", "1", known.sample),
         ("n_draws", "1", lambda n: resample(np.ones((2, 3)), np.ones((2, 3)), n)),
