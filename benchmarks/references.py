@@ -5,7 +5,7 @@ Usage: python benchmarks/references.py [--names NAME ...] [--check N]
 Writes benchmarks/results/references/NAME.npz for the simulators whose posterior has no closed
 form, in minutes. Their draws are resampled by importance from a mixture of Student's t that is
 adapted to the tempered likelihood: from the prior at temperature 0 to the posterior at 1, each
-temperature as high as leaves a fifth of the points effective. Prints per observation the
+temperature as high as leaves a tenth of the points effective. Prints per observation the
 effective share of the points, the share of draws that repeat another one and the normal scores of
 the true parameters among the draws, whose squares are 1 on average; and for the first N
 observations the classifier test between two independent runs (0.5 if they agree).
@@ -29,6 +29,7 @@ from simulators import SIMULATORS, Simulator
 FOLDER = Path(__file__).parent / "results" / "references"
 N_OBSERVATIONS = 10
 N_DRAWS = 10_000
+EFFECTIVE_SHARE = 0.1  # of the points, at each temperature
 #: Components of the mixtures.
 COMPONENTS = {"slcp": 30, "sir": 3, "lotka_volterra": 5, "bernoulli_glm": 2}
 
@@ -72,17 +73,17 @@ def effective_share(log_weight: np.ndarray) -> float:
     return float(np.exp(2 * logsumexp(log_weight) - logsumexp(2 * log_weight))) / len(log_weight)
 
 
-def next_temperature(prior_weight: np.ndarray, log_likelihood: np.ndarray, share: float) -> float:
-    """The highest temperature, at most 1, with that effective share of the points."""
+def next_temperature(
+    temperature: float, prior_weight: np.ndarray, log_likelihood: np.ndarray
+) -> float:
+    """The highest one, up to 1, that leaves enough of the points effective; none below the last."""
 
     def excess(temperature: float) -> float:
-        with np.errstate(invalid="ignore"):  # -inf times 0
-            tempered = np.where(temperature == 0.0, 0.0, temperature * log_likelihood)
-        return effective_share(prior_weight + tempered) - share
+        return effective_share(prior_weight + temperature * log_likelihood) - EFFECTIVE_SHARE
 
     if excess(1.0) >= 0.0:
         return 1.0
-    low = 1e-8
+    low = max(temperature, 1e-8)
     return brentq(excess, low, 1.0, rtol=1e-3) if excess(low) > 0.0 else low
 
 
@@ -99,7 +100,7 @@ def sample_posterior(
     n: int,
     n_components: int,
     random: np.random.Generator,
-    n_points: int = 20_000,
+    n_points: int = 10_000,
     n_refinements: int = 3,
     points_per_draw: int = 10,
 ) -> tuple[np.ndarray, float, float]:
@@ -120,22 +121,18 @@ def sample_posterior(
     """
 
     def weigh(z: np.ndarray, log_proposal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        log_prior = simulator.log_prior_of_coordinates(z)
-        log_likelihood = np.full(len(z), -np.inf)
-        inside = np.isfinite(log_prior)
-        theta = simulator.parameters(z[inside], random)
-        log_likelihood[inside] = simulator.log_likelihood(theta, x)
+        log_likelihood = simulator.log_likelihood(simulator.parameters(z, random), x)
+        log_prior = simulator.prior.log_prob_free(z)
         return log_prior - log_proposal, np.nan_to_num(log_likelihood, nan=-np.inf)
 
     z = simulator.coordinates(simulator.prior.sample(n_points, random))
-    prior_weight, log_likelihood = weigh(z, simulator.log_prior_of_coordinates(z))
+    prior_weight, log_likelihood = weigh(z, simulator.prior.log_prob_free(z))
     temperature, refinements = 0.0, 0
     while refinements < n_refinements:
-        share = 0.2
-        temperature = next_temperature(prior_weight, log_likelihood, share)
+        temperature = next_temperature(temperature, prior_weight, log_likelihood)
         refinements += temperature == 1.0
         log_weight = prior_weight + temperature * log_likelihood
-        chosen = z[resample(log_weight, min(n_points, 10_000), random)]
+        chosen = z[resample(log_weight, n_points, random)]
         mixture = StudentMixture(chosen, n_components, int(random.integers(2**31)))
         z = mixture.sample(n_points if refinements < n_refinements else points_per_draw * n, random)
         prior_weight, log_likelihood = weigh(z, mixture.log_prob(z))
@@ -176,7 +173,9 @@ def write(name: str, n_check: int) -> None:
     start = time.process_time()
     simulator = SIMULATORS[name]()
     theta, x = observations(simulator)
-    print(f"\n## {name}\n\n| observation | effective share | repeated | mean squared score | C2ST |")
+    print(
+        f"\n## {name}\n\n| observation | effective share | repeated | mean squared score | C2ST |"
+    )
     print("|---" * 5 + "|")
     kept, scores = [], []
     for i, row in enumerate(x):

@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import expit, log_expit, logsumexp, ndtr, xlog1py, xlogy
+import numpy.typing as npt
+from scipy.special import expit, log_expit, logsumexp, ndtr, ndtri, xlog1py, xlogy
 from scipy.stats import binom, norm, truncnorm
 
 ROWS = 2000  # rows that are integrated at a time: they stay in the cache
@@ -23,26 +24,27 @@ LOG_TWO_PI = np.log(2.0 * np.pi)
 
 
 class BoxPrior:
-    """Uniform between `low` and `high`; its free coordinates are the parameters."""
+    """Uniform between `low` and `high`; its free coordinates are standard normal."""
 
-    def __init__(self, low: float, high: float, n_parameters: int):
-        self.limits = np.tile([low, high], (n_parameters, 1))
+    def __init__(self, low: npt.ArrayLike, high: npt.ArrayLike, n_parameters: int):
+        self.low, self.high = np.full(n_parameters, low, float), np.full(n_parameters, high, float)
+        self.limits = np.stack([self.low, self.high], axis=1)
 
     def sample(self, n: int, random: np.random.Generator) -> np.ndarray:
-        return random.uniform(*self.limits.T, size=(n, len(self.limits)))
+        return random.uniform(self.low, self.high, size=(n, len(self.low)))
 
     def log_prob(self, theta: np.ndarray) -> np.ndarray:
-        low, high = self.limits.T
-        inside = ((theta >= low) & (theta <= high)).all(axis=-1)
-        return np.where(inside, -np.log(high - low).sum(), -np.inf)
+        inside = ((theta >= self.low) & (theta <= self.high)).all(axis=-1)
+        return np.where(inside, -np.log(self.high - self.low).sum(), -np.inf)
 
     def to_free(self, theta: np.ndarray) -> np.ndarray:
-        return theta
+        return ndtri((theta - self.low) / (self.high - self.low))
 
     def from_free(self, z: np.ndarray) -> np.ndarray:
-        return z
+        return self.low + (self.high - self.low) * ndtr(z)
 
-    log_prob_free = log_prob
+    def log_prob_free(self, z: np.ndarray) -> np.ndarray:
+        return norm.logpdf(z).sum(axis=-1)
 
 
 class GaussianPrior:
@@ -60,8 +62,12 @@ class GaussianPrior:
         white = np.linalg.solve(self.factor, theta.T)
         return norm.logpdf(white).sum(axis=0) - np.log(np.diag(self.factor)).sum()
 
-    to_free = BoxPrior.to_free
-    from_free = BoxPrior.from_free
+    def to_free(self, theta: np.ndarray) -> np.ndarray:
+        return theta
+
+    def from_free(self, z: np.ndarray) -> np.ndarray:
+        return z
+
     log_prob_free = log_prob
 
 
@@ -92,8 +98,8 @@ class LogNormalPrior:
 class Simulator:
     """Prior and likelihood.
 
-    `coordinates` are those in which posteriors are sampled: the prior's free ones, or one of
-    several parts that symmetries of the likelihood map to each other.
+    `coordinates` are those in which posteriors are sampled: the prior's free ones, or those of
+    one of several parts that symmetries of the likelihood map to each other.
     """
 
     prior: BoxPrior | GaussianPrior | LogNormalPrior
@@ -110,10 +116,6 @@ class Simulator:
 
     def parameters(self, z: np.ndarray, random: np.random.Generator) -> np.ndarray:
         return self.prior.from_free(z)
-
-    def log_prior_of_coordinates(self, z: np.ndarray) -> np.ndarray:
-        """Up to a constant."""
-        return self.prior.log_prob_free(z)
 
 
 def accepted(
@@ -260,13 +262,12 @@ class SLCP(Simulator):
     """Simple likelihood, complex posterior: four points of a Gaussian with five parameters.
 
     The signs of the third and the fourth parameter do not matter, which makes four modes; the
-    coordinates are their absolute values.
+    coordinates are those of the mode where both are positive.
     """
-
-    signless = slice(2, 4)
 
     def __init__(self) -> None:
         self.prior = BoxPrior(-3.0, 3.0, 5)
+        self.part = BoxPrior([-3.0, -3.0, 0.0, 0.0, -3.0], 3.0, 5)  # one of the modes
 
     def simulate(self, theta: np.ndarray, random: np.random.Generator) -> np.ndarray:
         noise = random.standard_normal((len(theta), 4, 2))
@@ -287,18 +288,14 @@ class SLCP(Simulator):
             return -0.5 * square - 4.0 * (log_determinant + LOG_TWO_PI)
 
     def coordinates(self, theta: np.ndarray) -> np.ndarray:
-        z = theta.copy()
-        z[:, self.signless] = abs(z[:, self.signless])
-        return z
+        positive = theta.copy()
+        positive[:, 2:4] = abs(positive[:, 2:4])
+        return self.part.to_free(positive)
 
     def parameters(self, z: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        theta = z.copy()
-        theta[:, self.signless] *= random.choice([-1.0, 1.0], size=(len(z), 2))
+        theta = self.part.from_free(z)
+        theta[:, 2:4] *= random.choice([-1.0, 1.0], size=(len(z), 2))
         return theta
-
-    def log_prior_of_coordinates(self, z: np.ndarray) -> np.ndarray:
-        positive = (z[:, self.signless] >= 0.0).all(axis=1)
-        return np.where(positive, self.prior.log_prob(z), -np.inf)
 
 
 def integrate(
