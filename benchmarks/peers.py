@@ -17,8 +17,8 @@ density, in the units of y. Packages are imported by the models that need them. 
 - ``quantile-forest`` (one output): 500 trees with leaves of at least five rows; draws are its
   quantiles at equal steps of probability. No density.
 - ``treeffuser``: a diffusion of boosted trees at its defaults. Draws, no density. Version 0.2 asks
-  for numpy below 2, which this package does not run with: install it with ``pip install --no-deps``
-  next to lightgbm, einops, jaxtyping and ml_collections.
+  for older numpy and lightgbm than this package and its scikit-learn run with: install it with
+  ``pip install --no-deps`` next to lightgbm 4.6 or later, einops, jaxtyping and ml_collections.
 - ``linear-gaussian``: least squares with a Gaussian residual of full covariance.
 
 TabPFN, a transformer that comes trained, is not here: its weights are no part of its package and

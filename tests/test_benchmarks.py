@@ -97,10 +97,10 @@ def test_the_classifier_test():
     from scores import c2st
 
     random = np.random.default_rng(0)
-    same, other = random.normal(size=(2, 300, 1))
-    assert c2st(same, other) == pytest.approx(0.5, abs=0.11)  # five errors
+    same, other = random.normal(size=(2, 200, 1))
+    assert c2st(same, other) == pytest.approx(0.5, abs=0.13)  # five errors
     # Two unit Gaussians three apart: the best classifier is right with probability 0.933
-    assert c2st(same + 3.0, other) == pytest.approx(0.933, abs=0.05)
+    assert c2st(same + 3.0, other) == pytest.approx(0.933, abs=0.065)
 
 
 def test_ranks_over_the_tasks_of_each_model():
@@ -152,7 +152,10 @@ def test_what_is_not_installed_is_left_out(monkeypatch):
             assert not peers.installed(name)
 
 
-@pytest.mark.parametrize("name", ["ngboost", "catboost", "quantile-forest", "treeffuser"])
+@pytest.mark.parametrize(
+    "name",
+    ["ngboost", "catboost", "quantile-forest", pytest.param("treeffuser", marks=pytest.mark.slow)],
+)
 @pytest.mark.filterwarnings("default")  # their own
 def test_peers_fit_and_draw(name):
     import peers
@@ -161,8 +164,8 @@ def test_peers_fit_and_draw(name):
     if not peers.installed(name):
         pytest.skip(f"{name} is not installed")
     random = np.random.default_rng(0)
-    X = random.normal(size=(400, 2))
-    y = X[:, :1] + 0.3 * random.normal(size=(400, 1))
+    X = random.normal(size=(150, 1))
+    y = X + 0.3 * random.normal(size=(150, 1))
     task = Task(X, y, X, y)
     model = peers.make_model(name, task, 0, 1.0, {})
     model.fit(X, y)
