@@ -174,7 +174,7 @@ def main() -> int:
     parser.add_argument("--budget", type=float, default=900.0, help="seconds a flow may train")
     parser.add_argument(
         "--c2st", type=int, nargs="?", const=10, default=0, metavar="N",
-        help="classifier test for N observations, by default 10 (a minute or so per model)",
+        help="classifier test for N observations, by default 10 (minutes per model)",
     )  # fmt: skip
     parser.add_argument(
         "--yardstick", type=int, default=0, metavar="N",
@@ -189,10 +189,8 @@ def main() -> int:
     RESULTS.mkdir(exist_ok=True)
     table = heading(COLUMNS.values())
     print("\n".join(table))
-    rows, notes = (
-        [],
-        [f"{name} left out: not installed" for name in arguments.models if not installed(name)],
-    )
+    rows = []
+    notes = [f"{name} left out: not installed" for name in arguments.models if not installed(name)]
     for task_name in arguments.tasks:
         try:
             splits = list(islice(TASKS[task_name](), arguments.splits))

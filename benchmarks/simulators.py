@@ -247,7 +247,7 @@ class TwoMoons(Simulator):
     def _points(self, radius: np.ndarray, angle: np.ndarray) -> np.ndarray:
         return np.stack([radius * np.cos(angle) + self.shift, radius * np.sin(angle)], axis=1)
 
-    def _mass(self, x: np.ndarray, n_radii: int = 20, n_angles: int = 400) -> float:
+    def _mass(self, x: np.ndarray, n_radii: int = 10, n_angles: int = 200) -> float:
         """Integral of the likelihood over the box, by points of equal mass in the crescent."""
         radii = norm.ppf((np.arange(n_radii) + 0.5) / n_radii, self.radius, self.width)
         angles = np.pi * ((np.arange(n_angles) + 0.5) / n_angles - 0.5)
