@@ -1,12 +1,14 @@
-"""Test likelihood of each model on each task, with fit time, sampling time and peak memory.
+"""Scores of each model on each task, with fit time, sampling time and peak memory.
 
 Usage: python benchmarks/accuracy.py [--tasks NAME ...] [--models NAME ...] [--seeds N]
-           [--splits N] [--rows N] [--budget SECONDS] [--set NAME=VALUE ...] [--c2st]
+           [--splits N] [--rows N] [--budget SECONDS] [--set NAME=VALUE ...] [--c2st [N]]
            [--yardstick N]
 
-Each run has a process of its own. Prints a Markdown table, writes it to
-benchmarks/results/accuracy.md, and appends one JSON line per run to
-benchmarks/results/accuracy.jsonl. See peers.py for the models and tasks.py for the tasks.
+Each run has a process of its own. Prints Markdown tables, of the scores and of the mean ranks over
+the tasks, writes them to benchmarks/results/accuracy.md, and appends one JSON line per run to
+benchmarks/results/accuracy.jsonl. See peers.py for the models, tasks.py for the tasks and
+scores.py for the scores; `python benchmarks/references.py` makes the posteriors that the
+classifier test of some tasks needs.
 """
 
 from __future__ import annotations
@@ -16,16 +18,19 @@ import json
 import multiprocessing
 import sys
 from ast import literal_eval
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from measuring import added_memory, seconds
-from peers import MODELS, applies, make_model
-from tasks import TASKS, Task
+from peers import MODELS, applies, installed, make_model
+from scores import c2st, cde_loss, energy_score, rank_table
+from tasks import TASKS, Task, is_simulator
 
 RESULTS = Path(__file__).parent / "results"
+RANKED = {"nll": "rank by NLL", "energy_score": "rank by CRPS or energy score"}
 COLUMNS = {
     "task": "task",
     "model": "model",
@@ -33,7 +38,8 @@ COLUMNS = {
     "nll_error": "± error",
     "seeds_std": "std of seeds",
     "above_exact": "above exact",
-    "crps": "CRPS or energy score",
+    "energy_score": "CRPS or energy score",
+    "cde_loss": "CDE loss",
     "fit_seconds": "fit s",
     "ms_per_10000_draws": "ms / 10k draws",
     "peak_memory_mb": "peak MB",
@@ -47,7 +53,6 @@ def run(
     """Fit one model and measure it."""
     model = make_model(model_name, task, seed, budget, changes)
     fit_time, peak = added_memory(lambda: model.fit(task.X, task.y))
-    nll = -model.log_prob(task.X_test, task.y_test)
     model.sample(task.X_test[:1], 10, random_state=0)
     times = [
         seconds(lambda: model.sample(task.X_test[:1], 10_000, random_state=0)) for _ in range(3)
@@ -56,22 +61,20 @@ def run(
         "model": model_name,
         "seed": seed,
         "changes": {name: repr(value) for name, value in changes.items()},
-        "nll": float(nll.mean()),
-        "nll_error": float(nll.std() / np.sqrt(len(nll))),
-        "crps": energy_score(model, task),
+        **scores(model, task),
         "fit_seconds": fit_time,
         "ms_per_10000_draws": 1000 * float(np.median(times)),
         "peak_memory_mb": peak,
     }
-    if task.exact is not None:
-        result["above_exact"] = result["nll"] - task.exact
     if hasattr(model, "n_members_"):
         result["resolved"] = {
             name: getattr(model, name)
             for name in ("n_members_", "epochs_", "batch_size_", "n_iter_")
         }
     if extras["c2st"] and task.references is not None:
-        result["c2st"] = c2st(model, *task.references)
+        observations, reference = (part[: extras["c2st"]] for part in task.references)
+        draws = model.sample(observations, reference.shape[1], random_state=0)
+        result["c2st"] = float(np.mean(list(map(c2st, draws, reference))))
     if extras["yardstick"]:
         from yardstick import gap
 
@@ -79,33 +82,21 @@ def run(
     return result
 
 
-def energy_score(model: Any, task: Task, n_rows: int = 500, n_draws: int = 200) -> float:
-    """Mean energy score, outputs in units of their deviation; the CRPS in y's units of one."""
-    X, y = task.X_test[:n_rows], task.y_test[:n_rows]
+def scores(model: Any, task: Task) -> dict[str, float]:
+    """Those of the test rows; without those of densities if the model has only draws."""
+    X, y = task.X_test, task.y_test
     unit = task.y.std(axis=0) if y.shape[1] > 1 else 1.0
-    draws, y = model.sample(X, n_draws, random_state=0) / unit, y / unit
-    error = np.linalg.norm(draws - y[:, None], axis=-1).mean()
-    spread = np.mean([
-        np.linalg.norm(draws - np.roll(draws, s, axis=1), axis=-1).mean() for s in range(1, 50)
-    ])  # fmt: skip
-    return float(error - 0.5 * spread)
-
-
-def c2st(model: Any, observations: np.ndarray, reference: np.ndarray) -> float:
-    """Accuracy of a classifier that tells draws from the reference; 0.5 means it cannot."""
-    from sklearn.model_selection import KFold, cross_val_score
-    from sklearn.neural_network import MLPClassifier
-
-    draws = model.sample(observations, reference.shape[1], random_state=0)
-    accuracy = []
-    for own, true in zip(draws, reference, strict=True):
-        both = (np.concatenate([true, own]) - true.mean(0)) / true.std(0)
-        label = np.repeat([0, 1], [len(true), len(own)])
-        width = 10 * both.shape[1]
-        classifier = MLPClassifier((width, width), max_iter=1000, random_state=1)
-        folds = KFold(5, shuffle=True, random_state=1)
-        accuracy.append(cross_val_score(classifier, both, label, cv=folds).mean())
-    return float(np.mean(accuracy))
+    result = {"energy_score": energy_score(model, X, y, unit)}
+    if not hasattr(model, "log_prob"):
+        return result
+    nll = -model.log_prob(X, y)
+    result["nll"] = float(nll.mean())
+    result["nll_error"] = float(nll.std() / np.sqrt(len(nll)))
+    if task.exact is not None:
+        result["above_exact"] = result["nll"] - task.exact
+    if y.shape[1] == 1:
+        result["cde_loss"] = cde_loss(model, X, y)
+    return result
 
 
 def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -115,6 +106,8 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
         values = [one[name] for one in runs if isinstance(one.get(name), float)]
         if values:
             row[name] = float(np.mean(values))
+    if "nll" not in row:
+        return row
     nll = {seed: [one["nll"] for one in runs if one["seed"] == seed] for seed in seeds_of(runs)}
     if len(nll) > 1:
         row["seeds_std"] = float(np.std([np.mean(values) for values in nll.values()], ddof=1))
@@ -135,6 +128,17 @@ def as_text(row: dict[str, Any]) -> str:
         else str(row.get(name, ""))
         for name in COLUMNS
     ]  # fmt: skip
+    return "| " + " | ".join(cells) + " |"
+
+
+def heading(names: Iterable[str]) -> list[str]:
+    names = list(names)
+    return ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
+
+
+def rank_as_text(line: list[Any]) -> str:
+    model, n_tasks, *ranks = line
+    cells = [model, str(n_tasks), *("" if rank is None else f"{rank:.2f}" for rank in ranks)]
     return "| " + " | ".join(cells) + " |"
 
 
@@ -168,7 +172,10 @@ def main() -> int:
     parser.add_argument("--splits", type=int, help="at most this many splits of a task")
     parser.add_argument("--rows", type=int, help="at most this many training rows")
     parser.add_argument("--budget", type=float, default=900.0, help="seconds a flow may train")
-    parser.add_argument("--c2st", action="store_true", help="classifier test (minutes per model)")
+    parser.add_argument(
+        "--c2st", type=int, nargs="?", const=10, default=0, metavar="N",
+        help="classifier test for N observations, by default 10 (minutes per model)",
+    )  # fmt: skip
     parser.add_argument(
         "--yardstick", type=int, default=0, metavar="N",
         help="distance from the exact posterior of N simulated galaxies (minutes per model)",
@@ -180,16 +187,19 @@ def main() -> int:
     arguments = parser.parse_args()
     changes = {name: literal_eval(value) for name, value in (p.split("=") for p in arguments.set)}
     RESULTS.mkdir(exist_ok=True)
-    table = ["| " + " | ".join(COLUMNS.values()) + " |", "|---" * len(COLUMNS) + "|"]
+    table = heading(COLUMNS.values())
     print("\n".join(table))
-    notes = []
+    rows = []
+    notes = [f"{name} left out: not installed" for name in arguments.models if not installed(name)]
     for task_name in arguments.tasks:
         try:
             splits = list(islice(TASKS[task_name](), arguments.splits))
         except FileNotFoundError as error:
             notes.append(f"left out: {error}")
             continue
-        for model in arguments.models:
+        if arguments.c2st and splits[0].references is None and is_simulator(task_name):
+            notes.append(f"no classifier test of {task_name}: run benchmarks/references.py")
+        for model in filter(installed, arguments.models):
             runs = []
             for split, task in enumerate(splits):
                 if not applies(model, task):
@@ -206,8 +216,14 @@ def main() -> int:
                     with (RESULTS / "accuracy.jsonl").open("a") as file:
                         file.write(json.dumps(runs[-1]) + "\n")
             if runs:
-                table.append(as_text(summarise(runs)))
+                rows.append(summarise(runs))
+                table.append(as_text(rows[-1]))
                 print(table[-1], flush=True)
+    ranks = rank_table(rows, RANKED)
+    if ranks:
+        lines = ["", *heading(["model", "tasks", *RANKED.values()]), *map(rank_as_text, ranks)]
+        print("\n".join(lines))
+        table += lines
     (RESULTS / "accuracy.md").write_text("\n".join(table) + "\n")
     for note in notes:
         print(note, file=sys.stderr)

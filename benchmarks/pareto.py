@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from peers import applies, make_model
+from peers import applies, installed, make_model
 from tasks import TASKS, Task
 
 from sklearn_san._engines import without_kernels
@@ -67,17 +67,9 @@ def measure_points(
     for shape in shapes:
         yield from points_of_shape(task, {**changes, "module_shape": shape})
     for name in FLOWS:
-        if applies(name, task) and has_zuko():
+        if applies(name, task) and installed(name):
             model, taken = fitted(name, task, budget, {})
             yield point(model, task, name, "zuko", taken)
-
-
-def has_zuko() -> bool:
-    try:
-        import zuko  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 def points_of_shape(task: Task, changes: dict[str, Any]) -> Iterator[Point]:

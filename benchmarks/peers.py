@@ -1,7 +1,7 @@
 """The models of the benchmarks: ours, and the peers at settings that give them their best.
 
-Every model has ``fit(X, y)``, ``log_prob(X, y)`` and ``sample(X, n, random_state)``; densities are
-in the units of y. What the peers get:
+Every model has ``fit(X, y)`` and ``sample(X, n, random_state)``, and ``log_prob(X, y)`` if it has a
+density, in the units of y. Packages are imported by the models that need them. What the peers get:
 
 - Flows (zuko): masked autoregressive layers of width 128, features and targets standardised, AdamW
   at 1e-3 with a cosine schedule, weight decay 1e-4, batches of 256, gradients clipped at norm 5, a
@@ -12,12 +12,23 @@ in the units of y. What the peers get:
 - ``npe`` is sbi's neural posterior estimation with its default flow and training.
 - ``ngboost`` (one output): Gaussian, learning rate 0.03, up to 2,000 trees, a tenth of the rows for
   stopping after 50 without improvement.
+- ``catboost`` (one output): CatBoost's Gaussian, loss RMSEWithUncertainty, up to 2,000 trees at its
+  own learning rate, a tenth of the rows for stopping after 50 without improvement.
+- ``quantile-forest`` (one output): 500 trees with leaves of at least five rows; draws are its
+  quantiles at equal steps of probability. No density.
+- ``treeffuser``: a diffusion of boosted trees at its defaults. Draws, no density. Version 0.2 asks
+  for older numpy and lightgbm than this package and its scikit-learn run with: install it with
+  ``pip install --no-deps`` next to lightgbm 4.6 or later, einops, jaxtyping and ml_collections.
 - ``linear-gaussian``: least squares with a Gaussian residual of full covariance.
+
+TabPFN, a transformer that comes trained, is not here: its weights are no part of its package and
+are fetched when it is used, which the benchmarks do not do.
 """
 
 from __future__ import annotations
 
 import copy
+import importlib.util
 import math
 import time
 import warnings
@@ -173,8 +184,7 @@ class NaturalGradientBoosting:
     def fit(self, X: np.ndarray, y: np.ndarray) -> NaturalGradientBoosting:
         from ngboost import NGBRegressor
 
-        order = np.random.default_rng(self.seed).permutation(len(X))
-        held_out, rows = order[: len(X) // 10], order[len(X) // 10 :]
+        held_out, rows = held_out_and_rows(len(X), self.seed)
         self.model = NGBRegressor(
             n_estimators=2000, learning_rate=0.03, verbose=False, random_state=self.seed
         )
@@ -193,6 +203,82 @@ class NaturalGradientBoosting:
         return norm(parameters["loc"], parameters["scale"])
 
 
+class BoostedGaussian:
+    """CatBoost with a Gaussian; one output."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> BoostedGaussian:
+        from catboost import CatBoostRegressor
+
+        held_out, rows = held_out_and_rows(len(X), self.seed)
+        self.model = CatBoostRegressor(
+            loss_function="RMSEWithUncertainty",
+            iterations=2000,
+            early_stopping_rounds=50,
+            random_seed=self.seed,
+            allow_writing_files=False,
+            verbose=False,
+        )
+        self.model.fit(X[rows], y[rows, 0], eval_set=(X[held_out], y[held_out, 0]))
+        return self
+
+    def log_prob(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return self._gaussian(X).logpdf(y[:, 0])
+
+    def sample(self, X: np.ndarray, n: int, random_state: int) -> np.ndarray:
+        return self._gaussian(X).rvs((n, len(X)), random_state=random_state).T[..., None]
+
+    def _gaussian(self, X: np.ndarray) -> Any:
+        mean, variance = self.model.predict(X, prediction_type="RMSEWithUncertainty").T
+        return norm(mean, np.sqrt(variance))
+
+
+class QuantileForest:
+    """Quantiles of the training rows that share leaves with a row; one output."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> QuantileForest:
+        from quantile_forest import RandomForestQuantileRegressor
+
+        self.model = RandomForestQuantileRegressor(
+            n_estimators=500, min_samples_leaf=5, random_state=self.seed
+        )
+        self.model.fit(X, y[:, 0])
+        return self
+
+    def sample(self, X: np.ndarray, n: int, random_state: int) -> np.ndarray:
+        levels = (np.arange(n) + 0.5) / n
+        quantiles = self.model.predict(X, quantiles=list(levels)).reshape(len(X), n)
+        return np.random.default_rng(random_state).permuted(quantiles, axis=1)[..., None]
+
+
+class TreeDiffusion:
+    """Treeffuser at its defaults."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> TreeDiffusion:
+        from treeffuser import Treeffuser
+
+        self.model = Treeffuser(seed=self.seed).fit(X, y)
+        return self
+
+    def sample(self, X: np.ndarray, n: int, random_state: int) -> np.ndarray:
+        draws = self.model.sample(X, n_samples=n, seed=random_state)
+        return draws.reshape(n, len(X), -1).swapaxes(0, 1)
+
+
+def held_out_and_rows(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A tenth of the rows to stop by, and the others."""
+    order = np.random.default_rng(seed).permutation(n)
+    return order[: n // 10], order[n // 10 :]
+
+
 def make_model(name: str, task: Task, seed: int, budget: float, changes: dict) -> Any:
     """The named model for a task; `changes` are parameters of ours."""
     limits = task.limits
@@ -208,8 +294,8 @@ def make_model(name: str, task: Task, seed: int, budget: float, changes: dict) -
     if name == "npe":
         warnings.simplefilter("ignore")
         return NeuralPosterior(seed, budget)
-    if name == "ngboost":
-        return NaturalGradientBoosting(seed)
+    if name in OTHERS:
+        return OTHERS[name](seed)
     kind, _, transform = name.partition("-")
     return Flow(kind, limits if transform else None, seed, budget)
 
@@ -218,9 +304,32 @@ def applies(name: str, task: Task) -> bool:
     """Whether a model can be fitted to a task, and is not the same as another one there."""
     if name.endswith("-logit"):
         return task.limits is not None and bool(np.isfinite(task.limits).all())
-    return name != "ngboost" or task.y.shape[1] == 1
+    return name not in ONE_OUTPUT or task.y.shape[1] == 1
 
 
+def installed(name: str) -> bool:
+    """Whether the package that a model needs is there."""
+    package = PACKAGES.get(name.partition("-")[0])
+    return package is None or importlib.util.find_spec(package) is not None
+
+
+OTHERS: dict[str, Callable[[int], Any]] = {
+    "ngboost": NaturalGradientBoosting,
+    "catboost": BoostedGaussian,
+    "quantile-forest": QuantileForest,
+    "treeffuser": TreeDiffusion,
+}
+ONE_OUTPUT = ("ngboost", "catboost", "quantile-forest")
+#: By the first part of a model's name.
+PACKAGES = {
+    "nsf": "zuko",
+    "maf": "zuko",
+    "npe": "sbi",
+    "ngboost": "ngboost",
+    "catboost": "catboost",
+    "quantile": "quantile_forest",
+    "treeffuser": "treeffuser",
+}
 MODELS: tuple[str, ...] = (
     "san",
     "san-quick",
@@ -229,7 +338,6 @@ MODELS: tuple[str, ...] = (
     "maf",
     "maf-logit",
     "npe",
-    "ngboost",
+    *OTHERS,
     "linear-gaussian",
 )
-Fit = Callable[[np.ndarray, np.ndarray], Any]

@@ -1,6 +1,7 @@
 """The tasks of the benchmarks: rows to fit, rows to test on, and what is known of the truth.
 
-Tasks marked * need the benchmark files; set SAN_BENCH_DATA to their folder.
+Tasks marked * need the benchmark files; set SAN_BENCH_DATA to their folder. Those of
+simulators.py have 1,000, 10,000 or 100,000 rows and the posteriors of references.py.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from references import reference
+from scipy.stats import norm
+from simulators import SIMULATORS
+from sklearn.preprocessing import PowerTransformer
 
 from sklearn_san.datasets import (
     GALAXY_LIMITS,
@@ -76,12 +81,21 @@ def redshift() -> Task:
     return Task(X[:20_000], y[:20_000], X[-5000:], y[-5000:])
 
 
-def two_moons(n: int) -> Task:
-    data = load("sbi/two_moons.npz")
-    x, theta = data["x"], data["theta"]
-    limits = np.array([[-1.0, 1.0]] * 2)
-    reference = data["x_obs"], data["reference"]
-    return Task(x[:n], theta[:n], x[-5000:], theta[-5000:], limits, None, reference)
+def simulator(name: str, n: int) -> Task:
+    """Parameters given data that were simulated with them."""
+    random = np.random.default_rng(0)
+    known = SIMULATORS[name]()
+    theta = known.prior.sample(n + 5000, random)
+    x = known.simulate(theta, random)
+    exact = None
+    if hasattr(known, "log_posterior"):
+        exact = -known.log_posterior(theta[n:], x[n:]).mean()
+    return Task(x[:n], theta[:n], x[n:], theta[n:], known.prior.limits, exact, reference(name))
+
+
+def is_simulator(task_name: str) -> bool:
+    """Whether a task has posteriors that references.py knows or can find."""
+    return task_name.rpartition("-")[0] in SIMULATORS
 
 
 def simulated(n: int) -> Task:
@@ -104,6 +118,25 @@ def linear_gaussian(n: int) -> Task:
     y = X @ slope + noise @ factor.T
     log_density = -0.5 * (noise**2).sum(1) - np.linalg.slogdet(factor)[1] - 1.5 * np.log(2 * np.pi)
     return Task(X[:n], y[:n], X[n:], y[n:], exact=-log_density[n:].mean())
+
+
+def log_normal(
+    n: int, limits: np.ndarray | None = None, parameters: tuple[tuple[str, Any], ...] = ()
+) -> Task:
+    """One positive output, whose logarithm is linear in five features with errors of 0.5."""
+    random = np.random.default_rng(0)
+    X = random.normal(size=(n + 20_000, 5))
+    loc = X @ random.normal(scale=0.5, size=5)
+    y = np.exp(random.normal(loc, 0.5))[:, None]
+    log_density = norm.logpdf(np.log(y[:, 0]), loc, 0.5) - np.log(y[:, 0])
+    exact = -log_density[n:].mean()
+    return Task(X[:n], y[:n], X[n:], y[n:], limits, exact, parameters=parameters)
+
+
+def box_cox() -> Task:
+    """With the scaler under which log-normals are Gaussian."""
+    scaler = PowerTransformer("box-cox")
+    return log_normal(2000, parameters=(("y_scaler", scaler),))
 
 
 def uci(name: str, split: int, n: int | None = None) -> Task:
@@ -145,10 +178,16 @@ TASKS: dict[str, Callable[[], Iterator[Task]]] = {
         "galaxies-300*": partial(galaxies, 300),
         "galaxies-20k*": partial(galaxies, 20_000),
         "galaxies-100k*": partial(galaxies, 100_000),
-        "two_moons-1k*": partial(two_moons, 1000),
-        "two_moons-10k*": partial(two_moons, 10_000),
-        "two_moons-100k*": partial(two_moons, 100_000),
+        "log-normal": partial(log_normal, 2000),
+        "log-normal-limits": partial(log_normal, 2000, np.array([[0.0, np.inf]])),
+        "log-normal-power": partial(log_normal, 2000, None, (("y_scaler", "power"),)),
+        "log-normal-box-cox": box_cox,
     }.items()
+}
+TASKS |= {
+    f"{name}-{n // 1000}k": partial(only, partial(simulator, name, n))
+    for name in SIMULATORS
+    for n in (1000, 10_000, 100_000)
 }
 TASKS |= {
     "concrete*": partial(uci_splits, "concrete"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.special import logsumexp
+from scipy.stats import norm
 
 from sklearn_san import SANConditionalDensityEstimator
 from sklearn_san._engines import without_kernels
@@ -31,10 +32,12 @@ def test_accuracy_prints_a_row_per_model():
         "accuracy.py", "--tasks", "linear-300", "--models", "san", "linear-gaussian",
         "--rows", "150", "--set", "epochs=2", "n_members=1", "--seeds", "2",
     ).splitlines()  # fmt: skip
-    assert [line.split("|")[2].strip() for line in table[2:]] == ["san", "linear-gaussian"]
+    assert [line.split("|")[2].strip() for line in table[2:4]] == ["san", "linear-gaussian"]
     cells = [cell.strip() for cell in table[3].split("|")]
     assert 3.5 < float(cells[3]) < 4.0  # the exact NLL is 3.59
     assert float(cells[5]) == 0.0  # no seed in least squares
+    assert table[5].startswith("| model | tasks | rank by NLL |")
+    assert sorted(line.split("|")[1].strip() for line in table[7:]) == ["linear-gaussian", "san"]
 
 
 def test_densities_of_the_flows_are_normalised():
@@ -56,17 +59,138 @@ def test_densities_of_the_flows_are_normalised():
 
 
 def test_the_energy_score_of_exact_draws_is_that_of_the_formula():
-    from accuracy import energy_score
-    from tasks import Task
+    from scores import energy_score
 
     class Normal:
         def sample(self, X, n, random_state):
             return np.random.default_rng(0).normal(size=(len(X), n, 1))
 
-    y = np.random.default_rng(1).normal(size=(500, 1))
-    task = Task(np.zeros((500, 1)), y, np.zeros((500, 1)), y)
+    X, y = np.zeros((500, 1)), np.random.default_rng(1).normal(size=(500, 1))
     # Mean CRPS of a standard normal forecast of standard normal values: 1 / sqrt(pi)
-    assert energy_score(Normal(), task) == pytest.approx(1.0 / np.sqrt(np.pi), abs=0.06)
+    assert energy_score(Normal(), X, y, 1.0) == pytest.approx(1.0 / np.sqrt(np.pi), abs=0.06)
+
+
+class Gaussian:
+    """N(0, scale^2), whatever the features."""
+
+    def __init__(self, scale):
+        self.density = norm(0.0, scale)
+
+    def log_prob(self, X, y):
+        return self.density.logpdf(y[:, 0])
+
+    def sample(self, X, n, random_state):
+        return self.density.rvs((len(X), n, 1), random_state=random_state)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+def test_the_cde_loss_of_a_gaussian_is_that_of_the_formula(scale):
+    from scores import cde_loss
+
+    y = np.random.default_rng(0).normal(size=(500, 1))
+    exact = 0.5 / (scale * np.sqrt(np.pi)) - 2.0 * norm.pdf(y[:, 0], 0.0, scale).mean()
+    # The mean of a density below 0.8 over 100,000 draws: five errors are 0.004
+    assert cde_loss(Gaussian(scale), np.zeros((500, 1)), y) == pytest.approx(exact, abs=0.004)
+
+
+def test_the_classifier_test():
+    from scores import c2st
+
+    random = np.random.default_rng(0)
+    same, other = random.normal(size=(2, 200, 1))
+    assert c2st(same, other) == pytest.approx(0.5, abs=0.13)  # five errors
+    # Two unit Gaussians three apart: the best classifier is right with probability 0.933
+    assert c2st(same + 3.0, other) == pytest.approx(0.933, abs=0.065)
+
+
+def test_ranks_over_the_tasks_of_each_model():
+    from scores import rank_table
+
+    rows = [
+        {"task": "one", "model": "a", "nll": 1.0, "crps": 2.0},
+        {"task": "one", "model": "b", "nll": 2.0, "crps": 2.0},
+        {"task": "one", "model": "c", "crps": 1.0},
+        {"task": "two", "model": "a", "nll": 4.0, "crps": 1.0},
+        {"task": "two", "model": "b", "nll": 3.0, "crps": np.nan},
+        {"task": "three", "model": "b", "nll": 0.0},
+        {"task": "three", "model": "d", "nll": np.inf},
+    ]
+    assert rank_table(rows, ["nll", "crps"]) == [
+        ["a", 2, 1.5, 2.5],
+        ["b", 2, 1.5, 2.5],
+        ["c", 1, None, 1.0],
+    ]
+    assert rank_table(rows[:1], ["nll", "crps"]) == []
+
+
+def test_models_without_a_density_have_scores_of_draws():
+    from accuracy import scores
+    from tasks import Task
+
+    class DrawsOnly:
+        sample = Gaussian(1.0).sample
+
+    y = np.random.default_rng(0).normal(size=(100, 1))
+    X = np.zeros((100, 1))
+    task = Task(X, y, X, y, exact=1.4)
+    assert list(scores(DrawsOnly(), task)) == ["energy_score"]
+    both = scores(Gaussian(1.0), task)
+    assert both["above_exact"] == both["nll"] - 1.4
+    assert list(both) == ["energy_score", "nll", "nll_error", "above_exact", "cde_loss"]
+    two = Task(X, np.hstack([y, y]), X, np.hstack([y, y]))
+    assert "cde_loss" not in scores(Gaussian(1.0), two)
+
+
+def test_what_is_not_installed_is_left_out(monkeypatch):
+    import peers
+
+    assert peers.installed("san")
+    assert peers.installed("linear-gaussian")
+    for name in ("nsf-logit", "npe", "catboost", "quantile-forest"):
+        with monkeypatch.context() as changed:
+            changed.setattr(peers.importlib.util, "find_spec", lambda package: None)
+            assert not peers.installed(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ngboost", "catboost", "quantile-forest", pytest.param("treeffuser", marks=pytest.mark.slow)],
+)
+@pytest.mark.filterwarnings("default")  # their own
+def test_peers_fit_and_draw(name):
+    import peers
+    from tasks import Task
+
+    if not peers.installed(name):
+        pytest.skip(f"{name} is not installed")
+    random = np.random.default_rng(0)
+    X = random.normal(size=(150, 1))
+    y = X + 0.3 * random.normal(size=(150, 1))
+    task = Task(X, y, X, y)
+    model = peers.make_model(name, task, 0, 1.0, {})
+    model.fit(X, y)
+    draws = model.sample(X[:50], 40, random_state=0)
+    assert draws.shape == (50, 40, 1)
+    assert np.corrcoef(draws.mean(axis=1)[:, 0], y[:50, 0])[0, 1] > 0.8
+    if hasattr(model, "log_prob"):
+        assert model.log_prob(X[:50], y[:50]).mean() > -1.0
+    assert peers.applies(name, task)
+    two = task._replace(y=np.hstack([y, y]))
+    assert peers.applies(name, two) == (name == "treeffuser")
+
+
+@pytest.mark.parametrize("variant", ["", "-limits", "-power", "-box-cox"])
+def test_log_normal_tasks(variant):
+    from tasks import TASKS
+
+    (task,) = TASKS[f"log-normal{variant}"]()
+    assert task.X.shape == (2000, 5)
+    assert (task.y > 0.0).all()
+    residual = np.log(task.y_test[:, 0])
+    residual -= task.X_test @ np.linalg.lstsq(task.X_test, residual, rcond=None)[0]
+    # The NLL of the logarithm, and the Jacobian
+    exact = np.mean(np.log(task.y_test)) - norm.logpdf(residual, 0.0, 0.5).mean()
+    assert task.exact == pytest.approx(exact, abs=1e-3)
 
 
 def test_the_yardstick_agrees_with_plain_monte_carlo():
