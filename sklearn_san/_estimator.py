@@ -82,10 +82,11 @@ class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseE
         leaves them, and the density is normalised inside. A frame with the names of the outputs
         as its index is read by name.
     order : "auto", None or sequence of int or str, default="auto"
-        Autoregressive order of the outputs, by column number or name. "auto" finds one that is
-        easy to learn from at most 10,000 rows; fewer than 1000 rows keep the order of y's columns,
-        as None does. A sequence that ends in an ellipsis, ``["redshift", ...]``, says which come
-        first and leaves the rest to "auto". Outputs that lack values come last.
+        Autoregressive order of the outputs, by column number or name. "auto" takes another order
+        than that of y's columns where it is much easier to learn, as at most 10,000 rows tell;
+        fewer than 5000 rows or three outputs stay as given, and with None all do. A sequence that
+        ends in an ellipsis, ``["redshift", ...]``, says which come first and leaves the rest to
+        "auto". Outputs that lack values come last.
     linear_base : bool or "auto", default="auto"
         Whether the network models the residual of a least-squares fit of each output on x and
         the outputs before it. "auto" does so for outputs of which that leaves less than half

@@ -6,8 +6,10 @@ others, as a Gaussian mixture with loss L(j | S). On rows that it has not seen,
 
     A[j, k] = mean over S of  L(j | S) + L(k | S, j) - L(k | S) - L(j | S, k)
 
-is what it costs in nats to have j before k. The order is the one of the least sum of A over all
-pairs, which is 0 for the exact densities and has less noise than the losses themselves.
+is what it costs in nats to have j before k: 0 for the exact densities, and with less noise than the
+losses themselves. The order is the one of the least sum of A over all pairs. A pilot tells bad
+orders from good ones, not the good ones from each other: if the order as given costs little more,
+it stays.
 
 ===================  =======================================================================
 `settle_order`       the order of rows that were read, if it is left to us
@@ -29,27 +31,31 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from scipy.special import ndtri
+from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
+from ._linear_base import AUTO_THRESHOLD
 from ._schema import Block, Reader
 from ._targets import check_gaps, check_missing_targets
 
 #: Fewer rows than this decide nothing; of more than the second number a random part is used.
-MIN_ROWS, MAX_ROWS = 1000, 10_000
+MIN_ROWS, MAX_ROWS = 5000, 10_000
 #: Share of these that is held out.
 HELD = 0.2
-#: More outputs than this stay as given; up to the second number the best order is found exactly.
-MAX_OUTPUTS, MAX_EXACT = 64, 12
+#: Fewer or more outputs stay as given; up to the last number the best order is found exactly.
+MIN_OUTPUTS, MAX_OUTPUTS, MAX_EXACT = 3, 64, 10
 #: Gain over the order as given, in nats, below which that is kept.
-MIN_GAIN = 0.05
+MIN_GAIN = 0.4
 #: Of a categorical feature as many categories are told apart.
 MAX_CATEGORIES = 16
-#: The pilot: hidden layers and their width, components, steps, rows per step, learning rate.
-LAYERS, WIDTH, COMPONENTS, STEPS, BATCH, RATE = 3, 64, 5, 600, 256, 0.005
-#: Cost
-PRIOR = 0.03
+#: The pilot: hidden layers and their width, components.
+LAYERS, WIDTH, COMPONENTS = 3, 128, 5
+#: Its training: passes over the rows, most steps and these for each output, rows of a step, rate.
+PASSES, MAX_STEPS, STEPS_OF_OUTPUT, BATCH, RATE = 25, 800, 90, 256, 0.005
+#: Subsets in each step; what is added to variances of the base.
+SETS, RIDGE = 16, 1e-4
 #: Subsets of the outputs, and rows for each, that estimate the costs.
-SUBSETS, ROWS_OF_SUBSET = 64, 128
+SUBSETS, ROWS_OF_SUBSET = 128, 128
 
 
 def settle_order(reader: Reader, sample: Block) -> Block:
@@ -101,20 +107,17 @@ def auto_order(
     first, rest = np.split(np.arange(n_outputs), [n_first])
     rest = rest[np.argsort(levels[rest], kind="stable")]
     groups = np.split(rest, np.flatnonzero(np.diff(levels[rest])) + 1)
-    if len(y) < MIN_ROWS or n_outputs > MAX_OUTPUTS or max(map(len, groups)) < 2:
+    if len(y) < MIN_ROWS or not MIN_OUTPUTS <= max(map(len, groups)) <= MAX_OUTPUTS:
         return np.concatenate([first, rest])
     random = np.random.default_rng(0)
     rows = random.permutation(len(y))[:MAX_ROWS]
     scores = normal_scores(y[rows], random)
     known = np.nan_to_num(scores[:, first])
     x = np.concatenate([features(X[rows], n_categories, random), known], axis=1)
-    costs = pair_costs(x, scores[:, rest], random)
-    order, start = [first], 0
-    for group in groups:
-        part = slice(start, start + len(group))
-        order.append(group[least_cost_order(costs[part, part])])
-        start += len(group)
-    return np.concatenate(order)
+    costs = np.zeros((n_outputs, n_outputs))
+    costs[np.ix_(rest, rest)] = pair_costs(x, scores[:, rest], random)
+    best = [group[least_cost_order(costs[np.ix_(group, group)])] for group in groups]
+    return np.concatenate([first, *best])
 
 
 def normal_scores(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -122,14 +125,15 @@ def normal_scores(values: np.ndarray, random: np.random.Generator) -> np.ndarray
     shuffled = random.permutation(len(values))
     place = np.argsort(shuffled)
     ranks = np.argsort(np.argsort(values[shuffled], axis=0, kind="stable"), axis=0)[place]
-    observed = ~np.isnan(values)  # which are sorted last
-    return np.where(observed, ndtri(np.minimum((ranks + 0.5) / observed.sum(0), 1 - 1e-9)), np.nan)
+    observed = ~np.isnan(values)  # missing ones come last
+    levels = (ranks + 0.5) / np.maximum(observed.sum(axis=0), 1)
+    return np.where(observed, ndtri(np.where(observed, levels, 0.5)), np.nan)
 
 
 def features(
     X: np.ndarray, n_categories: list[int | None] | None, random: np.random.Generator
 ) -> np.ndarray:
-    """Inputs of the pilot for x, (n_rows, n_inputs): scores, states of missing values, categories."""
+    """Inputs of the pilot for x, (n_rows, n_inputs): scores, missing values, categories."""
     parts = []
     for j, column in enumerate(X.T):
         if n_categories is not None and n_categories[j] is not None:
@@ -143,69 +147,140 @@ def features(
     return np.concatenate(parts, axis=1).astype(np.float64)
 
 
+class Base:
+    """Least squares of each output on x and any subset of the others.
+
+    Networks start from such a base, so that linear dependence costs them nothing in any order.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_rows, n_inputs)
+    y : ndarray of shape (n_rows, n_outputs)
+        Complete, of variance 1.
+    """
+
+    def __init__(self, x: np.ndarray, y: np.ndarray):
+        ridge = Ridge(alpha=1.0).fit(x, y)
+        self.coef, self.intercept = ridge.coef_.reshape(y.shape[1], -1), ridge.intercept_
+        residual = y - self.location(x)
+        self.cov = residual.T @ residual / len(y) + RIDGE * np.eye(y.shape[1])
+
+    def location(self, x: np.ndarray) -> np.ndarray:
+        """Prediction from x alone, (n_rows, n_outputs)."""
+        return np.asarray(x @ self.coef.T + self.intercept)
+
+    def given(self, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What is added to it for each unit of a residual, and the scale that is left.
+
+        Of outputs of which the base leaves too much, as the network has none, both stand for none.
+
+        Parameters
+        ----------
+        known : ndarray of bool of shape (n_outputs,)
+
+        Returns
+        -------
+        slope : ndarray of shape (n_outputs, n_outputs)
+        scale : ndarray of shape (n_outputs,)
+        """
+        slope = np.zeros_like(self.cov)
+        slope[known] = np.linalg.solve(self.cov[np.ix_(known, known)], self.cov[known])
+        scale = np.sqrt(np.maximum(np.diag(self.cov) - (self.cov * slope).sum(axis=0), RIDGE))
+        return slope, np.where(scale < AUTO_THRESHOLD, scale, 1.0)
+
+
 class Pilot:
     """A network that predicts each output from x and any subset of the others.
 
     Parameters
     ----------
-    n_features, n_outputs : int
-    generator : torch.Generator
+    x : ndarray of shape (n_rows, n_inputs)
+        All rows, of which the first `n_held` are not learned from.
+    y : ndarray of shape (n_rows, n_outputs)
+        Normal scores; nan where values are missing.
+    n_held : int
+    random : numpy.random.Generator
     """
 
-    def __init__(self, n_features: int, n_outputs: int, generator: torch.Generator):
-        self.n_outputs = n_outputs
-        widths = [n_features + 2 * n_outputs] + [WIDTH] * LAYERS + [3 * COMPONENTS * n_outputs]
+    def __init__(self, x: np.ndarray, y: np.ndarray, n_held: int, random: np.random.Generator):
+        self.n_outputs, self.n_held, self.n_rows, self.random = y.shape[1], n_held, len(y), random
+        complete = np.nan_to_num(y)
+        self.base = Base(x[n_held:], complete[n_held:])
+        location = self.base.location(x)
+        parts = (x, complete, ~np.isnan(y), location, complete - location)
+        self.x, self.y, self.observed, self.location, self.residual = (
+            torch.as_tensor(part, dtype=torch.float32) for part in parts
+        )
+        self.residual *= self.observed
+        widths = [x.shape[1] + 2 * self.n_outputs] + [WIDTH] * LAYERS
+        widths.append(3 * COMPONENTS * self.n_outputs)
         self.shapes = list(zip(widths[1:], widths[:-1], strict=True))
-        parts = []
+        weights = []
         for n_out, n_in in self.shapes:
-            weight = torch.rand(n_out, n_in, generator=generator, dtype=torch.float32)
-            parts += [(2.0 * weight - 1.0).flatten() / math.sqrt(n_in), torch.zeros(n_out)]
+            uniform = random.uniform(-1.0, 1.0, n_out * n_in) / math.sqrt(n_in)
+            weights += [uniform, np.zeros(n_out)]
         #: All weights, (n_weights,)
-        self.theta = torch.cat(parts).requires_grad_()
+        self.theta = torch.as_tensor(np.concatenate(weights), dtype=torch.float32).requires_grad_()
         self.locs = torch.linspace(-1.0, 1.0, COMPONENTS, dtype=torch.float32)
 
-    def loss(self, x: Tensor, y: Tensor, given: Tensor) -> Tensor:
-        """Negative log density of each output in nats, up to a constant; (n_rows, n_outputs).
+    def loss(self, rows: np.ndarray, known: np.ndarray) -> Tensor:
+        """Negative log density of each output in nats, up to a constant.
 
-        `y` (n_rows, n_outputs) has nan where values are missing; `given` marks those that are
-        inputs.
+        Parameters
+        ----------
+        rows : ndarray of shape (n_sets, n_rows)
+        known : ndarray of bool of shape (n_sets, n_outputs)
+            Outputs that are inputs, for all rows of a set.
+
+        Returns
+        -------
+        Tensor of shape (n_sets, n_rows, n_outputs)
+            0 for missing values.
         """
-        observed = ~torch.isnan(y)
-        y = torch.where(observed, y, 0.0)
-        given = (given & observed).to(y.dtype)
-        h, start = torch.cat([x, y * given, given], dim=-1), 0
+        index = torch.from_numpy(rows)
+        x, y, observed = self.x[index], self.y[index], self.observed[index]
+        mask = torch.as_tensor(known, dtype=torch.float32)[:, None] * observed
+        slopes, scales = zip(*map(self.base.given, known), strict=True)
+        slope = torch.as_tensor(np.stack(slopes), dtype=torch.float32)
+        scale = torch.as_tensor(np.stack(scales), dtype=torch.float32)[:, None]  # (sets, 1, d)
+        location = self.location[index] + self.residual[index] @ slope
+        y_left = torch.where(scale < 1.0, y - location, y) / scale
+        h, start = torch.cat([x, y * mask, mask], dim=-1).flatten(0, 1), 0
         for layer, (n_out, n_in) in enumerate(self.shapes):
-            weight, bias = self.theta[start : start + n_out * (n_in + 1)].split([n_out * n_in, n_out])
+            part = self.theta[start : start + n_out * (n_in + 1)]
+            weight, bias = part.split([n_out * n_in, n_out])
             h = nn.functional.linear(h, weight.view(n_out, n_in), bias)
             start += n_out * (n_in + 1)
             if layer < LAYERS:
                 h = nn.functional.silu(nn.functional.layer_norm(h, (n_out,)))
-        logits, loc, log_scale = h.view(-1, self.n_outputs, 3, COMPONENTS).unbind(2)
+        logits, loc, log_scale = h.view(*y.shape, 3, COMPONENTS).unbind(-2)
         log_scale = log_scale.clamp(-7.0, 4.0) - 0.5
-        z = (y[..., None] - loc - self.locs) * torch.exp(-log_scale)
-        log_prob = torch.log_softmax(logits, -1) - log_scale - 0.5 * z**2  # (rows, outputs, K)
-        return torch.where(observed, -torch.logsumexp(log_prob, -1), 0.0)
+        z = (y_left[..., None] - loc - self.locs) * torch.exp(-log_scale)
+        log_prob = torch.log_softmax(logits, -1) - log_scale - 0.5 * z**2  # (sets, rows, d, K)
+        return (torch.log(scale) - torch.logsumexp(log_prob, -1)) * observed
 
-    def fit(self, x: Tensor, y: Tensor, random: np.random.Generator) -> None:
+    def fit(self) -> Pilot:
         """Train by Adam with a one-cycle rate, on subsets of all sizes alike."""
         mean, square = torch.zeros_like(self.theta), torch.zeros_like(self.theta)
         d = self.n_outputs
-        for step in range(STEPS):
-            rows = torch.from_numpy(random.integers(len(x), size=BATCH))
-            place = random.random((BATCH, d)).argsort(axis=1)
-            n_given = random.integers(d, size=(BATCH, 1))
-            given = torch.from_numpy(place < n_given)
-            share = torch.from_numpy(d / (d - n_given)).float()
-            loss = (share * ~given * self.loss(x[rows], y[rows], given)).sum() / BATCH
+        passes = PASSES * (self.n_rows - self.n_held) // BATCH
+        n_steps = min(MAX_STEPS, STEPS_OF_OUTPUT * d, passes)
+        for step in range(n_steps):
+            rows = self.random.integers(self.n_held, self.n_rows, size=(SETS, BATCH // SETS))
+            n_known = self.random.integers(d, size=(SETS, 1))
+            known = self.random.random((SETS, d)).argsort(axis=1) < n_known
+            share = torch.as_tensor(~known * (d / (d - n_known)) / BATCH, dtype=torch.float32)
+            loss = (share[:, None] * self.loss(rows, known)).sum()
             (gradient,) = torch.autograd.grad(loss, self.theta)
             with torch.no_grad():
                 mean.lerp_(gradient, 0.1)
                 square.lerp_(gradient**2, 0.01)
                 unbiased = mean / (1.0 - 0.9 ** (step + 1))
                 spread = (square / (1.0 - 0.99 ** (step + 1))).sqrt() + 1e-8
-                phase = (step + 1) / STEPS
+                phase = (step + 1) / n_steps
                 rate = RATE * min(phase / 0.3, 0.5 + 0.5 * math.cos(math.pi * (phase - 0.3) / 0.7))
                 self.theta -= rate * unbiased / spread
+        return self
 
 
 def pair_costs(x: np.ndarray, y: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -216,34 +291,25 @@ def pair_costs(x: np.ndarray, y: np.ndarray, random: np.random.Generator) -> np.
     x : ndarray of shape (n_rows, n_inputs)
     y : ndarray of shape (n_rows, n_outputs)
         Normal scores; nan where values are missing.
+    random : numpy.random.Generator
     """
     d, n_held = y.shape[1], round(HELD * len(y))
-    inputs, targets = (torch.from_numpy(part).float() for part in (x, y))
-    generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+    gain, count = np.zeros((d, d)), np.zeros((d, d))
     with one_thread():
-        pilot = Pilot(x.shape[1], d, generator)
-        pilot.fit(inputs[n_held:], targets[n_held:], random)
-        gain, count = np.zeros((d, d)), np.zeros((d, d))
-        with torch.no_grad():
-            nothing = torch.zeros(n_held, d, dtype=torch.bool)
-            alone = pilot.loss(inputs[:n_held], targets[:n_held], nothing).mean(0).double().numpy()
-            for _ in range(SUBSETS):
-                rest = np.sort(random.permutation(d)[random.integers(d - 1) :])
-                rows = torch.from_numpy(random.integers(n_held, size=ROWS_OF_SUBSET))
-                given = torch.ones(len(rest) + 1, d, dtype=torch.bool)
-                given[:, rest] = False
-                given[torch.arange(len(rest)) + 1, torch.from_numpy(rest)] = True
-                loss = pilot.loss(
-                    inputs[rows].repeat(len(given), 1),
-                    targets[rows].repeat(len(given), 1),
-                    given.repeat_interleave(len(rows), 0),
-                )
-                mean = loss.view(len(given), len(rows), d).mean(1)[:, rest].double().numpy()
-                gain[np.ix_(rest, rest)] += mean[0] - mean[1:]  # of k if j is known
-                count[np.ix_(rest, rest)] += 1.0
+        pilot = Pilot(x, y, n_held, random).fit()
+        for _ in range(SUBSETS):
+            rest = np.sort(random.permutation(d)[random.integers(d - 1) :])
+            known = np.ones((len(rest) + 1, d), dtype=bool)
+            known[:, rest] = False
+            known[np.arange(len(rest)) + 1, rest] = True
+            rows = np.tile(random.integers(n_held, size=ROWS_OF_SUBSET), (len(known), 1))
+            with torch.no_grad():
+                mean = pilot.loss(rows, known).mean(1).double().numpy()[:, rest]
+            gain[np.ix_(rest, rest)] += mean[0] - mean[1:]  # of k if j is known
+            count[np.ix_(rest, rest)] += 1.0
     gain /= np.maximum(count, 1.0)
     np.fill_diagonal(gain, 0.0)
-    return gain.T - gain + PRIOR * (alone[:, None] - alone)
+    return gain.T - gain
 
 
 def least_cost_order(costs: np.ndarray) -> np.ndarray:
