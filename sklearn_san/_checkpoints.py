@@ -207,8 +207,12 @@ def _feed(digest: Any, value: Any) -> None:
     elif hasattr(value, "get_params"):
         digest.update(f"{type(value).__module__}.{type(value).__qualname__}".encode())
         _feed(digest, value.get_params(deep=False))
-    elif value is None or isinstance(
-        value, (bool, int, float, complex, str, bytes, np.generic, torch.dtype, torch.device)
+    elif (
+        value is None
+        or value is ...
+        or isinstance(
+            value, (bool, int, float, complex, str, bytes, np.generic, torch.dtype, torch.device)
+        )
     ):
         digest.update(repr(value).encode())
     else:

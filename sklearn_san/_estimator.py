@@ -81,8 +81,12 @@ class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseE
         Lower and upper limit of every output in the units of y; infinities allowed. No draw
         leaves them, and the density is normalised inside. A frame with the names of the outputs
         as its index is read by name.
-    order : sequence of int or str, default=None
-        Autoregressive order of the outputs, by column number or name. None is the order given.
+    order : "auto", None or sequence of int or str, default="auto"
+        Autoregressive order of the outputs, by column number or name. "auto" takes another order
+        than that of y's columns where it is much easier to learn, as at most 10,000 rows tell;
+        fewer than 5000 rows or three outputs stay as given, and with None all do. A sequence that
+        ends in an ellipsis, ``["redshift", ...]``, says which come first and leaves the rest to
+        "auto". Outputs that lack values come last.
     linear_base : bool or "auto", default="auto"
         Whether the network models the residual of a least-squares fit of each output on x and
         the outputs before it. "auto" does so for outputs of which that leaves less than half
@@ -233,7 +237,7 @@ default="standard"
         likelihood: Any = "auto",
         likelihood_params: dict[str, Any] | None = None,
         limits: Any = None,
-        order: Any = None,
+        order: Any = "auto",
         linear_base: bool | str = "auto",
         x_scaler: Any = "standard",
         y_scaler: Any = "standard",
@@ -334,7 +338,7 @@ default="standard"
             be read more than once, or a function without arguments that returns one.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets. The last ones in the order may be missing (nan) in some rows, which then
-            teach the outputs before them.
+            teach the outputs before them; ``order="auto"`` puts those that lack values last.
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of each row; rows of weight zero are dropped.
         X_err : array-like of shape (n_samples, n_features), default=None

@@ -66,6 +66,7 @@ class PlainDecoder:
             "float": lambda text, _: float(text),
             "tuple": lambda items, path: tuple(self.decode(items, path)),
             "dict": self._dict,
+            "ellipsis": lambda _, path: ...,
             "scalar": self._scalar,
             "array": lambda name, _: self._array(name),
             "transposed": lambda name, _: self._array(name).T,

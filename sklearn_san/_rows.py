@@ -28,6 +28,7 @@ from sklearn.utils.validation import check_consistent_length
 from torch import Generator, Tensor
 
 from ._inputs import InputEncoder
+from ._order import settle_order
 from ._scaling import OutputScaler
 from ._schema import Block, Raw, Reader, concatenate
 from ._splitting import Split, are_copies, group_numbers, linked_rows, split_rows
@@ -310,6 +311,7 @@ def as_rows(
             )
         sample = reader.learn(raw)
         reader.check(sample)
+        sample = settle_order(reader, sample)
         numbers = None if groups is None else _groups_of(groups, X, sample_weight)
         table = reader.with_mean_weight_one(sample)
         return WholeTable(*_with_validation(table, numbers, reader, validation))
@@ -319,10 +321,11 @@ def as_rows(
     kept, rows = draw_reservoir(stream, RESERVOIR, seed, reader.learn)
 
     def encode(raw: Raw) -> Block:
-        return reader.with_mean_weight_one(reader.schema.encode(raw))
+        return reader.with_mean_weight_one(reader.encode(raw))
 
     sample = encode(kept)
     reader.check(sample)
+    sample = settle_order(reader, sample)
     if len(rows) == reader.n_rows:
         own = None if numbers is None else np.unique(numbers[rows], return_inverse=True)[1]
         return WholeTable(*_with_validation(sample, own, reader, validation))

@@ -182,13 +182,14 @@ class Schema:
             self.table.extend(read_columns(raw.X))
         self.codec.extend(raw.y)
 
-    def encode(self, raw: Raw) -> Block:
-        """Rows as numbers, checked against the families and for gaps."""
+    def encode(self, raw: Raw, *, may_have_gaps: bool = False) -> Block:
+        """Rows as numbers, checked against the families and, unless they may have any, for gaps."""
         y = self.codec.encode(raw.y, self.limits)
         for d, family in zip(self.order, self.families, strict=True):
             observed = y[~np.isnan(y[:, d]), d]
             family.check_values(observed, f"output {d} ({self.names[d]})")
-        check_missing_targets(y, self.order, self.names)
+        if not may_have_gaps:
+            check_missing_targets(y, self.order, self.names)
         return Block(self.encode_features(raw.X), y[:, self.order], raw.weight, raw.X_err)
 
     def encode_features(self, X: Columns) -> np.ndarray:
@@ -314,6 +315,12 @@ class Reader:
         Features that lacked a value, or had an infinite one, in any row.
     x_range : ndarray of shape (2, n_features)
         Smallest and largest finite value of each.
+    n_settled : int
+        Outputs whose place in the order is known; that of the others is provisional.
+    n_missing : ndarray of shape (n_outputs,)
+        Missing values of each output, in the order of the schema.
+    gaps : ndarray of bool of shape (n_outputs, n_outputs)
+        Whether some row lacks the one output and has the other.
     """
 
     def __init__(self, estimator: Any, schema: Schema | None = None, *, min_rows: int = 0):
@@ -323,6 +330,8 @@ class Reader:
         self.n_outside = np.zeros(0, dtype=int)
         self.missing = self.infinite = np.zeros(0, dtype=bool)
         self.x_range = self.y_range = np.zeros((2, 0))
+        self.n_settled = len(schema.names) if schema is not None else 0
+        self.n_missing, self.gaps = np.zeros(0, dtype=int), np.zeros((0, 0), dtype=bool)
 
     @property
     def schema(self) -> Schema:
@@ -367,21 +376,39 @@ class Reader:
         """Extend the schema by rows and remember their extremes; the rows as they are known now."""
         if not self._known:
             self.schema.extend(raw)
-        block = self.schema.encode(raw)
+        block = self.encode(raw)
         finite = np.where(np.isfinite(block.X), block.X, np.nan)
         limits = self.schema.limits[self.schema.order]
         outside = ((block.y < limits[:, 0]) | (block.y > limits[:, 1])).sum(axis=0)
         missing, infinite = np.isnan(block.X).any(axis=0), np.isinf(block.X).any(axis=0)
         ranges = _range(finite), _range(block.y)
+        lacking = np.isnan(block.y).astype(np.float64)
+        n_missing, gaps = lacking.sum(axis=0).astype(int), lacking.T @ (1.0 - lacking) > 0.0
         if self.n_rows:
+            n_missing, gaps = n_missing + self.n_missing, gaps | self.gaps
             outside, missing = outside + self.n_outside, missing | self.missing
             infinite = infinite | self.infinite
             ranges = _joint(ranges[0], self.x_range), _joint(ranges[1], self.y_range)
         self.n_outside, self.missing, self.infinite = outside, missing, infinite
         self.x_range, self.y_range = ranges
+        self.n_missing, self.gaps = n_missing, gaps
         self.n_rows += block.n_rows
         self.weight_sum += float(block.n_rows if raw.weight is None else raw.weight.sum())
         return block
+
+    def encode(self, raw: Raw) -> Block:
+        """Rows as they are known now."""
+        is_settled = self.n_settled == len(self.schema.names)
+        return self.schema.encode(raw, may_have_gaps=not is_settled)
+
+    def settle(self, place: np.ndarray) -> None:
+        """Put the outputs in their final order; `place` (n_outputs,) counts in that so far."""
+        schema = self.schema
+        schema.order = schema.order[place]
+        schema.families = [schema.families[d] for d in place]
+        self.n_outside, self.y_range = self.n_outside[place], self.y_range[:, place]
+        self.n_missing, self.gaps = self.n_missing[place], self.gaps[np.ix_(place, place)]
+        self.n_settled = len(place)
 
     def check(self, sample: Block) -> None:
         """Raise for targets that cannot be fitted; warn of ties and functions in a sample."""
@@ -421,7 +448,7 @@ class Reader:
         est = self.estimator
         validation.check_names(names)
         limits = validation.check_limits(est.limits, names)
-        order = validation.check_order(est.order, names)
+        order, self.n_settled = validation.check_order(est.order, names)
         labels = [has_labels(column) for column in columns]
         families = validation.check_likelihoods(
             est.likelihood, est.likelihood_params, limits, labels, names, are_categories

@@ -296,6 +296,21 @@ def check_missing_targets(y: np.ndarray, order: np.ndarray, names: list[str]) ->
         )
 
 
+def check_gaps(gaps: np.ndarray, order: np.ndarray, names: list[str]) -> None:
+    """The same for rows that are not at hand.
+
+    `gaps` (n_outputs, n_outputs) tells, in the order, whether some row lacks the one output and has
+    the other.
+    """
+    broken = np.argwhere(np.triu(gaps, 1))
+    if len(broken):
+        first, later = order[broken[0]]
+        raise ValueError(
+            f"y has rows in which output {first} ({names[first]}) is missing and output {later} "
+            f"({names[later]}), which comes later in the order, is not; drop those rows."
+        )
+
+
 def numbers_of(column: np.ndarray, name: str, where: str = "") -> np.ndarray:
     """Column of numbers as float64, with nan where a value is missing; `where` is for messages."""
     if holds_dates(column):

@@ -55,6 +55,8 @@ class Encoder:
             return {"tuple": self._items(value, path)}
         if kind is dict:
             return {"dict": self._pairs(value, path)}
+        if value is ...:
+            return {"ellipsis": None}
         if isinstance(value, np.generic):
             return {"scalar": self._array(np.asarray(value), path)}
         if kind is np.ndarray:

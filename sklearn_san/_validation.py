@@ -381,21 +381,35 @@ def usable_errors(X_err: Any) -> tuple[Any, np.ndarray | None]:
     return np.where(bad[:, None], np.nan, numbers), bad
 
 
-def check_order(order: Any, names: list[str]) -> np.ndarray:
-    """Autoregressive order as column numbers, (n_outputs,)."""
+def check_order(order: Any, names: list[str]) -> tuple[np.ndarray, int]:
+    """Autoregressive order as column numbers, (n_outputs,), and how many of them are settled.
+
+    The rest is to be found from the rows; until then it is as given.
+    """
     n_outputs = len(names)
     if order is None:
-        return np.arange(n_outputs)
+        return np.arange(n_outputs), n_outputs
+    if isinstance(order, str) and order == "auto":
+        return np.arange(n_outputs), 0
     if not is_sequence(order):
-        raise TypeError(f"order must be a sequence of column numbers or names, got {order!r}.")
-    positions = []
-    for entry in order:
-        positions.append(check_output(entry, names, "order"))
-    if sorted(positions) != list(range(n_outputs)):
-        raise ValueError(
-            f"order={list(order)!r} must name each of the {n_outputs} outputs of y exactly once."
+        raise TypeError(
+            "order must be 'auto', None, or a sequence of column numbers or names, which may end "
+            f"in ..., got {order!r}."
         )
-    return np.array(positions)
+    entries = list(order)
+    is_open = bool(entries) and entries[-1] is ...
+    first = [check_output(entry, names, "order") for entry in entries[: -1 if is_open else None]]
+    if is_open:
+        if len(set(first)) < len(first):
+            raise ValueError(f"order={entries!r} must name no output more than once.")
+        rest = [j for j in range(n_outputs) if j not in first]
+        return np.array(first + rest), len(first)
+    if sorted(first) != list(range(n_outputs)):
+        raise ValueError(
+            f"order={entries!r} must name each of the {n_outputs} outputs of y exactly once; end "
+            "it in ... to leave the rest to the fit."
+        )
+    return np.array(first), n_outputs
 
 
 def check_likelihoods(

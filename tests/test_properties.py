@@ -854,9 +854,12 @@ DETAILS = [
     ({"order": ["y0", "y7"]}, "order names 'y7', which is not a column of y; they are y0, y1"),
     (
         {"order": "y0y1"},
-        "TypeError: order must be a sequence of column numbers or names, got 'y0y1'",
+        "TypeError: order must be 'auto', None, or a sequence of column numbers or names, which "
+        "may end in ..., got 'y0y1'",
     ),
-    ({"order": {"y0": 1}}, "order must be a sequence"),
+    ({"order": {"y0": 1}}, "order must be 'auto', None, or a sequence"),
+    ({"order": [0, 0, ...]}, r"order=\[0, 0, Ellipsis\] must name no output more than once"),
+    ({"order": [..., 0]}, "order must hold column numbers or names, got Ellipsis"),
     (
         {"x_scaler": "Standard"},
         "ValueError: x_scaler='Standard' is unknown; choose one of 'standard'",
