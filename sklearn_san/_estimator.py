@@ -92,10 +92,11 @@ default="standard"
         Scaler of the features and the targets: a short name, an instance of the scikit-learn
         class it stands for, or None for none. Fitted on the training part only. "standard" leaves
         out values that are far from all others, and compresses what lies far beyond the rest.
-    missing_rate : float, default=0.0
-        Share of the values of X that training hides in half of the rows, others in each epoch.
-        Above 0, every feature may be missing (nan) later; at 0, only those that lack values in
-        `fit`.
+    missing_rate : float or "auto", default="auto"
+        What of X training hides, other values in each epoch. "auto" hides in each row what is
+        missing (nan) in another row of `fit`, in fewer and fewer rows to the end of training;
+        nothing in `partial_fit`. A number hides that share of the values of half of the rows.
+        Above 0, every feature may be missing later; else only those that lack values in `fit`.
     nondetection : {"inf"} or None, default=None
         What infinities in X mean: "inf" makes them a state of their own, a feature that was looked
         for and not seen; None refuses them.
@@ -237,7 +238,7 @@ default="standard"
         linear_base: bool | str = "auto",
         x_scaler: Any = "standard",
         y_scaler: Any = "standard",
-        missing_rate: float = 0.0,
+        missing_rate: float | str = "auto",
         nondetection: str | None = None,
         categorical_features: Any = "from_dtype",
         use_errors: bool = False,
