@@ -39,6 +39,7 @@ from ._training import (
     train_in_processes,
     turns,
 )
+from ._widening import widen
 from .likelihoods.base import DEFAULT_MIN_SCALE
 
 #: Learning rate of `partial_fit` as a share of the largest one of `fit`.
@@ -188,6 +189,8 @@ def fit_ensemble(
         )  # fmt: skip
     finally:
         monitor.close()
+    if holdout is not None and options.teacher_forcing and history.best_epoch:
+        widen(network, holdout)
     load_kernels(network)
     if not increment:
         _warn_of_needles(network, reader.schema, x[used], z[used])

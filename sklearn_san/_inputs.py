@@ -165,7 +165,9 @@ class InputEncoder:
 
     def _compressed(self, values: np.ndarray) -> np.ndarray:
         """Scaled numbers, of which those that were constant in `fit` say nothing."""
-        return np.where(self.constant & ~np.isnan(values), 0.0, compress(values, self.reach))
+        if self.reach is not None:
+            values = compress(values, self.reach)
+        return np.where(self.constant & ~np.isnan(values), 0.0, values)
 
     def _filled(self, values: np.ndarray, X: np.ndarray) -> np.ndarray:
         """Scaled numbers with what stands for those that are missing, and 0 for infinite ones."""

@@ -132,9 +132,12 @@ def auto_batch_size(n_rows: int) -> int:
 
 
 def auto_epochs(n_rows: int, *, turned: bool) -> int:
-    """For 20,000 rows 30 epochs in eigenbases, else 100; inversely with the root of the rows."""
+    """For 20,000 rows 30 epochs in eigenbases, else 100; inversely with the root of the rows.
+
+    Not more than 75, beyond which there is nothing to gain, or 150 where there are few rows.
+    """
     epochs = (30 if turned else 100) * math.sqrt(20_000 / n_rows)
-    return int(min(max(epochs, 5 if turned else 10), 150))
+    return int(min(max(epochs, 5 if turned else 10), max(75, min(50_000 / n_rows, 150))))
 
 
 def turns(batch_size: int, widest: int) -> bool:
