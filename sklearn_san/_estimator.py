@@ -123,7 +123,7 @@ default="standard"
         which training amplifies.
     epochs : int or "auto", default="auto"
         Passes over the training rows. "auto" takes fewer the more rows there are, 75 or less from
-        700 rows on, and a third as many where batches are large enough for steps in eigenbases.
+        2,000 rows on, and a third as many where batches are large enough for steps in eigenbases.
     batch_size : int or "auto", default="auto"
         Rows per gradient step; "auto" takes between 32 and 256, the more the more rows. From 128
         on, and with no layer wider than 128, AdamW works in the eigenbases of the gradients of
@@ -134,9 +134,10 @@ default="standard"
         Decoupled weight decay of AdamW.
     early_stopping : bool or "auto", default="auto"
         Whether to set rows aside for validation, keep the weights that are best on them, and
-        stop when they no longer improve. These rows also say by how much the scales of mixtures
-        are too small, which is made up for in the end. "auto" does so; below 100 rows members take turns to
-        validate on all rows, one epoch is kept for all, and below 20 the starting point is kept.
+        stop when they no longer improve. These rows also tell by how much the scales of mixtures
+        are too small, which is made up for in the end. "auto" does so; below 100 rows members
+        take turns to validate on all rows, one epoch is kept for all, and below 20 the starting
+        point is kept.
     validation_fraction : float, default=0.1
         Share of the rows set aside.
     n_iter_no_change : int or None, default=20

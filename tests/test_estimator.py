@@ -342,7 +342,7 @@ def test_an_ensemble_beats_its_members(bimodal):
 def test_automatic_values_are_attributes(bimodal):
     X, y, _ = bimodal
     est = SANConditionalDensityEstimator(module_shape=(8,), K=2, random_state=0).fit(X, y)
-    assert (est.n_members_, est.batch_size_, est.epochs_) == (8, 32, 92)
+    assert (est.n_members_, est.batch_size_, est.epochs_) == (8, 32, 150)
     assert small(n_members=2).fit(X, y).n_members_ == 2
 
 

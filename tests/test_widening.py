@@ -23,15 +23,8 @@ def fitted(likelihood, seed=0, **parameters):
     """Network of a normal output whose standard deviation is 1, in units of the network."""
     random = np.random.default_rng(seed)
     X, y = random.normal(size=(2000, 1)), random.normal(size=(2000, 2))
-    parameters = {"dtype": "float64", "early_stopping": False} | parameters
-    est = small(
-        likelihood=likelihood,
-        epochs=3,
-        x_scaler=None,
-        y_scaler=None,
-        linear_base=False,
-        **parameters,
-    )
+    plain = {"x_scaler": None, "y_scaler": None, "linear_base": False, "early_stopping": False}
+    est = small(likelihood=likelihood, epochs=3, dtype="float64", **plain, **parameters)
     return est.fit(X, y).network_
 
 
