@@ -62,7 +62,8 @@ def missing_bands(n: int, epochs: Any) -> None:
     filled = on_means.predict_density(imputed(holes_test[some]))
     add("means for missing values", on_means, filled)
     for name, rows, rate in (
-        ("incomplete rows", holes[:n], 0.0),
+        ("incomplete rows", holes[:n], "auto"),
+        ("incomplete rows, `missing_rate=0`", holes[:n], 0.0),
         ("incomplete rows, `missing_rate=0.2`", holes[:n], 0.2),
         ("complete rows, `missing_rate=0.2`", X[:n], 0.2),
     ):

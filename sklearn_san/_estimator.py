@@ -96,10 +96,11 @@ default="standard"
         Scaler of the features and the targets: a short name, an instance of the scikit-learn
         class it stands for, or None for none. Fitted on the training part only. "standard" leaves
         out values that are far from all others, and compresses what lies far beyond the rest.
-    missing_rate : float, default=0.0
-        Share of the values of X that training hides in half of the rows, others in each epoch.
-        Above 0, every feature may be missing (nan) later; at 0, only those that lack values in
-        `fit`.
+    missing_rate : float or "auto", default="auto"
+        What of X training hides, other values in each epoch. "auto" hides in each row what is
+        missing (nan) in another row of `fit`, in fewer and fewer rows to the end of training;
+        nothing in `partial_fit`. A number hides that share of the values of half of the rows.
+        Above 0, every feature may be missing later; else only those that lack values in `fit`.
     nondetection : {"inf"} or None, default=None
         What infinities in X mean: "inf" makes them a state of their own, a feature that was looked
         for and not seen; None refuses them.
@@ -125,8 +126,8 @@ default="standard"
         see the end only, and Ctrl-C gives up the fit. Results are equal up to rounding errors,
         which training amplifies.
     epochs : int or "auto", default="auto"
-        Passes over the training rows. "auto" takes fewer the more rows there are, and a third
-        as many where batches are large enough for steps in eigenbases.
+        Passes over the training rows. "auto" takes fewer the more rows there are, 75 or less from
+        2,000 rows on, and a third as many where batches are large enough for steps in eigenbases.
     batch_size : int or "auto", default="auto"
         Rows per gradient step; "auto" takes between 32 and 256, the more the more rows. From 128
         on, and with no layer wider than 128, AdamW works in the eigenbases of the gradients of
@@ -137,8 +138,10 @@ default="standard"
         Decoupled weight decay of AdamW.
     early_stopping : bool or "auto", default="auto"
         Whether to set rows aside for validation, keep the weights that are best on them, and
-        stop when they no longer improve. "auto" does so; below 100 rows members take turns to
-        validate on all rows, one epoch is kept for all, and below 20 the starting point is kept.
+        stop when they no longer improve. These rows also tell by how much the scales of mixtures
+        are too small, which is made up for in the end. "auto" does so; below 100 rows members
+        take turns to validate on all rows, one epoch is kept for all, and below 20 the starting
+        point is kept.
     validation_fraction : float, default=0.1
         Share of the rows set aside.
     n_iter_no_change : int or None, default=20
@@ -241,7 +244,7 @@ default="standard"
         linear_base: bool | str = "auto",
         x_scaler: Any = "standard",
         y_scaler: Any = "standard",
-        missing_rate: float = 0.0,
+        missing_rate: float | str = "auto",
         nondetection: str | None = None,
         categorical_features: Any = "from_dtype",
         use_errors: bool = False,

@@ -39,6 +39,7 @@ from ._training import (
     train_in_processes,
     turns,
 )
+from ._widening import widen
 from .likelihoods.base import DEFAULT_MIN_SCALE
 
 #: Learning rate of `partial_fit` as a share of the largest one of `fit`.
@@ -158,12 +159,14 @@ def fit_ensemble(
     if increment and before is not None:  # other noise in each call
         seed = (seed + len(before.history.train)) % 2**32
     dtype = validation.DTYPES[options.dtype]
-    epochs = Epochs(rows, split, encoder, y_scaler, x, z, seed, dtype, device)
+    patterns = _patterns(sample.X) if options.missing_rate == "auto" and not increment else None
+    epochs = Epochs(rows, split, encoder, y_scaler, x, z, seed, dtype, device, patterns)
     jacobian = _log_jacobian(network, y_scaler, x, z, sample.y)
     training, holdout = epochs.training_rows(jacobian, split)
     recipe, n_epochs = _recipe(
         options, len(training), holdout is not None, rows.n_pools, increment=increment
     )
+    epochs.n_epochs = recipe.epochs
     if holdout is not None and _is_cross_validated(options, rows):
         n_rows, n_outputs = rows.n_rows, z.shape[1]
         handicap = HANDICAP * n_outputs / n_rows + OPTIMISM * optimism
@@ -186,6 +189,8 @@ def fit_ensemble(
         )  # fmt: skip
     finally:
         monitor.close()
+    if holdout is not None and options.teacher_forcing and history.best_epoch:
+        widen(network, holdout)
     load_kernels(network)
     if not increment:
         _warn_of_needles(network, reader.schema, x[used], z[used])
@@ -285,13 +290,19 @@ def _fit_scalers(options: Any, reader: Reader, part: Block) -> tuple[InputEncode
     encoder = InputEncoder(
         options.x_scaler,
         schema.n_categories,
-        missing_rate=options.missing_rate,
+        missing_rate=0.0 if options.missing_rate == "auto" else options.missing_rate,
         nondetection=options.nondetection is not None,
         use_errors=options.use_errors,
         names=schema.feature_names,
     ).fit(part.X, part.weight, part.X_err, missing=reader.missing, extremes=reader.x_range)
     y_scaler = OutputScaler(options.y_scaler, [one.scaling for one in schema.families])
     return encoder, y_scaler.fit(part.y, part.weight)
+
+
+def _patterns(X: np.ndarray) -> np.ndarray | None:
+    """Values that rows lack, (n_samples, n_features); None if no row lacks any."""
+    missing = np.isnan(X)
+    return missing if missing.any() else None
 
 
 def _untrained(

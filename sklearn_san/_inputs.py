@@ -3,15 +3,16 @@
 =====================  =====================================================================
 block of columns       content
 =====================  =====================================================================
-numbers                scaled; 0, the mean, where there is no value or was only one in fit
+numbers                scaled; where there is no value, its mean given the other numbers of
+                       the row (`Imputer`); 0 where it is infinite or was constant in fit
 categories             a one in the column of the category; zeros where it is unknown
 missing                1 where a feature has no value
 not detected           1 where a feature is infinite: it was looked for and not seen
 errors                 scaled log of the measurement error of each number
 =====================  =====================================================================
 
-The weights of the first layer that belong to a mask are the learned stand-in for the value. Masks
-are there only for features that lack values in training, by themselves or through `missing_rate`.
+The weights of the first layer that belong to a mask correct what stands for the value. Masks are
+there only for features that lack values in training, by themselves or through `missing_rate`.
 
 With the scaler "standard", values that are far from all others do not set the scale. Numbers far
 beyond those of training are compressed, so that none can move a prediction at will.
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
+from ._imputation import MOST_NUMBERS, Imputer
 from ._scaling import compress, find_far, fit_scaler, make_scaler, scaled
 
 #: The largest number in fit, whose square is finite, and the farthest from those in scaled units,
@@ -62,6 +64,9 @@ class InputEncoder:
         a feature was constant, which then says nothing later. None for models of old.
     n_rows : int
         Of `fit`.
+    imputer : Imputer or None
+        Of scaled numbers. None where none may be missing, or one number is alone, or there are
+        many, and for models of old: 0 stands for a missing number then.
     farthest : float
         Scaled numbers beyond this are refused: `FARTHEST`, or twice the largest in `fit`.
     """
@@ -70,6 +75,7 @@ class InputEncoder:
     x_range: np.ndarray | None = None
     n_rows = 0
     farthest = FARTHEST
+    imputer: Imputer | None = None
 
     def __init__(
         self,
@@ -117,6 +123,7 @@ class InputEncoder:
         if len(self.numbers):
             self._fit_numbers(values[:, self.numbers], sample_weight)
             self._fit_constants(extremes, X_err)
+            self._fit_imputer(values[:, self.numbers], sample_weight)
         if self.use_errors:
             errors = self._errors(X_err, X)
             positive = errors[errors > 0]
@@ -150,6 +157,23 @@ class InputEncoder:
             varies |= (np.nan_to_num(X_err[:, self.numbers]) > 0).any(axis=0)
         same = self.constant & varies
         self.x_range[1, same] = np.nextafter(self.x_range[1, same], np.inf)
+
+    def _fit_imputer(self, values: np.ndarray, sample_weight: np.ndarray | None) -> None:
+        if self.missing[self.numbers].any() and 1 < len(self.numbers) <= MOST_NUMBERS:
+            known = self._compressed(scaled(self.scaler, values))
+            self.imputer = Imputer().fit(known, sample_weight)
+
+    def _compressed(self, values: np.ndarray) -> np.ndarray:
+        """Scaled numbers, of which those that were constant in `fit` say nothing."""
+        if self.reach is not None:
+            values = compress(values, self.reach)
+        return np.where(self.constant & ~np.isnan(values), 0.0, values)
+
+    def _filled(self, values: np.ndarray, X: np.ndarray) -> np.ndarray:
+        """Scaled numbers with what stands for those that are missing, and 0 for infinite ones."""
+        if self.imputer is not None:
+            values = np.where(np.isinf(X), 0.0, self.imputer.fill(values))
+        return np.where(np.isnan(values), 0.0, values)
 
     def forget_constants(self) -> None:
         """Take features that are constant so far for ones that will vary."""
@@ -189,10 +213,10 @@ class InputEncoder:
             if X_err is None:
                 self._refuse_extremes(X[:, self.numbers], np.abs(values) > self.farthest)
             if self.reach is not None:
-                values = np.where(self.constant, 0.0, compress(values, self.reach))
+                values = self._compressed(values)
             elif X_err is not None:  # with noise, of which a power transform may make anything
                 values = np.clip(values, -FARTHEST, FARTHEST)
-            blocks.append(values if own.all() else np.where(own, values, 0.0))
+            blocks.append(values if own.all() else self._filled(values, X[:, self.numbers]))
         elif len(self.numbers):  # scalers take no empty tables
             blocks.append(X[:, self.numbers])
         for j, n in enumerate(self.n_categories):

@@ -37,6 +37,8 @@ from ._validation import check_weight
 
 #: Rows of a stream that are in memory at once for training, and per chunk of a pass over it.
 POOL, CHUNK = 131_072, 65_536
+#: Share of the epochs, at the end of training, over which fewer and fewer rows have values hidden.
+FADING = 0.3
 #: Consecutive rows that are read at once from an array.
 BLOCK = 1024
 #: Rows drawn from a stream to start from, of which at most so many are for validation.
@@ -205,7 +207,17 @@ class Epochs:
         Of the noise and of the values that are hidden.
     dtype : torch.dtype
     device : torch.device
+    patterns : ndarray of shape (n_patterns, n_features), default=None
+        Values that are missing together in rows: training hides those of a random one in each
+        row, to the end of training in fewer and fewer, so that it ends with rows as they are.
+
+    Attributes
+    ----------
+    n_epochs : float
+        Of the whole training.
     """
+
+    n_epochs = np.inf
 
     def __init__(
         self,
@@ -218,10 +230,13 @@ class Epochs:
         seed: int,
         dtype: torch.dtype,
         device: torch.device,
+        patterns: np.ndarray | None = None,
     ):
         self.rows, self.encoder, self.y_scaler, self.seed = rows, encoder, y_scaler, seed
         self.dtype, self.device = dtype, device
-        self.noisy = rows.sample.X_err is not None or encoder.missing_rate > 0
+        self.patterns = patterns
+        hides = patterns is not None or encoder.missing_rate > 0
+        self.noisy = rows.sample.X_err is not None or hides
         pooled = isinstance(rows, Pools)
         #: Whether an epoch has other columns than the one before
         self.change = self.noisy or pooled
@@ -271,11 +286,20 @@ class Epochs:
         if self.noisy:
             random = np.random.default_rng((self.seed, epoch))
             normal = random.normal(size=X.shape)
-            X = self.encoder.hide(self.encoder.jitter(X, block.X_err, normal), random)
+            X = self._hide(self.encoder.jitter(X, block.X_err, normal), random, epoch)
         arrays = [self.encoder.transform(X, block.X_err), self.y_scaler.transform(block.y)]
         if self.rows.sample.weight is not None:
             arrays.append(np.ones(block.n_rows) if block.weight is None else block.weight)
         return self._tensors(arrays)
+
+    def _hide(self, X: np.ndarray, random: np.random.Generator, epoch: int) -> np.ndarray:
+        """X with values missing; rows for validation, those of epoch 0, by no pattern."""
+        if self.patterns is None:
+            return self.encoder.hide(X, random)
+        share = (1.0 - epoch / self.n_epochs) / FADING if epoch else 0.0
+        some = random.random((len(X), 1)) < share
+        pattern = self.patterns[random.integers(len(self.patterns), size=len(X))]
+        return np.where(some & pattern, np.nan, X)
 
     def _tensors(self, arrays: list[np.ndarray]) -> tuple[Tensor, ...]:
         return tuple(torch.as_tensor(a, dtype=self.dtype, device=self.device) for a in arrays)

@@ -32,6 +32,7 @@ from sklearn.preprocessing import (
 from torch import nn
 
 from ._columns import FeatureTable, is_missing
+from ._imputation import Imputer
 from ._inputs import InputEncoder
 from ._kinds import (
     ANY,
@@ -114,6 +115,11 @@ def _is_consistent_encoder(e: InputEncoder) -> bool:
     return e.n_inputs == len(e.numbers) + n_categories + n_states + n_errors
 
 
+def _has_inverse(i: Imputer) -> bool:
+    symmetric = np.allclose(i.precision, i.precision.T, rtol=1e-6, atol=0.0)
+    return symmetric and bool((np.linalg.eigvalsh(i.precision) > 0).all())
+
+
 _N = "n_features_in_"
 
 
@@ -171,6 +177,7 @@ RULES: dict[type, Rule] = {
             "x_range": LEFT_OUT | NONE | array(FINITES, 2, "numbers"),
             "n_rows": LEFT_OUT | whole(0),
             "farthest": LEFT_OUT | POSITIVE,
+            "imputer": LEFT_OUT | NONE | instance(Imputer),
         },
         [
             Relation(
@@ -200,6 +207,11 @@ RULES: dict[type, Rule] = {
             ),
             Relation("n_inputs", "the width of all blocks of columns", _is_consistent_encoder),
             Relation(
+                "imputer",
+                "of as many numbers as there are",
+                lambda e: e.imputer is None or len(e.imputer.mean) == len(e.numbers),
+            ),
+            Relation(
                 "x_range",
                 "there, rising, from a fit to some rows, where reach is",
                 lambda e: (
@@ -209,6 +221,10 @@ RULES: dict[type, Rule] = {
                 ),
             ),
         ],
+    ),
+    Imputer: Rule(
+        {"mean": array(FINITES, "mean"), "precision": array(FINITES, "mean", "mean")},
+        [Relation("precision", "positive definite", _has_inverse)],
     ),
     StandardScaler: _scaler(
         mean_=given("with_mean", array(FINITES, _N)), scale_=given("with_std", array(POSITIVES, _N))

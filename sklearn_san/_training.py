@@ -132,9 +132,12 @@ def auto_batch_size(n_rows: int) -> int:
 
 
 def auto_epochs(n_rows: int, *, turned: bool) -> int:
-    """For 20,000 rows 30 epochs in eigenbases, else 100; inversely with the root of the rows."""
+    """For 20,000 rows 30 epochs in eigenbases, else 100; inversely with the root of the rows.
+
+    Not more than 150, and from 2,000 rows on, where more only overfit, not more than 75.
+    """
     epochs = (30 if turned else 100) * math.sqrt(20_000 / n_rows)
-    return int(min(max(epochs, 5 if turned else 10), 150))
+    return int(min(max(epochs, 5 if turned else 10), min(max(150_000 / n_rows, 75), 150)))
 
 
 def turns(batch_size: int, widest: int) -> bool:

@@ -97,11 +97,23 @@ def check_n_jobs(name: str, value: Any) -> None:
 
 
 def check_real(
-    name: str, value: Any, low: float, high: float, *, low_included: bool = False
+    name: str,
+    value: Any,
+    low: float,
+    high: float,
+    *,
+    low_included: bool = False,
+    or_auto: bool = False,
 ) -> None:
-    """Raise unless `value` is a number strictly between `low` and `high`, or equal to `low`."""
+    """Raise unless `value` is a number strictly between `low` and `high`, or equal to `low`.
+
+    Or "auto" where that is allowed.
+    """
+    if or_auto and _is_text(value, "auto"):
+        return
     accepted = f"a number {'of at least' if low_included else 'above'} {low:g}"
     accepted += "" if math.isinf(high) else f" and below {high:g}"
+    accepted += " or 'auto'" if or_auto else ""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, NUMBERS):
         raise TypeError(f"{name} must be {accepted}, got {value!r}.")
     if not (low < value < high or (low_included and value == low)):
@@ -232,7 +244,7 @@ PARAMETERS: dict[str, Callable[[str, Any], None]] = {
     "linear_base": partial(check_boolean, or_auto=True),
     "x_scaler": check_scaler,
     "y_scaler": check_scaler,
-    "missing_rate": partial(check_real, low=0.0, high=1.0, low_included=True),
+    "missing_rate": partial(check_real, low=0.0, high=1.0, low_included=True, or_auto=True),
     "nondetection": partial(check_choice, choices=("inf",), optional=True),
     "categorical_features": check_categories,
     "use_errors": check_boolean,

@@ -9,6 +9,7 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from sklearn_san import SANConditionalDensityEstimator
 from sklearn_san._columns import FeatureTable
 from sklearn_san._inputs import InputEncoder
 from sklearn_san.exceptions import UnknownCategoryWarning
@@ -69,6 +70,47 @@ def test_missing_values_widen_the_posterior_as_they_should(missing_rate):
     nothing = np.full((4, 2), np.nan)
     assert est.predict(nothing, output_type="std") == pytest.approx(1.5, rel=0.25)
     assert est.sample(nothing, 3, random_state=0).shape == (4, 3)
+
+
+def test_what_stands_for_missing_numbers():
+    X, _ = linear(2000, 0)
+    X[:, 1] = X[:, 0] + 0.1 * X[:, 1]
+    holes = X.copy()
+    holes[::3, 1] = np.nan
+    holes[1::9, 0] = np.inf
+    encoder = InputEncoder("standard", [None, None], nondetection=True).fit(holes)
+    x, full = encoder.transform(holes), encoder.transform(X)
+    gap = np.isnan(holes[:, 1]) & np.isfinite(holes[:, 0])
+    assert np.abs(x[gap, 1] - full[gap, 1]).mean() < 0.15  # 0.8 for the mean of all rows
+    assert (x[np.isinf(holes[:, 0]), 0] == 0.0).all()
+    seen = np.isfinite(holes)
+    np.testing.assert_array_equal(x[:, :2][seen], full[:, :2][seen])
+
+
+def test_rows_with_gaps_teach_about_complete_ones(tmp_path):
+    # 90 % of the rows lack one or the other feature; exactly 0.726 nats for complete rows
+    X, y = linear(3000, 0)
+    holes, rows = X.copy(), np.random.default_rng(1).random(3000) < 0.9
+    holes[rows, np.random.default_rng(2).integers(0, 2, 3000)[rows]] = np.nan
+    est = small(epochs=30).fit(holes, y)
+    X_test, y_test = linear(3000, 2)
+    exact = norm.logpdf(y_test, X_test.sum(1), 0.5).mean()
+    assert est.score(X_test, y_test) > exact - 0.15
+    est.save(tmp_path / "model")
+    loaded = SANConditionalDensityEstimator.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.log_prob(holes, y), est.log_prob(holes, y))
+
+
+def test_missing_values_that_tell_something():
+    # x1 is missing where y is high: rows in which training hides it must not blur that
+    random = np.random.default_rng(0)
+    X = random.normal(size=(3000, 2))
+    high = random.random(3000) < 0.3
+    y = np.where(high, 5.0, 0.0) + 0.1 * random.normal(size=3000)
+    X[high, 1] = np.nan
+    est = small(epochs=30).fit(X, y)
+    assert est.predict([[0.0, np.nan]])[0] == pytest.approx(5.0, abs=0.3)
+    assert est.predict([[0.0, 0.0]])[0] == pytest.approx(0.0, abs=0.3)
 
 
 def test_nondetections_are_a_state_of_their_own():

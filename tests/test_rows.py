@@ -158,6 +158,33 @@ def test_a_stream_learns_what_a_table_does(tiny_pools, abilities):
     assert -est.validation_curve_[-1] == pytest.approx(-whole.validation_curve_[-1], abs=0.35)
 
 
+def test_patterns_are_hidden_until_the_end_and_not_in_validation():
+    X, y = data(4000)
+    gaps = np.zeros(X.shape, dtype=bool)
+    gaps[::4] = [True, False]
+    holes, hidden = np.where(gaps, np.nan, X), []
+    original = _rows.Epochs._hide
+
+    def hide(self, X, random, epoch):
+        found = original(self, X, random, epoch)
+        hidden.append((epoch, (np.isnan(found) & ~np.isnan(X)).sum(axis=0)))
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_rows.Epochs, "_hide", hide)
+        small(epochs=10).fit(holes, y)
+        assert not any(counts[1] for _, counts in hidden)  # no row lacks the second feature
+        counts = {epoch: counts[0] for epoch, counts in hidden}
+        assert counts[0] == counts[10] == 0
+        # A quarter of the three quarters that have the first; standard deviation 25
+        assert all(abs(counts[epoch] - 750) < 150 for epoch in (1, 3, 6))
+        assert 0 < counts[9] < 400
+        hidden.clear()
+        small(epochs=2).fit(X, y)
+        small(epochs=2, missing_rate=0.0).fit(holes, y)
+        assert not hidden  # nothing to hide
+
+
 def test_the_rows_of_a_stream_are_those_of_the_table(tiny_pools):
     X, y, arguments, parameters = table(COMBINED["frames with all"], 3000)
     seen = {}

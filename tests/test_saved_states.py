@@ -229,6 +229,8 @@ MADE_UP = [
     ("mixed", "input_encoder_.use_errors", False, "the width of all blocks of columns"),
     ("mixed", "input_encoder_.names", ["a"], "a list of text, as many as n_categories"),
     ("mixed", "input_encoder_.missing_rate", 2, "a number from 0 to 1"),
+    ("mixed", "input_encoder_.imputer", 1, "left out or None or Imputer"),
+    ("mixed", "input_encoder_.imputer", {"instance": ["Imputer", []]}, "imputer.mean must be"),
     ("mixed", "input_encoder_.n_inputs", 11, "the width of all blocks of columns"),
     ("mixed", "codec_.classes.0", None, "there for columns of labels"),
     ("mixed", "codec_.classes.0", {"objects": [[2], ["star", "galaxy"]]}, "labels in rising"),

@@ -72,6 +72,11 @@ class Likelihood(BaseEstimator):
         """Number of raw parameters."""
 
     @property
+    def log_scales(self) -> slice:
+        """Raw parameters that are log scales; none where there are no scales."""
+        return slice(0, 0)
+
+    @property
     def n_features(self) -> int:
         """Numbers by which later blocks see a value of this family."""
         return 1

@@ -56,6 +56,10 @@ class LocationScale(Likelihood):
     def n_params(self) -> int:
         return 2
 
+    @property
+    def log_scales(self) -> slice:
+        return slice(1, 2)
+
     def theta(self, raw: Tensor) -> Theta:
         """Location and log scale, each (...)."""
         loc, raw_scale = raw.unbind(-1)
@@ -115,6 +119,10 @@ class LocationScaleMixture(Likelihood):
     @property
     def n_params(self) -> int:
         return (3 + self.kernel.n_extra) * self._n_components
+
+    @property
+    def log_scales(self) -> slice:
+        return slice(2 * self._n_components, 3 * self._n_components)
 
     @property
     def _n_components(self) -> int:
