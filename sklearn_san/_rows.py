@@ -271,7 +271,8 @@ class Epochs:
             random = np.random.default_rng((self.seed, epoch))
             normal = random.normal(size=X.shape)
             X = self.encoder.hide(self.encoder.jitter(X, block.X_err, normal), random)
-        arrays = [self.encoder.transform(X, block.X_err), self.y_scaler.transform(block.y)]
+        x = self.encoder.transform(X, block.X_err, out_of_fold=True)
+        arrays = [x, self.y_scaler.transform(block.y)]
         if self.rows.sample.weight is not None:
             arrays.append(np.ones(block.n_rows) if block.weight is None else block.weight)
         return self._tensors(arrays)

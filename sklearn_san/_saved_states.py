@@ -32,9 +32,11 @@ from sklearn.preprocessing import (
 from torch import nn
 
 from ._columns import FeatureTable, is_missing
+from ._features import PiecewiseLinear, TreeFeatures
 from ._inputs import InputEncoder
 from ._kinds import (
     ANY,
+    COLUMNS,
     FALSE,
     FINITE,
     FINITES,
@@ -111,7 +113,7 @@ def _is_consistent_encoder(e: InputEncoder) -> bool:
     n_categories = sum(n for n in e.n_categories if n is not None)
     n_errors = len(e.numbers) if e.use_errors else 0
     n_states = int(e.missing.sum()) + int(e.infinite.sum())
-    return e.n_inputs == len(e.numbers) + n_categories + n_states + n_errors
+    return e.n_plain == len(e.numbers) + n_categories + n_states + n_errors
 
 
 _N = "n_features_in_"
@@ -171,6 +173,8 @@ RULES: dict[type, Rule] = {
             "x_range": LEFT_OUT | NONE | array(FINITES, 2, "numbers"),
             "n_rows": LEFT_OUT | whole(0),
             "farthest": LEFT_OUT | POSITIVE,
+            "encoding": LEFT_OUT | NONE | instance(PiecewiseLinear),
+            "trees": LEFT_OUT | NONE | instance(TreeFeatures),
         },
         [
             Relation(
@@ -199,6 +203,16 @@ RULES: dict[type, Rule] = {
                 ),
             ),
             Relation("n_inputs", "the width of all blocks of columns", _is_consistent_encoder),
+            Relation(
+                "encoding",
+                "one of the numbers",
+                lambda e: e.encoding is None or (e.encoding.column < len(e.numbers)).all(),
+            ),
+            Relation(
+                "trees",
+                "about the other inputs",
+                lambda e: e.trees is None or (e.trees.column < e.n_plain).all(),
+            ),
             Relation(
                 "x_range",
                 "there, rising, from a fit to some rows, where reach is",
@@ -285,6 +299,31 @@ RULES: dict[type, Rule] = {
                 ),
             ),
         ],
+    ),
+    PiecewiseLinear: Rule(
+        {
+            "column": array(COLUMNS, "column"),
+            "low": array(FINITES, "column"),
+            "width": array(POSITIVES, "column"),
+        }
+    ),
+    TreeFeatures: Rule(
+        {
+            "column": Kind(
+                "column numbers of some folds, outputs, trees and depths",
+                lambda v, s: v.ndim == 4 and v.size > 0 and array(COLUMNS, *v.shape).holds(v, s),
+            ),
+            "threshold": Kind(
+                "finite numbers in the shape of column",
+                lambda v, s: array(FINITES, *s["column"].shape).holds(v, s),
+            ),
+            "value": Kind(
+                "finite numbers for each leaf",
+                lambda v, s: (
+                    array(FINITES, *s["column"].shape[:3], 2 ** s["column"].shape[3]).holds(v, s)
+                ),
+            ),
+        }
     ),
     Novelty: Rule(
         {
