@@ -831,7 +831,11 @@ default="standard"
             for name in ("module_shape", "first_module_shape")
             if getattr(self, name) is not None
         }
-        student = clone(self).set_params(**{**STUDENT, **shapes, **parameters})
+        features = {  # those that the teacher chose
+            "feature_encoding": self.input_encoder_.encoding and "piecewise_linear",
+            "tree_features": self.input_encoder_.trees is not None,
+        }
+        student = clone(self).set_params(**{**STUDENT, **shapes, **features, **parameters})
         student.__dict__.update(_learned(self))
         random = check_random_state(student.random_state)
         rows = resample(X, n_samples=n_rows, random_state=random)

@@ -150,9 +150,10 @@ def fit_ensemble(
     split, sample = rows.split(n_validation, n_members, generator), rows.sample
     used = np.unique(split.training)
     if before is None:
-        chosen = choose_features(options, reader, rows, device, generator, increment=increment)
-        encoder, y_scaler = _fit_scalers(options, reader, sample.take(used))
-        _extend(encoder, y_scaler, sample.take(used), rows, *chosen)
+        chosen = choose_features(options, reader, rows, device, increment=increment)
+        part = sample.take(used)
+        encoder, y_scaler = _fit_scalers(options, reader, part)
+        _extend(encoder, y_scaler, part, _numbers(reader.schema), *chosen)
     else:
         encoder, y_scaler = before.encoder, before.y_scaler
     x = encoder.transform(sample.X, sample.X_err, out_of_fold=True)
@@ -226,7 +227,6 @@ def choose_features(
     reader: Reader,
     rows: WholeTable | Pools,
     device: torch.device,
-    generator: torch.Generator,
     *,
     increment: bool,
 ) -> tuple[bool, bool]:
@@ -234,10 +234,13 @@ def choose_features(
 
     What is "auto" is tried: small ensembles are fitted for a few epochs to some of the rows, and
     the best on others of them wins, if it is clearly better than without. That is so for tables
-    of `LEAST_TRIED` to `MOST_TRIED` rows that are the same in every epoch and have no groups.
+    of `LEAST_TRIED` to `MOST_TRIED` rows that are the same in every epoch and have no groups. The
+    choice depends on the table and the parameters alone, not on a seed.
     """
     encode = _settings(options.feature_encoding, "piecewise_linear")
     grow = _settings(options.tree_features, True)
+    if not _numbers(reader.schema):
+        grow = [False]
     candidates = [pair for pair in ((a, b) for b in grow for a in encode) if pair != (True, True)]
     sample = rows.sample
     same = sample.X_err is None and not options.missing_rate and rows.groups is None
@@ -246,13 +249,13 @@ def choose_features(
         tried = False
     if len(candidates) < 2 or not tried:
         return encode[0], grow[0]
-    part = _pilot_rows(rows, generator.initial_seed())
+    part = _pilot_rows(rows)
     losses = [_pilot(options, reader, part, device, pair) for pair in candidates]
     losses[0] -= MARGIN / np.sqrt(part.n_held)
     return candidates[int(np.argmin(losses))]
 
 
-def _pilot_rows(rows: WholeTable | Pools, seed: int) -> WholeTable:
+def _pilot_rows(rows: WholeTable | Pools) -> WholeTable:
     """Some of the rows, behind them those that pilots validate on, from which they learn nothing.
 
     Members of an ensemble validate on different rows, so that all are rows that the linear base
@@ -260,12 +263,17 @@ def _pilot_rows(rows: WholeTable | Pools, seed: int) -> WholeTable:
     """
     sample, n_all = rows.sample, rows.sample.n_rows - rows.n_held
     n = min(n_all, max(FEWEST_PILOT, PILOT_ROWS // sample.y.shape[1]))
-    some = np.sort(np.random.default_rng(seed % 2**63).permutation(n_all)[:n])
+    some = np.sort(np.random.default_rng(0).permutation(n_all)[:n])
     part = sample.take(some)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     split = WholeTable(part).split(round(PILOT_HELD * n), 1, generator)
     training, held = split.training[0], split.holdout[0]
     return WholeTable(part.take(np.concatenate([training, held])), None, len(held))
+
+
+def _numbers(schema: Schema) -> list[int]:
+    """Outputs that are numbers and no labels, in autoregressive order."""
+    return [d for d, family in enumerate(schema.families) if family.scaling != "none"]
 
 
 def _settings(value: Any, on: Any) -> list[bool]:
@@ -319,23 +327,23 @@ def _extend(
     encoder: InputEncoder,
     y_scaler: OutputScaler,
     part: Block,
-    rows: WholeTable | Pools,
+    outputs: list[int],
     encode: bool,
     grow: bool,
 ) -> None:
-    """Fit features of x on the rows to learn from."""
+    """Fit features of x on the rows to learn from; trees predict these outputs."""
     encoding = trees = None
     plain = encoder.plain(part.X, part.X_err)
     if encode:
         encoding = PiecewiseLinear().fit(plain[:, : len(encoder.numbers)])
-    if grow:
+    if grow and outputs:
         if part.X_err is not None or encoder.missing_rate:
             raise ValueError(
                 "tree_features=True needs rows that are the same in every epoch, without X_err and "
                 "with missing_rate=0; use 'auto' or False."
             )
         k = n_folds(len(plain))
-        z = y_scaler.transform(part.y)
+        z = y_scaler.transform(part.y)[:, outputs]
         trees = fit_trees(plain, z, part.weight, folds(part.X, k), k)
     encoder.extend(encoding, trees)
 
