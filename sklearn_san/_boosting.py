@@ -7,6 +7,8 @@ import numpy as np
 from ._features import TreeFeatures
 from .compiled.boosting import grow
 
+#: Trees of each output and fold, questions of each, share of a step that is taken, rows of residual
+#: 0 that each leaf has besides its own, and shares of the rows and columns that each draws.
 N_TREES, DEPTH, RATE, PENALTY, ROW_SHARE, COLUMN_SHARE = 300, 6, 0.1, 3.0, 0.7, 0.6
 #: Values of a column that questions tell apart.
 N_BINS = 64

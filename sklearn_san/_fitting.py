@@ -62,7 +62,7 @@ NEEDLE, NEEDLE_ROWS = -float(np.log(10.0 * DEFAULT_MIN_SCALE)) - 1.42, 200
 #: epochs, with a share of the rows to validate on. They must be better by so many nats, divided by
 #: the root of all rows validated on.
 LEAST_TRIED, MOST_TRIED = 200, 50_000
-PILOT_MEMBERS, PILOT_ROWS, FEWEST_PILOT, PILOT_EPOCHS, PILOT_HELD = 2, 20_000, 2000, 0.25, 0.25
+PILOT_MEMBERS, PILOT_ROWS, FEWEST_PILOT, PILOT_EPOCHS, PILOT_HELD = 1, 20_000, 2000, 0.25, 0.25
 MARGIN = 0.5
 #: Smallest scale of an output's components, in its units in the network, times the rows.
 FEW_FLOOR = 0.5
@@ -170,7 +170,9 @@ def fit_ensemble(
         validation.warn_of_range(encoder.is_outside(sample.X))
     seed = generator.initial_seed() % 2**32
     if before is None:
-        novelty = Novelty().fit(x[used, : encoder.n_plain], np.random.default_rng((seed, len(used))))
+        novelty = Novelty().fit(
+            x[used, : encoder.n_plain], np.random.default_rng((seed, len(used)))
+        )
     if increment and before is not None:  # other noise in each call
         seed = (seed + len(before.history.train)) % 2**32
     dtype = validation.DTYPES[options.dtype]
@@ -232,27 +234,31 @@ def choose_features(
 ) -> tuple[bool, bool]:
     """Whether to encode the numbers, and whether to add predictions of trees.
 
-    What is "auto" is tried: small ensembles are fitted for a few epochs to some of the rows, and
-    the best on others of them wins, if it is clearly better than without. That is so for tables
-    of `LEAST_TRIED` to `MOST_TRIED` rows that are the same in every epoch and have no groups. The
-    choice depends on the table and the parameters alone, not on a seed.
+    What is "auto" is tried, one feature at a time: small networks are fitted for a few epochs to
+    some of the rows, and a feature is kept that is clearly better on others of them. That is so
+    for tables of `LEAST_TRIED` to `MOST_TRIED` rows that are the same in every epoch and have no
+    groups. The choice depends on the table and the parameters alone, not on a seed.
     """
-    encode = _settings(options.feature_encoding, "piecewise_linear")
-    grow = _settings(options.tree_features, True)
-    if not _numbers(reader.schema):
-        grow = [False]
-    candidates = [pair for pair in ((a, b) for b in grow for a in encode) if pair != (True, True)]
-    sample = rows.sample
-    same = sample.X_err is None and not options.missing_rate and rows.groups is None
-    tried = same and not increment and LEAST_TRIED <= rows.n_rows <= MOST_TRIED
-    if options.teacher_forcing is False or unavailable() is not None:
-        tried = False
-    if len(candidates) < 2 or not tried:
-        return encode[0], grow[0]
+    encode, grow = options.feature_encoding, options.tree_features
+    start = encode == "piecewise_linear", grow is True
+    candidates = []
+    if encode == "auto":
+        candidates.append((True, start[1]))
+    if grow == "auto" and _numbers(reader.schema):
+        candidates.append((start[0], True))
+    if not candidates or increment or not _can_try(options, rows):
+        return start
     part = _pilot_rows(rows)
-    losses = [_pilot(options, reader, part, device, pair) for pair in candidates]
-    losses[0] -= MARGIN / np.sqrt(part.n_held)
-    return candidates[int(np.argmin(losses))]
+    least = _pilot(options, reader, part, device, start) - MARGIN / np.sqrt(part.n_held)
+    kept = [pair for pair in candidates if _pilot(options, reader, part, device, pair) < least]
+    return any(a for a, _ in [start, *kept]), any(b for _, b in [start, *kept])
+
+
+def _can_try(options: Any, rows: WholeTable | Pools) -> bool:
+    """Whether pilots tell which features help, in little time."""
+    same = rows.sample.X_err is None and not options.missing_rate and rows.groups is None
+    sized = LEAST_TRIED <= rows.n_rows <= MOST_TRIED
+    return bool(same and sized and options.teacher_forcing and unavailable() is None)
 
 
 def _pilot_rows(rows: WholeTable | Pools) -> WholeTable:
@@ -274,11 +280,6 @@ def _pilot_rows(rows: WholeTable | Pools) -> WholeTable:
 def _numbers(schema: Schema) -> list[int]:
     """Outputs that are numbers and no labels, in autoregressive order."""
     return [d for d, family in enumerate(schema.families) if family.scaling != "none"]
-
-
-def _settings(value: Any, on: Any) -> list[bool]:
-    """Whether a feature may be off and on, in this order."""
-    return [False, True] if value == "auto" else [value == on]
 
 
 def _pilot(

@@ -311,7 +311,12 @@ RULES: dict[type, Rule] = {
         {
             "column": Kind(
                 "column numbers of some folds, outputs, trees and depths",
-                lambda v, s: v.ndim == 4 and v.size > 0 and array(COLUMNS, *v.shape).holds(v, s),
+                lambda v, s: (
+                    v.ndim == 4
+                    and v.size > 0
+                    and v.shape[3] <= 16
+                    and array(COLUMNS, *v.shape).holds(v, s)
+                ),
             ),
             "threshold": Kind(
                 "finite numbers in the shape of column",
@@ -319,9 +324,9 @@ RULES: dict[type, Rule] = {
             ),
             "value": Kind(
                 "finite numbers for each leaf",
-                lambda v, s: (
-                    array(FINITES, *s["column"].shape[:3], 2 ** s["column"].shape[3]).holds(v, s)
-                ),
+                lambda v, s: array(
+                    FINITES, *s["column"].shape[:3], 2 ** s["column"].shape[3]
+                ).holds(v, s),
             ),
         }
     ),
