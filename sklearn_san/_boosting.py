@@ -7,9 +7,11 @@ import numpy as np
 from ._features import TreeFeatures
 from .compiled.boosting import grow
 
-#: Trees of each output and fold, questions of each, share of a step that is taken, rows of residual
-#: 0 that each leaf has besides its own, and shares of the rows and columns that each draws.
-N_TREES, DEPTH, RATE, PENALTY, ROW_SHARE, COLUMN_SHARE = 300, 6, 0.1, 3.0, 0.7, 0.6
+#: Trees of each output and fold; shares of rows and columns that each draws.
+N_TREES, ROW_SHARE, COLUMN_SHARE = 300, 0.7, 0.6
+#: Depth, rate and penalty, which are rows of residual 0 that each leaf has besides its own, with
+#: fewer and with more rows than `FEW_ROWS`.
+FEW_SHAPE, MANY_SHAPE = (4, 0.2, 1.0), (6, 0.1, 3.0)
 #: Values of a column that questions tell apart.
 N_BINS = 64
 #: Folds, of fewer and of more rows than these; rows to learn from, shared by all outputs.
@@ -44,12 +46,13 @@ def fit_trees(
     edges = [_edges(values) for values in x.T]
     codes = np.stack([np.searchsorted(e, v) for e, v in zip(edges, x.T, strict=True)])
     codes, n_bins = codes.astype(np.uint8), np.array([len(e) + 1 for e in edges])
+    depth, rate, penalty = FEW_SHAPE if len(x) < FEW_ROWS else MANY_SHAPE
     padded = np.zeros((len(edges), N_BINS))
     for own, e in zip(padded, edges, strict=True):
         own[: len(e)] = e
     shape = (n_folds, y.shape[1], N_TREES)
-    column, code = (np.zeros((*shape, DEPTH), dtype=np.int64) for _ in range(2))
-    value = np.zeros((*shape, 2**DEPTH))
+    column, code = (np.zeros((*shape, depth), dtype=np.int64) for _ in range(2))
+    value = np.zeros((*shape, 2**depth))
     for k in range(n_folds):
         for d, target in enumerate(y.T):
             own = np.where((fold == k) | np.isnan(target), 0.0, weight)
@@ -57,7 +60,7 @@ def fit_trees(
                 continue
             mean = np.average(np.nan_to_num(target), weights=own)
             scale = np.sqrt(np.average(np.nan_to_num(target - mean) ** 2, weights=own)) or 1.0
-            grow(codes, n_bins, np.nan_to_num(target - mean) / scale, own, RATE, PENALTY,
+            grow(codes, n_bins, np.nan_to_num(target - mean) / scale, own, rate, penalty,
                  ROW_SHARE, COLUMN_SHARE, 1 + d + k * y.shape[1],
                  column[k, d], code[k, d], value[k, d])  # fmt: skip
             # Means and scales of the folds differ: all predict in those of all rows

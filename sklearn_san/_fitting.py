@@ -235,9 +235,9 @@ def choose_features(
     """Whether to encode the numbers, and whether to add predictions of trees.
 
     What is "auto" is tried, one feature at a time: small networks are fitted for a few epochs to
-    some of the rows, and a feature is kept that is clearly better on others of them. That is so
-    for tables of `LEAST_TRIED` to `MOST_TRIED` rows that are the same in every epoch and have no
-    groups. The choice depends on the table and the parameters alone, not on a seed.
+    some of the rows, and the best on others of them wins, if it is clearly better than none. That
+    is so for tables of `LEAST_TRIED` to `MOST_TRIED` rows that are the same in every epoch and have
+    no groups. The choice depends on the table and the parameters alone, not on a seed.
     """
     encode, grow = options.feature_encoding, options.tree_features
     start = encode == "piecewise_linear", grow is True
@@ -249,9 +249,10 @@ def choose_features(
     if not candidates or increment or not _can_try(options, rows):
         return start
     part = _pilot_rows(rows)
-    least = _pilot(options, reader, part, device, start) - MARGIN / np.sqrt(part.n_held)
-    kept = [pair for pair in candidates if _pilot(options, reader, part, device, pair) < least]
-    return any(a for a, _ in [start, *kept]), any(b for _, b in [start, *kept])
+    pairs = [start, *candidates]
+    losses = [_pilot(options, reader, part, device, pair) for pair in pairs]
+    losses[0] -= MARGIN / np.sqrt(part.n_held)
+    return pairs[int(np.argmin(losses))]
 
 
 def _can_try(options: Any, rows: WholeTable | Pools) -> bool:
