@@ -65,10 +65,10 @@ class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseE
         Hidden widths of an encoder of x shared by all outputs; None means none.
     feature_encoding : {"auto", "piecewise_linear"} or None, default="auto"
         Encoding of the numbers in X that the network sees besides them: "piecewise_linear" gives
-        the progress of each through the intervals between its quantiles. "auto" tries it
-        and, if both are "auto", trees: the one is kept with which a short fit is best, and clearly
-        better than without, on rows that were not learned from. That is so for tables of 200 to 50,000 rows without measurement errors, `missing_rate` and
-        `groups`; it is off elsewhere.
+        the progress of each through the intervals between its quantiles. "auto" tries it and, if
+        both are "auto", trees: the one is kept with which a short fit is best, and clearly better
+        than without, on rows that were not learned from. That is so for tables of 200 to 50,000
+        rows without measurement errors, `missing_rate` and `groups`; it is off elsewhere.
     tree_features : bool or "auto", default="auto"
         Whether the network sees predictions of y by gradient-boosted trees, as further features.
         They are out of fold: the rows to learn from are predicted by trees that have not seen
