@@ -63,6 +63,16 @@ class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseE
         Number of features that the network of one output hands to the next.
     encoder_shape : sequence of int, default=None
         Hidden widths of an encoder of x shared by all outputs; None means none.
+    feature_encoding : {"auto", "piecewise_linear"} or None, default="auto"
+        Encoding of the numbers in X that the network sees besides them: "piecewise_linear" gives
+        the progress of each through the intervals between its quantiles. "auto" tries it and, if
+        both are "auto", trees: the one is kept with which a short fit is best, and clearly better
+        than without, on rows that were not learned from. That is so for tables of 200 to 50,000
+        rows without measurement errors, gaps, `missing_rate` and `groups`; it is off elsewhere.
+    tree_features : bool or "auto", default="auto"
+        Whether the network sees predictions of y by gradient-boosted trees, as further features.
+        They are out of fold: the rows to learn from are predicted by trees that have not seen
+        them. "auto" tries them, like `feature_encoding`.
     activation : {"silu", "relu", "gelu", "elu", "tanh"}, default="silu"
         Activation of the hidden layers.
     layer_norm : bool, default=True
@@ -235,6 +245,8 @@ default="standard"
         first_module_shape: Any = None,
         sequence_features: int = 16,
         encoder_shape: Any = None,
+        feature_encoding: str | None = "auto",
+        tree_features: bool | str = "auto",
         activation: str = "silu",
         layer_norm: bool = True,
         likelihood: Any = "auto",
@@ -271,6 +283,8 @@ default="standard"
         self.first_module_shape = first_module_shape
         self.sequence_features = sequence_features
         self.encoder_shape = encoder_shape
+        self.feature_encoding = feature_encoding
+        self.tree_features = tree_features
         self.activation = activation
         self.layer_norm = layer_norm
         self.likelihood = likelihood
@@ -561,7 +575,7 @@ default="standard"
         columns, _ = read_features(self, X, schema)
         errors = read_errors(self, schema, X_err, columns)
         features = schema.encode_features(columns)
-        return self.novelty_.score(self.input_encoder_.transform(features, errors))
+        return self.novelty_.score(self.input_encoder_.plain(features, errors))
 
     def log_prob(
         self,
@@ -824,7 +838,11 @@ default="standard"
             for name in ("module_shape", "first_module_shape")
             if getattr(self, name) is not None
         }
-        student = clone(self).set_params(**{**STUDENT, **shapes, **parameters})
+        features = {  # those that the teacher chose
+            "feature_encoding": self.input_encoder_.encoding and "piecewise_linear",
+            "tree_features": self.input_encoder_.trees is not None,
+        }
+        student = clone(self).set_params(**{**STUDENT, **shapes, **features, **parameters})
         student.__dict__.update(_learned(self))
         random = check_random_state(student.random_state)
         rows = resample(X, n_samples=n_rows, random_state=random)

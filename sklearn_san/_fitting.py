@@ -3,6 +3,7 @@
 ===================  =======================================================================
 `fit_ensemble`       all of it, by one recipe for tables and streams
 `Fitted`             what comes out
+`choose_features`    which features of x are worth their place, by short fits
 ===================  =======================================================================
 
 `options` is an estimator with its constructor parameters; y is in autoregressive order.
@@ -11,6 +12,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,8 +22,10 @@ import torch
 from joblib import effective_n_jobs
 
 from . import _validation as validation
+from ._boosting import fit_trees, n_folds
 from ._engines import load_kernels, objective_for
-from ._inputs import InputEncoder
+from ._features import PiecewiseLinear
+from ._inputs import InputEncoder, folds
 from ._linear_base import FEW_ROWS, fit_linear_base, match_marginals, optimism_of
 from ._network import SAN, FreeRunning
 from ._novelty import Novelty
@@ -40,6 +44,7 @@ from ._training import (
     turns,
 )
 from ._widening import widen
+from .compiled.jit import unavailable
 from .likelihoods.base import DEFAULT_MIN_SCALE
 
 #: Learning rate of `partial_fit` as a share of the largest one of `fit`.
@@ -53,6 +58,13 @@ OPTIMISM = 2.0
 #: Mean log density in its units in the network, nats, from which on an output is a needle: that of
 #: a normal distribution of ten times the smallest scale. Of so many rows.
 NEEDLE, NEEDLE_ROWS = -float(np.log(10.0 * DEFAULT_MIN_SCALE)) - 1.42, 200
+#: "auto" tries features of x where there are between so many rows: in ensembles of so many members,
+#: fitted to so many rows divided by the outputs, but no fewer than these, for a share of the
+#: epochs, with a share of the rows to validate on. They must be better by so many nats, divided by
+#: the root of all rows validated on.
+LEAST_TRIED, MOST_TRIED = 200, 50_000
+PILOT_MEMBERS, PILOT_ROWS, FEWEST_PILOT, PILOT_EPOCHS, PILOT_HELD = 1, 20_000, 2000, 0.25, 0.25
+MARGIN = 0.5
 #: Smallest scale of an output's components, in its units in the network, times the rows.
 FEW_FLOOR = 0.5
 
@@ -139,10 +151,15 @@ def fit_ensemble(
     split, sample = rows.split(n_validation, n_members, generator), rows.sample
     used = np.unique(split.training)
     if before is None:
-        encoder, y_scaler = _fit_scalers(options, reader, sample.take(used))
+        chosen = choose_features(options, reader, rows, device, increment=increment)
+        part = sample.take(used)
+        encoder, y_scaler = _fit_scalers(options, reader, part)
+        hides = _hides(options, sample.X)
+        _extend(encoder, y_scaler, part, _numbers(reader.schema), *chosen, hides=hides)
     else:
         encoder, y_scaler = before.encoder, before.y_scaler
-    x, z = encoder.transform(sample.X, sample.X_err), y_scaler.transform(sample.y)
+    x = encoder.transform(sample.X, sample.X_err, out_of_fold=True)
+    z = y_scaler.transform(sample.y)
     novelty = None if before is None else before.novelty
     if before is None:
         if increment:
@@ -155,7 +172,9 @@ def fit_ensemble(
         validation.warn_of_range(encoder.is_outside(sample.X))
     seed = generator.initial_seed() % 2**32
     if before is None:
-        novelty = Novelty().fit(x[used], np.random.default_rng((seed, len(used))))
+        novelty = Novelty().fit(
+            x[used, : encoder.n_plain], np.random.default_rng((seed, len(used)))
+        )
     if increment and before is not None:  # other noise in each call
         seed = (seed + len(before.history.train)) % 2**32
     dtype = validation.DTYPES[options.dtype]
@@ -209,6 +228,135 @@ def _warn_of_needles(network: SAN, schema: Schema, x: np.ndarray, z: np.ndarray)
     if len(rows) and (free & (log_density > NEEDLE)).any():
         d = int(np.argmax(np.where(free, log_density, -np.inf)))
         validation.warn_of_needles(schema.names[schema.order[d]], stacklevel=7)
+
+
+def choose_features(
+    options: Any,
+    reader: Reader,
+    rows: WholeTable | Pools,
+    device: torch.device,
+    *,
+    increment: bool,
+) -> tuple[bool, bool]:
+    """Whether to encode the numbers, and whether to add predictions of trees.
+
+    What is "auto" is tried, one feature at a time: small networks are fitted for a few epochs to
+    some of the rows, and the best on others of them wins, if it is clearly better than none. That
+    is so for tables of `LEAST_TRIED` to `MOST_TRIED` rows that are the same in every epoch and have
+    no groups. The choice depends on the table and the parameters alone, not on a seed.
+    """
+    encode, grow = options.feature_encoding, options.tree_features
+    start = encode == "piecewise_linear", grow is True
+    candidates = []
+    if encode == "auto":
+        candidates.append((True, start[1]))
+    if grow == "auto" and _numbers(reader.schema):
+        candidates.append((start[0], True))
+    if not candidates or increment or not _can_try(options, rows):
+        return start
+    part = _pilot_rows(rows)
+    pairs = [start, *candidates]
+    losses = [_pilot(options, reader, part, device, pair) for pair in pairs]
+    losses[0] -= MARGIN / np.sqrt(part.n_held)
+    return pairs[int(np.argmin(losses))]
+
+
+def _can_try(options: Any, rows: WholeTable | Pools) -> bool:
+    """Whether pilots tell which features help, in little time."""
+    sample = rows.sample
+    same = sample.X_err is None and not _hides(options, sample.X) and rows.groups is None
+    sized = LEAST_TRIED <= rows.n_rows <= MOST_TRIED
+    return bool(same and sized and options.teacher_forcing and unavailable() is None)
+
+
+def _pilot_rows(rows: WholeTable | Pools) -> WholeTable:
+    """Some of the rows, behind them those that pilots validate on, from which they learn nothing.
+
+    Members of an ensemble validate on different rows, so that all are rows that the linear base
+    is fitted to, which the widest of them would then win.
+    """
+    sample, n_all = rows.sample, rows.sample.n_rows - rows.n_held
+    n = min(n_all, max(FEWEST_PILOT, PILOT_ROWS // sample.y.shape[1]))
+    some = np.sort(np.random.default_rng(0).permutation(n_all)[:n])
+    part = sample.take(some)
+    generator = torch.Generator().manual_seed(0)
+    split = WholeTable(part).split(round(PILOT_HELD * n), 1, generator)
+    training, held = split.training[0], split.holdout[0]
+    return WholeTable(part.take(np.concatenate([training, held])), None, len(held))
+
+
+def _numbers(schema: Schema) -> list[int]:
+    """Outputs that are numbers and no labels, in autoregressive order."""
+    return [d for d, family in enumerate(schema.families) if family.scaling != "none"]
+
+
+def _pilot(
+    options: Any, reader: Reader, rows: WholeTable, device: torch.device, chosen: tuple[bool, bool]
+) -> float:
+    """Validation loss of a short fit with such features."""
+    pilot = copy.copy(options)
+    batch_size = options.batch_size
+    if batch_size == "auto":
+        batch_size = auto_batch_size(rows.n_rows)
+    epochs = options.epochs
+    if epochs == "auto":
+        epochs = auto_epochs(rows.n_rows, turned=batch_size >= 128)
+    vars(pilot).update(
+        feature_encoding="piecewise_linear" if chosen[0] else None,
+        tree_features=chosen[1],
+        n_members=PILOT_MEMBERS,
+        n_jobs=None,
+        epochs=max(1, int(PILOT_EPOCHS * epochs)),
+        early_stopping=True,
+    )
+    generator = torch.Generator().manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fitted = fit_ensemble(pilot, reader, rows, device, generator, lambda *_: _Silence())
+    if fitted.history.interrupted:
+        raise KeyboardInterrupt
+    losses = [loss for loss in fitted.history.validation if np.isfinite(loss)]
+    return min(losses, default=np.inf)
+
+
+class _Silence:
+    """Watches a pilot and tells nothing."""
+
+    def end_epoch(self, epoch: int, history: History) -> bool:
+        return False
+
+    def tell(self, text: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def _extend(
+    encoder: InputEncoder,
+    y_scaler: OutputScaler,
+    part: Block,
+    outputs: list[int],
+    encode: bool,
+    grow: bool,
+    *,
+    hides: bool,
+) -> None:
+    """Fit features of x on the rows to learn from; trees predict these outputs."""
+    encoding = trees = None
+    plain = encoder.plain(part.X, part.X_err)
+    if encode:
+        encoding = PiecewiseLinear().fit(plain[:, : len(encoder.numbers)])
+    if grow and outputs:
+        if part.X_err is not None or hides:
+            raise ValueError(
+                "tree_features=True needs rows that are the same in every epoch, without X_err and "
+                "with missing_rate=0, or without missing values; use tree_features='auto' or False."
+            )
+        k = n_folds(len(plain))
+        z = y_scaler.transform(part.y)[:, outputs]
+        trees = fit_trees(plain, z, part.weight, folds(part.X, k), k)
+    encoder.extend(encoding, trees)
 
 
 def _train(
@@ -297,6 +445,13 @@ def _fit_scalers(options: Any, reader: Reader, part: Block) -> tuple[InputEncode
     ).fit(part.X, part.weight, part.X_err, missing=reader.missing, extremes=reader.x_range)
     y_scaler = OutputScaler(options.y_scaler, [one.scaling for one in schema.families])
     return encoder, y_scaler.fit(part.y, part.weight)
+
+
+def _hides(options: Any, X: np.ndarray) -> bool:
+    """Whether training hides values of X, others in each epoch."""
+    if options.missing_rate == "auto":
+        return bool(np.isnan(X).any())
+    return options.missing_rate > 0
 
 
 def _patterns(X: np.ndarray) -> np.ndarray | None:

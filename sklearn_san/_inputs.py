@@ -9,6 +9,8 @@ categories             a one in the column of the category; zeros where it is un
 missing                1 where a feature has no value
 not detected           1 where a feature is infinite: it was looked for and not seen
 errors                 scaled log of the measurement error of each number
+encoded numbers        optional, a `PiecewiseLinear` encoding of the first block
+predictions            optional, `TreeFeatures` of all blocks but the encoded numbers
 =====================  =====================================================================
 
 The weights of the first layer that belong to a mask correct what stands for the value. Masks are
@@ -25,6 +27,8 @@ from typing import Any
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
+from ._features import PiecewiseLinear, TreeFeatures
+from ._hashing import hashes
 from ._imputation import MOST_NUMBERS, Imputer
 from ._scaling import compress, find_far, fit_scaler, make_scaler, scaled
 
@@ -33,6 +37,11 @@ from ._scaling import compress, find_far, fit_scaler, make_scaler, scaled
 LARGEST, FARTHEST = 1e100, 1e9
 #: Scaled numbers are compressed from this on, or from so many times the largest in fit.
 REACH, REACH_FACTOR = 20.0, 2.0
+
+
+def folds(X: np.ndarray, n_folds: int) -> np.ndarray:
+    """Fold of each row, a function of its values alone; (n_samples,)."""
+    return (hashes(X) % np.uint64(n_folds)).astype(np.intp)
 
 
 class InputEncoder:
@@ -69,8 +78,12 @@ class InputEncoder:
         many, and for models of old: 0 stands for a missing number then.
     farthest : float
         Scaled numbers beyond this are refused: `FARTHEST`, or twice the largest in `fit`.
+    encoding : PiecewiseLinear or None
+    trees : TreeFeatures or None
     """
 
+    encoding: PiecewiseLinear | None = None
+    trees: TreeFeatures | None = None
     reach: np.ndarray | None = None
     x_range: np.ndarray | None = None
     n_rows = 0
@@ -203,8 +216,37 @@ class InputEncoder:
             return np.zeros(len(X), dtype=bool)  # such rows are refused
         return rows
 
-    def transform(self, X: np.ndarray, X_err: np.ndarray | None = None) -> np.ndarray:
-        """Inputs of the network, (n_samples, n_inputs) in float64."""
+    def extend(self, encoding: PiecewiseLinear | None, trees: TreeFeatures | None) -> None:
+        """Add features of the columns there are."""
+        added = sum(one.n_features for one in (encoding, trees) if one is not None)
+        self.n_inputs = self.n_plain + added
+        self.encoding, self.trees = encoding, trees
+
+    @property
+    def n_plain(self) -> int:
+        """Inputs of the network that are no features of the others, the first ones."""
+        own = (self.encoding, self.trees)
+        return self.n_inputs - sum(one.n_features for one in own if one is not None)
+
+    def transform(
+        self, X: np.ndarray, X_err: np.ndarray | None = None, *, out_of_fold: bool = False
+    ) -> np.ndarray:
+        """Inputs of the network, (n_samples, n_inputs) in float64.
+
+        With `out_of_fold`, those to learn from: each row is predicted by trees that have not seen
+        it, nor another row with the same values.
+        """
+        plain = self.plain(X, X_err)
+        blocks = [plain]
+        if self.encoding is not None:
+            blocks.append(self.encoding.transform(plain))
+        if self.trees is not None:
+            fold = folds(X, self.trees.n_folds) if out_of_fold else None
+            blocks.append(self.trees.transform(plain, fold))
+        return plain if len(blocks) == 1 else np.concatenate(blocks, axis=1)
+
+    def plain(self, X: np.ndarray, X_err: np.ndarray | None = None) -> np.ndarray:
+        """Inputs without encoded numbers and predictions, (n_samples, n_plain)."""
         finite = np.isfinite(X)
         blocks = []
         if len(X) and len(self.numbers):

@@ -236,6 +236,7 @@ TRIANGLE = Values(
     "finite numbers below the diagonal", _FLOATS, lambda v: np.isfinite(v) & (np.triu(v) == 0)
 )
 FLAGS = Values("booleans", (np.bool_,))
+COLUMNS = Values("column numbers", _INTEGERS, lambda v: v >= 0)
 RISING = Values("rising column numbers", _INTEGERS, lambda v: np.diff(v, prepend=-1) > 0)
 EACH_ONCE = Values(
     "all column numbers, each once", _INTEGERS, lambda v: np.sort(v) == np.arange(len(v))

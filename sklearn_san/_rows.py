@@ -287,7 +287,8 @@ class Epochs:
             random = np.random.default_rng((self.seed, epoch))
             normal = random.normal(size=X.shape)
             X = self._hide(self.encoder.jitter(X, block.X_err, normal), random, epoch)
-        arrays = [self.encoder.transform(X, block.X_err), self.y_scaler.transform(block.y)]
+        x = self.encoder.transform(X, block.X_err, out_of_fold=True)
+        arrays = [x, self.y_scaler.transform(block.y)]
         if self.rows.sample.weight is not None:
             arrays.append(np.ones(block.n_rows) if block.weight is None else block.weight)
         return self._tensors(arrays)

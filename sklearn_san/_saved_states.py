@@ -32,10 +32,12 @@ from sklearn.preprocessing import (
 from torch import nn
 
 from ._columns import FeatureTable, is_missing
+from ._features import PiecewiseLinear, TreeFeatures
 from ._imputation import Imputer
 from ._inputs import InputEncoder
 from ._kinds import (
     ANY,
+    COLUMNS,
     FALSE,
     FINITE,
     FINITES,
@@ -112,7 +114,7 @@ def _is_consistent_encoder(e: InputEncoder) -> bool:
     n_categories = sum(n for n in e.n_categories if n is not None)
     n_errors = len(e.numbers) if e.use_errors else 0
     n_states = int(e.missing.sum()) + int(e.infinite.sum())
-    return e.n_inputs == len(e.numbers) + n_categories + n_states + n_errors
+    return e.n_plain == len(e.numbers) + n_categories + n_states + n_errors
 
 
 def _has_inverse(i: Imputer) -> bool:
@@ -178,6 +180,8 @@ RULES: dict[type, Rule] = {
             "n_rows": LEFT_OUT | whole(0),
             "farthest": LEFT_OUT | POSITIVE,
             "imputer": LEFT_OUT | NONE | instance(Imputer),
+            "encoding": LEFT_OUT | NONE | instance(PiecewiseLinear),
+            "trees": LEFT_OUT | NONE | instance(TreeFeatures),
         },
         [
             Relation(
@@ -210,6 +214,16 @@ RULES: dict[type, Rule] = {
                 "imputer",
                 "of as many numbers as there are",
                 lambda e: e.imputer is None or len(e.imputer.mean) == len(e.numbers),
+            ),
+            Relation(
+                "encoding",
+                "one of the numbers",
+                lambda e: e.encoding is None or (e.encoding.column < len(e.numbers)).all(),
+            ),
+            Relation(
+                "trees",
+                "about the other inputs",
+                lambda e: e.trees is None or (e.trees.column < e.n_plain).all(),
             ),
             Relation(
                 "x_range",
@@ -301,6 +315,36 @@ RULES: dict[type, Rule] = {
                 ),
             ),
         ],
+    ),
+    PiecewiseLinear: Rule(
+        {
+            "column": array(COLUMNS, "column"),
+            "low": array(FINITES, "column"),
+            "width": array(POSITIVES, "column"),
+        }
+    ),
+    TreeFeatures: Rule(
+        {
+            "column": Kind(
+                "column numbers of some folds, outputs, trees and depths",
+                lambda v, s: (
+                    v.ndim == 4
+                    and v.size > 0
+                    and v.shape[3] <= 16
+                    and array(COLUMNS, *v.shape).holds(v, s)
+                ),
+            ),
+            "threshold": Kind(
+                "finite numbers in the shape of column",
+                lambda v, s: array(FINITES, *s["column"].shape).holds(v, s),
+            ),
+            "value": Kind(
+                "finite numbers for each leaf",
+                lambda v, s: array(
+                    FINITES, *s["column"].shape[:3], 2 ** s["column"].shape[3]
+                ).holds(v, s),
+            ),
+        }
     ),
     Novelty: Rule(
         {

@@ -206,7 +206,7 @@ _MODEL = Rule(
             "of the width of the input_encoder_",
             lambda e: (
                 getattr(e, "novelty_", None) is None
-                or e.novelty_.neighbours.shape[1] == e.input_encoder_.n_inputs
+                or e.novelty_.neighbours.shape[1] == e.input_encoder_.n_plain
             ),
         ),
         Relation("network_", "of n_outputs_", lambda e: e.network_.n_outputs == e.n_outputs_),

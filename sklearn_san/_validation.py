@@ -239,6 +239,8 @@ PARAMETERS: dict[str, Callable[[str, Any], None]] = {
     "first_module_shape": partial(check_shape, optional=True),
     "sequence_features": partial(check_integer, low=1),
     "encoder_shape": partial(check_shape, optional=True),
+    "feature_encoding": partial(check_choice, choices=("auto", "piecewise_linear"), optional=True),
+    "tree_features": partial(check_boolean, or_auto=True),
     "activation": partial(check_choice, choices=tuple(ACTIVATIONS)),
     "layer_norm": check_boolean,
     "linear_base": partial(check_boolean, or_auto=True),

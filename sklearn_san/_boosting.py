@@ -1,0 +1,84 @@
+"""Boosted trees of each output, grown fold by fold; see `_features` for what they are."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._features import TreeFeatures
+from .compiled.boosting import grow
+
+#: Trees of each output and fold; shares of rows and columns that each draws.
+N_TREES, ROW_SHARE, COLUMN_SHARE = 300, 0.7, 0.6
+#: Depth, rate and penalty, which are rows of residual 0 that each leaf has besides its own, with
+#: fewer and with more rows than `FEW_ROWS`.
+FEW_SHAPE, MANY_SHAPE = (4, 0.2, 1.0), (6, 0.1, 3.0)
+#: Values of a column that questions tell apart.
+N_BINS = 64
+#: Folds, of fewer and of more rows than these; rows to learn from, shared by all outputs.
+FEW_FOLDS, MANY_FOLDS, FEW_ROWS, MAX_ROWS = 5, 10, 2000, 40_000
+#: Leaves add multiples of this.
+STEP = 2.0**-24
+
+
+def n_folds(n_rows: int) -> int:
+    """Folds of so many rows."""
+    return MANY_FOLDS if n_rows < FEW_ROWS else FEW_FOLDS
+
+
+def fit_trees(
+    x: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None, fold: np.ndarray, n_folds: int
+) -> TreeFeatures:
+    """Trees for each column of y, one set without each fold.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_samples, n_columns)
+    y : ndarray of shape (n_samples, n_outputs)
+        Nan where an output is missing.
+    sample_weight : ndarray of shape (n_samples,) or None
+    fold : ndarray of shape (n_samples,)
+        From 0 to ``n_folds - 1``.
+    n_folds : int
+    """
+    rows = slice(None, None, -(-len(x) * y.shape[1] // MAX_ROWS))
+    x, y, fold = x[rows], y[rows], fold[rows]
+    weight = np.ones(len(x)) if sample_weight is None else sample_weight[rows]
+    edges = [_edges(values) for values in x.T]
+    codes = np.stack([np.searchsorted(e, v) for e, v in zip(edges, x.T, strict=True)])
+    codes, n_bins = codes.astype(np.uint8), np.array([len(e) + 1 for e in edges])
+    depth, rate, penalty = FEW_SHAPE if len(x) < FEW_ROWS else MANY_SHAPE
+    padded = np.zeros((len(edges), N_BINS))
+    for own, e in zip(padded, edges, strict=True):
+        own[: len(e)] = e
+    shape = (n_folds, y.shape[1], N_TREES)
+    column, code = (np.zeros((*shape, depth), dtype=np.int64) for _ in range(2))
+    value = np.zeros((*shape, 2**depth))
+    for k in range(n_folds):
+        for d, target in enumerate(y.T):
+            own = np.where((fold == k) | np.isnan(target), 0.0, weight)
+            if not own.any():
+                continue
+            mean = np.average(np.nan_to_num(target), weights=own)
+            scale = np.sqrt(np.average(np.nan_to_num(target - mean) ** 2, weights=own)) or 1.0
+            grow(codes, n_bins, np.nan_to_num(target - mean) / scale, own, rate, penalty,
+                 ROW_SHARE, COLUMN_SHARE, 1 + d + k * y.shape[1],
+                 column[k, d], code[k, d], value[k, d])  # fmt: skip
+            # Means and scales of the folds differ: all predict in those of all rows
+            known = ~np.isnan(target)
+            centre, unit = _moments(target[known], weight[known])
+            value[k, d] *= scale / unit
+            value[k, d, 0] += (mean - centre) / unit
+    return TreeFeatures(column, padded[column, code], np.round(value / STEP) * STEP)
+
+
+def _moments(values: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
+    mean = float(np.average(values, weights=weight))
+    return mean, float(np.sqrt(np.average((values - mean) ** 2, weights=weight))) or 1.0
+
+
+def _edges(values: np.ndarray) -> np.ndarray:
+    """Thresholds between values if they are few, else quantiles; rising, at most `N_BINS` - 1."""
+    distinct = np.unique(values)
+    if len(distinct) <= N_BINS:
+        return 0.5 * (distinct[1:] + distinct[:-1])
+    return np.unique(np.quantile(values, np.arange(1, N_BINS) / N_BINS))

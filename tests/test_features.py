@@ -1,0 +1,214 @@
+"""Encoded columns and predictions of trees as inputs of the network."""
+
+import numpy as np
+import pytest
+from conftest import small
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+
+from sklearn_san import SANConditionalDensityEstimator, _fitting, merge
+from sklearn_san._features import CHUNK, GAIN, N_KNOTS, PiecewiseLinear, TreeFeatures
+from sklearn_san._inputs import folds
+
+BOTH = {"feature_encoding": "piecewise_linear", "tree_features": True}
+
+
+def steps(n, seed=0):
+    """A table for trees: steps whose height depends on another feature, and noise."""
+    random = np.random.default_rng(seed)
+    X = random.uniform(-1.0, 1.0, (n, 8))
+    y = np.floor(3.0 * X[:, 0]) * (X[:, 1] > 0.2) + 2.0 * (X[:, 2] > 0.3) * (X[:, 1] < 0.5)
+    y += 0.3 * random.normal(size=n)
+    return X, y
+
+
+def test_encoding_against_interpolation():
+    x = np.random.default_rng(0).normal(size=(500, 2))
+    x[:, 1] = np.round(x[:, 1])
+    encoding = PiecewiseLinear().fit(x)
+    own = x[:, 1]
+    knots = np.unique(own)
+    assert encoding.n_features == N_KNOTS - 1 + len(knots) - 1
+    encoded = encoding.transform(x)
+    assert np.abs(encoded).max() == GAIN
+    for k in range(len(knots) - 1):
+        exact = np.interp(own, knots[k : k + 2], [-GAIN, GAIN])
+        np.testing.assert_allclose(encoded[:, N_KNOTS - 1 + k], exact, atol=1e-12)
+    # The column itself is a sum of its parts
+    np.testing.assert_allclose(
+        (encoded[:, : N_KNOTS - 1] / GAIN + 1.0) / 2.0 @ encoding.width[: N_KNOTS - 1],
+        x[:, 0] - x[:, 0].min(),
+        atol=1e-12,
+    )
+
+
+def test_columns_of_two_values_are_left_alone():
+    x = np.repeat([[0.0, 1.0], [1.0, 1.0]], 100, axis=0)
+    encoding = PiecewiseLinear().fit(x)
+    assert encoding.n_features == 0
+    assert encoding.transform(x).shape == (200, 0)
+
+
+def test_trees_against_a_loop_over_rows():
+    random = np.random.default_rng(0)
+    shape = (3, 2, 5)  # folds, outputs, trees
+    column, threshold = random.integers(0, 4, (*shape, 3)), random.normal(size=(*shape, 3))
+    value = np.round(random.normal(size=(*shape, 8)) * 1024) / 1024
+    trees = TreeFeatures(column, threshold, value)
+    x, fold = random.normal(size=(CHUNK + 7, 4)), random.integers(0, 3, CHUNK + 7)
+
+    def slow(row, k):
+        sums = np.zeros(2)
+        for d in range(2):
+            for t in range(5):
+                above = row[column[k, d, t]] > threshold[k, d, t]
+                sums[d] += value[k, d, t, above @ [1, 2, 4]]
+        return sums
+
+    exact = np.array([[slow(row, k) for k in range(3)] for row in x])
+    np.testing.assert_array_equal(trees.transform(x), exact.sum(1) / 3)
+    np.testing.assert_array_equal(trees.transform(x, fold), exact[np.arange(len(x)), fold])
+    np.testing.assert_array_equal(trees.transform(x[5:6]), trees.transform(x)[5:6])
+    assert trees.transform(x[:0]).shape == (0, 2)
+
+
+def test_equal_rows_share_a_fold():
+    X = np.random.default_rng(0).normal(size=(1000, 3))
+    X[0, 1] = np.nan
+    own = folds(np.concatenate([X, X[::-1]]), 5)
+    np.testing.assert_array_equal(own[:1000], own[1000:][::-1])
+    # Binomial counts; five standard deviations
+    assert np.abs(np.bincount(own[:1000], minlength=5) - 200).max() < 5 * np.sqrt(160)
+
+
+def test_trees_are_chosen_where_they_help_and_not_for_straight_lines():
+    X, y = steps(600)
+    est = SANConditionalDensityEstimator(n_members=2, epochs=40, random_state=0)
+    assert est.fit(X, y).input_encoder_.trees is not None
+    plain = clone(est).set_params(feature_encoding=None, tree_features=False).fit(X, y)
+    X_test, y_test = steps(2000, 1)
+    assert est.score(X_test, y_test) > plain.score(X_test, y_test) + 0.1
+    random = np.random.default_rng(2)
+    line = X @ np.arange(-3.0, 5.0) + random.normal(size=600)
+    encoder = est.fit(X, line).input_encoder_
+    assert encoder.trees is None
+    assert encoder.encoding is None
+
+
+def test_choice_does_not_depend_on_the_seed_so_that_fits_can_be_merged():
+    X, y = steps(400)
+    apart = [small(epochs=20, n_members=2, random_state=s).fit(X, y) for s in (0, 1)]
+    assert merge(apart).n_members_ == 4
+
+
+@pytest.mark.parametrize(
+    ("parameters", "arguments"),
+    [
+        ({}, {"rows": 150}),
+        ({}, {"gaps": True}),
+        ({"missing_rate": 0.2}, {}),
+        ({}, {"X_err": True}),
+        ({}, {"groups": True}),
+    ],
+)
+def test_auto_is_off_by_its_rule(monkeypatch, parameters, arguments):
+    X, y = steps(arguments.pop("rows", 300))
+    if arguments.pop("X_err", False):
+        arguments["X_err"] = np.full(X.shape, 0.01)
+    if arguments.pop("groups", False):
+        arguments["groups"] = np.arange(len(X)) // 2
+    if arguments.pop("gaps", False):
+        X[::7, 0] = np.nan
+    monkeypatch.setattr(_fitting, "_pilot", lambda *_: pytest.fail("a pilot was fitted"))
+    encoder = small(**parameters).fit(X, y, **arguments).input_encoder_
+    assert encoder.trees is encoder.encoding is None
+
+
+def test_partial_fit_tries_nothing_and_takes_what_it_is_told(monkeypatch):
+    X, y = steps(300)
+    monkeypatch.setattr(_fitting, "_pilot", lambda *_: pytest.fail("a pilot was fitted"))
+    assert small().partial_fit(X, y).input_encoder_.trees is None
+    est = small(**BOTH).partial_fit(X, y)
+    assert est.partial_fit(*steps(50, 3)).input_encoder_.trees is not None
+
+
+def test_trees_need_rows_that_stay_the_same():
+    X, y = steps(300)
+    with pytest.raises(ValueError, match="tree_features=True needs rows that are the same"):
+        small(tree_features=True).fit(X, y, X_err=np.full(X.shape, 0.1))
+    with pytest.raises(ValueError, match="tree_features=True needs rows that are the same"):
+        small(tree_features=True, missing_rate=0.1).fit(X, y)
+    X[::7, 0] = np.nan  # of which training hides more
+    with pytest.raises(ValueError, match="tree_features=True needs rows that are the same"):
+        small(tree_features=True).fit(X, y)
+    assert small(tree_features=True, missing_rate=0).fit(X, y).input_encoder_.trees is not None
+
+
+def test_rows_to_learn_from_are_predicted_out_of_fold():
+    random = np.random.default_rng(0)
+    X, noise = random.normal(size=(500, 2)), random.normal(size=500)
+    est = small(**BOTH, epochs=1).fit(X, noise)
+    encoder = est.input_encoder_
+    own = encoder.transform(X, out_of_fold=True)[:, -1]
+    later = encoder.transform(X)[:, -1]
+    assert np.corrcoef(own, noise)[0, 1] < 0.2  # nothing to learn; standard error 0.045
+    assert np.corrcoef(later, noise)[0, 1] > 0.5
+
+
+def test_missing_values_categories_and_infinities():
+    X, y = steps(300)
+    X[::9, 1], X[1::9, 2] = np.nan, np.inf
+    X[:, 3] = np.arange(300) % 3
+    est = small(**BOTH, nondetection="inf", categorical_features=[3]).fit(X, y)
+    encoder = est.input_encoder_
+    assert encoder.n_plain == 7 + 3 + 1 + 7  # numbers, categories, missing, not detected
+    assert encoder.encoding.column.max() < 7
+    assert np.isfinite(est.log_prob(X, y)).all()
+
+
+def test_several_outputs_and_labels():
+    X, y = steps(300)
+    y = np.stack([(y > 0.5).astype(float), y], axis=1)
+    y[:30, 1] = np.nan
+    est = small(**BOTH, likelihood=["categorical", "mog"]).fit(X, y)
+    assert est.input_encoder_.trees.n_features == 1
+    assert np.isfinite(est.log_prob(X, y)).all()
+    labels = small(**BOTH).fit(X, np.where(y[:, 0] > 0, "a", "b"))
+    assert labels.input_encoder_.trees is None
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_saved_and_warm_started(tmp_path, warm):
+    X, y = steps(300)
+    est = small(**BOTH, warm_start=warm).fit(X, y)
+    trees = est.input_encoder_.trees
+    again = est.fit(X, y).input_encoder_.trees
+    assert (again is trees) == warm
+    est.save(tmp_path / "model.safetensors")
+    loaded = SANConditionalDensityEstimator.load(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(loaded.log_prob(X, y), est.log_prob(X, y))
+    np.testing.assert_array_equal(loaded.novelty_score(X), est.novelty_score(X))
+
+
+def test_streams_are_predicted_out_of_fold(monkeypatch):
+    from sklearn_san import _rows
+
+    X, y = steps(1200)
+    monkeypatch.setattr(_rows, "RESERVOIR", 400)
+    monkeypatch.setattr(_rows, "POOL", 300)
+    batches = [(X[i : i + 100], y[i : i + 100]) for i in range(0, 1200, 100)]
+    est = small(**BOTH, epochs=2).fit(batches)
+    assert np.isfinite(est.score(X, y))
+
+
+def test_in_a_search():
+    X, y = steps(250)
+    search = GridSearchCV(small(epochs=10), {"tree_features": [False, True]}, cv=2).fit(X, y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_a_student_takes_the_features_of_its_teacher():
+    X, y = steps(300)
+    student = small(**BOTH).fit(X, y).distill(X, n_rows=300)
+    assert student.input_encoder_.trees is not None
+    assert student.input_encoder_.encoding is not None
