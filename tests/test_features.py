@@ -159,7 +159,7 @@ def test_missing_values_categories_and_infinities():
     X, y = steps(300)
     X[::9, 1], X[1::9, 2] = np.nan, np.inf
     X[:, 3] = np.arange(300) % 3
-    est = small(**BOTH, nondetection="inf", categorical_features=[3]).fit(X, y)
+    est = small(**BOTH, missing_rate=0, nondetection="inf", categorical_features=[3]).fit(X, y)
     encoder = est.input_encoder_
     assert encoder.n_plain == 7 + 3 + 1 + 7  # numbers, categories, missing, not detected
     assert encoder.encoding.column.max() < 7
