@@ -30,7 +30,18 @@ from .._constants import LAYER_NORM_EPSILON
 from .jit import kernel, piece
 from .special import SQRT_HALF, sigmoid
 from .vectors import (
-    FLOAT, I32, I64, LANES, NUMBERS, SIZE, VECTOR, Last, address, load_from, spread, store_to,
+    FLOAT,
+    I32,
+    I64,
+    LANES,
+    NUMBERS,
+    SIZE,
+    VECTOR,
+    Last,
+    address,
+    load_from,
+    spread,
+    store_to,
     vector_at,
 )  # fmt: skip
 
@@ -129,9 +140,7 @@ class _Code:
         kind = ir.FunctionType(FLOAT, [FLOAT, VECTOR])
         name = f"llvm.vector.reduce.fadd.v{LANES}f32"
         reduce = cgutils.get_or_insert_function(self.module, kind, name)
-        total = self.builder.call(
-            reduce, [ir.Constant(FLOAT, -0.0), vector], fastmath=("reassoc",)
-        )
+        total = self.builder.call(reduce, [ir.Constant(FLOAT, -0.0), vector], fastmath=("reassoc",))
         return self.builder.fdiv(total, self.builder.sitofp(self.width, FLOAT))
 
     def rstd(self, variance: Any) -> Any:
@@ -159,7 +168,7 @@ def _constant(value: float) -> Any:
 
 
 def _fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    """``a * b + c``"""
+    """``a * b + c``."""
     return builder.fadd(builder.fmul(a, b, flags=_CONTRACT), c, flags=_CONTRACT)
 
 

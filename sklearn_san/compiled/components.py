@@ -1,7 +1,7 @@
 """Components of mixtures compiled, free or inside limits; the reference has the same names.
 
-All are pieces of the loops in `mixtures`, in float64 but for one. A component has a location and a scale, and
-bounds of which `HUGE` stands for infinite ones. With ``z = (y - loc) / scale``, standardised bounds
+All are pieces of the loops in `mixtures`, in float64 but for one. A component has a location and a
+scale, and bounds of which `HUGE` stands for infinite ones. With ``z = (y - loc) / scale``, standardised bounds
 a and b, and c the point of [a, b] next to 0:
 
     log p(y) = -log scale + log f(z) - log (F(b) - F(a))
@@ -76,8 +76,9 @@ def normal_density(y, loc, scale, bottom, top, bounded):
 
 @piece
 def normal_terms_32(y, loc, scale, bottom, top, bounded):
-    """Of a density ``exp(exponent) / norm`` in float32: exponent and norm; the derivatives of
-    `normal_density`; and by how much the largest terms in these exceed 1.
+    """Exponent and norm of the density ``exp(exponent) / norm`` in float32, and its derivatives.
+
+    These are those of `normal_density`; the last number is the size of terms that cancel in them.
     """
     inverse = _ONE_32 / scale
     z = (y - loc) * inverse
@@ -86,7 +87,7 @@ def normal_terms_32(y, loc, scale, bottom, top, bounded):
         b = (top - loc) * inverse
         mass, at_low, at_high = mass_and_ends_32(a, b, (top - bottom) * inverse)
         centre = min(max(loc, bottom), top)
-        exponent = -((y - centre) * inverse) * ((_HALF_32 * (y + centre) - loc) * inverse)
+        exponent = -_HALF_32 * ((y - centre) * inverse) * (z + (centre - loc) * inverse)
         norm = mass * scale
         share = _ONE_32 / mass
         at_low = at_low * share

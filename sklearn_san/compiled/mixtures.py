@@ -1,7 +1,7 @@
 """Mixtures compiled, free or inside limits: log density with gradient, draws, moments.
 
-One pass per value, in float64 inside, instead of some fifty passes over arrays. The reference is
-`likelihoods.mixtures`. Values are handled in blocks of `LANES`, so that the compiler turns the
+One pass per value instead of some fifty passes over arrays, in float64 but for log densities of
+Gaussians that are not extreme. The reference is `likelihoods.mixtures`. Values are handled in blocks of `LANES`, so that the compiler turns the
 innermost loops into vector instructions. Components are normal; those of the twins are logistic.
 """
 
@@ -34,13 +34,17 @@ from .products import transpose
 from .special import exp, exp_32, log, log_32
 from .truncated_normal import HUGE, truncated_quantile
 
-#: Values per block: two vectors of eight float64.
+#: Values per block: two vectors of eight float64, or one of float32.
 LANES = 16
 #: What float32 is good for: norms of components, by which densities are divided, and terms of
 #: gradients that may cancel.
-_LEAST_NORM, _MOST_NORM, _AMPLIFIED = np.float32(1e-12), np.float32(1e12), np.float32(300.0)
-_HUGE_32, _LEAST_32, _MAX_RAW_SCALE_32 = np.float32(1e8), np.float32(-60.0), np.float32(MAX_RAW_SCALE)
-_ZERO_32, _ONE_32 = np.float32(0.0), np.float32(1.0)
+_LEAST_NORM, _MOST_NORM, _AMPLIFIED = np.float32(1e-12), np.float32(1e6), np.float32(300.0)
+_HUGE_32, _LEAST_32, _MAX_RAW_SCALE_32 = (
+    np.float32(1e8),
+    np.float32(-60.0),
+    np.float32(MAX_RAW_SCALE),
+)
+_ZERO_32, _ONE_32, _LOWEST_32 = np.float32(0.0), np.float32(1.0), np.float32(-np.inf)
 
 
 @kernel
@@ -59,8 +63,8 @@ def _load(raw, start, count, block):
 def log_prob(raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gradient):
     """Log density `out` (n,), its gradient by `raw` (n, 3 K) and its derivative `by_y` (n,).
 
-    In float32, twice as many at once; blocks with a component for which that is not enough are done
-    in float64.
+    In float32, good to 4 units of rounding of ``1 + |log density|``, the gradient to 100. Blocks with
+    a component for which that would not be so are done in float64.
     """
     n, n_params = raw.shape
     K = n_params // 3
@@ -84,8 +88,8 @@ def log_prob(raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gr
                 top[j] = min(high[i], _HUGE_32)
         _load(raw, start, count, block)
         for j in range(LANES):
-            largest_logit[j] = -_HUGE_32
-            largest[j] = -_HUGE_32
+            largest_logit[j] = _LOWEST_32
+            largest[j] = _LOWEST_32
             total[j] = _ZERO_32
             weight_total[j] = _ZERO_32
             extreme[j] = _ZERO_32

@@ -144,9 +144,7 @@ def _block(
             for n_before in range(_VECTORS):
                 for partial in (False, True):
                     block = builder.append_basic_block()
-                    cases.add_case(
-                        ir.Constant(I64, (h * _VECTORS + n_before) * 2 + partial), block
-                    )
+                    cases.add_case(ir.Constant(I64, (h * _VECTORS + n_before) * 2 + partial), block)
                     with builder.goto_block(block):
                         function = _block_function(
                             builder.module, h, n_before + 1, is_partial=partial

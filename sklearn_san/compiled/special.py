@@ -194,7 +194,7 @@ def sigmoid(u):
 def exp_32(x):
     """Exponential of x up to 88 to float32's accuracy, 2e-35 below -80.
 
-    Products with it are then no denormal numbers, which are slow. No sum suffers from another order.
+    Products with it are then no denormal numbers, which are slow. The order of sums is free.
     """
     x = max(x, _LEAST_32)
     n = np.floor(x * _LOG2E_32 + _HALF_32)
