@@ -86,21 +86,22 @@ def test_values_and_gradients_equal_those_of_torch_in_float64(bounds, n, spread,
 def test_where_single_precision_is_enough_it_is_used():
     family, raw, y, support = problem(BOUNDS["both"], 64, spread=0.5)
     low, high = (b.astype(np.float32) for b in columns(support, 64))
-    raw[:16, 5] = -1e4  # of one component in each of these rows the support is its far tail
+    raw[::7, 5] = -1e4  # of one component in each of these rows the support is its far tail
     results = []
     for kernel in (mixtures.log_prob, mixtures.log_prob_64):
         out, gradient = np.empty(64, dtype=np.float32), np.empty(raw.shape, dtype=np.float32)
         arguments = raw.numpy(), y.numpy(), low, high, True, math.log(family.min_scale)
         kernel(*arguments, out, gradient, np.empty_like(out), True)
         results.append(gradient)
-    np.testing.assert_array_equal(results[0][:16], results[1][:16])
-    assert (results[0][16:] != results[1][16:]).any(axis=1).all()
+    # Each row for itself, whatever is beside it
+    is_double = (results[0] == results[1]).all(axis=1)
+    np.testing.assert_array_equal(np.flatnonzero(is_double), np.arange(0, 64, 7))
 
 
 def test_elementary_functions_in_single_precision():
     x = np.linspace(-80.0, 60.0, 2001, dtype=np.float32)
-    np.testing.assert_allclose(
-        [special.exp_32(v) for v in x], np.exp(x.astype(float)), rtol=4 * EPS
+    exact = np.exp(x.astype(float))
+    np.testing.assert_allclose([special.exp_32(v) for v in x], exact, rtol=4 * EPS)
     )
     x = np.geomspace(1e-37, 1e38, 2001, dtype=np.float32)
     exact = np.log(x.astype(float))

@@ -1,8 +1,8 @@
 """Components of mixtures compiled, free or inside limits; the reference has the same names.
 
 All are pieces of the loops in `mixtures`, in float64 but for one. A component has a location and a
-scale, and bounds of which `HUGE` stands for infinite ones. With ``z = (y - loc) / scale``, standardised bounds
-a and b, and c the point of [a, b] next to 0:
+scale, and bounds of which `HUGE` stands for infinite ones. With ``z = (y - loc) / scale``,
+standardised bounds a and b, and c the point of [a, b] next to 0:
 
     log p(y) = -log scale + log f(z) - log (F(b) - F(a))
 

@@ -1,8 +1,9 @@
 """Mixtures compiled, free or inside limits: log density with gradient, draws, moments.
 
 One pass per value instead of some fifty passes over arrays, in float64 but for log densities of
-Gaussians that are not extreme. The reference is `likelihoods.mixtures`. Values are handled in blocks of `LANES`, so that the compiler turns the
-innermost loops into vector instructions. Components are normal; those of the twins are logistic.
+Gaussians that are not extreme. The reference is `likelihoods.mixtures`. Values are handled in
+blocks of `LANES`, so that the compiler turns the innermost loops into vector instructions.
+Components are normal; those of the twins are logistic.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ def _load(raw, start, count, block):
 def log_prob(raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gradient):
     """Log density `out` (n,), its gradient by `raw` (n, 3 K) and its derivative `by_y` (n,).
 
-    In float32, good to 4 units of rounding of ``1 + |log density|``, the gradient to 100. Blocks with
-    a component for which that would not be so are done in float64.
+    In float32, good to 4 units of rounding of ``1 + |log density|``, the gradient to 100. Rows with
+    a component for which that would not be so are done again in float64.
     """
     n, n_params = raw.shape
     K = n_params // 3
@@ -77,7 +78,8 @@ def log_prob(raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gr
     weight, responsibility = np.empty((K, LANES), f32), np.empty((K, LANES), f32)
     norm, by_loc = np.empty((K, LANES), f32), np.empty((K, LANES), f32)
     by_scale, by_value = np.empty((K, LANES), f32), np.empty((K, LANES), f32)
-    extreme = np.empty(LANES, f32)
+    extreme, exact, exact_by_y = np.empty(LANES, f32), np.empty(LANES, f32), np.empty(LANES, f32)
+    exact_gradient = np.empty((LANES, n_params), f32)
     for start in range(0, n, LANES):
         count = min(LANES, n - start)
         for j in range(LANES):
@@ -112,16 +114,6 @@ def log_prob(raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gr
                 is_good = size > _LEAST_NORM and size < _MOST_NORM and amplified < _AMPLIFIED
                 extreme[j] += _ZERO_32 if is_good else _ONE_32
                 largest[j] = max(largest[j], responsibility[k, j])
-        n_extreme = _ZERO_32
-        for j in range(LANES):
-            n_extreme += extreme[j]
-        if n_extreme > _ZERO_32:
-            stop = start + count
-            log_prob_64(
-                raw[start:stop], y[start:stop], low[start:stop], high[start:stop], bounded,
-                log_floor, out[start:stop], gradient[start:stop], by_y[start:stop], with_gradient,
-            )  # fmt: skip
-            continue
         for k in range(K):
             for j in range(LANES):
                 w = exp_32(max(logit[k, j] - largest_logit[j], _LEAST_32))
@@ -132,29 +124,44 @@ def log_prob(raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gr
                 total[j] += p
         for j in range(LANES):
             value[j] = log_32(total[j] / weight_total[j]) + (largest[j] - largest_logit[j])
+        n_extreme = _ZERO_32
+        for j in range(LANES):
+            n_extreme += extreme[j]
         for j in range(count):
             out[start + j] = value[j]
-        if not with_gradient:
-            continue
-        for j in range(LANES):
-            total[j] = _ONE_32 / total[j]
-            weight_total[j] = _ONE_32 / weight_total[j]
-            value[j] = _ZERO_32
-        for k in range(K):
+        if with_gradient:
             for j in range(LANES):
-                responsibility[k, j] *= total[j]
-        for k in range(K):
+                total[j] = _ONE_32 / total[j]
             for j in range(LANES):
-                block[k, j] = responsibility[k, j] - weight[k, j] * weight_total[j]
-            for j in range(LANES):
-                block[K + k, j] = by_loc[k, j] * responsibility[k, j]
-            for j in range(LANES):
-                block[2 * K + k, j] = by_scale[k, j] * responsibility[k, j]
-            for j in range(LANES):
-                value[j] += by_value[k, j] * responsibility[k, j]
-        for j in range(count):
-            by_y[start + j] = value[j]
-        transpose(block[:, :count], gradient[start : start + count, :n_params])
+                weight_total[j] = _ONE_32 / weight_total[j]
+                value[j] = _ZERO_32
+            for k in range(K):
+                for j in range(LANES):
+                    responsibility[k, j] *= total[j]
+            for k in range(K):
+                for j in range(LANES):
+                    block[k, j] = responsibility[k, j] - weight[k, j] * weight_total[j]
+                for j in range(LANES):
+                    block[K + k, j] = by_loc[k, j] * responsibility[k, j]
+                for j in range(LANES):
+                    block[2 * K + k, j] = by_scale[k, j] * responsibility[k, j]
+                for j in range(LANES):
+                    value[j] += by_value[k, j] * responsibility[k, j]
+            for j in range(count):
+                by_y[start + j] = value[j]
+            transpose(block[:, :count], gradient[start : start + count, :n_params])
+        if n_extreme > _ZERO_32:
+            stop = start + count
+            log_prob_64(
+                raw[start:stop], y[start:stop], low[start:stop], high[start:stop], bounded,
+                log_floor, exact, exact_gradient, exact_by_y, with_gradient,
+            )  # fmt: skip
+            for j in range(count):
+                if extreme[j] > _ZERO_32:
+                    out[start + j] = exact[j]
+                    if with_gradient:
+                        by_y[start + j] = exact_by_y[j]
+                        gradient[start + j, :n_params] = exact_gradient[j]
 
 
 @kernel
