@@ -102,7 +102,6 @@ def test_elementary_functions_in_single_precision():
     x = np.linspace(-80.0, 60.0, 2001, dtype=np.float32)
     exact = np.exp(x.astype(float))
     np.testing.assert_allclose([special.exp_32(v) for v in x], exact, rtol=4 * EPS)
-    )
     x = np.geomspace(1e-37, 1e38, 2001, dtype=np.float32)
     exact = np.log(x.astype(float))
     np.testing.assert_allclose([special.log_32(v) for v in x], exact, rtol=4 * EPS, atol=EPS)
