@@ -64,7 +64,7 @@ def _load(raw, start, count, block):
 def log_prob(raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gradient):
     """Log density `out` (n,), its gradient by `raw` (n, 3 K) and its derivative `by_y` (n,).
 
-    In float32, good to 4 units of rounding of ``1 + |log density|``, the gradient to 100. Rows with
+    In float32, good to 8 units of rounding of ``1 + |log density|``, the gradient to 200. Rows with
     a component for which that would not be so are done again in float64.
     """
     n, n_params = raw.shape
