@@ -2,6 +2,8 @@
 
 ==================  =======================================================================
 `jit`               how kernels are compiled, and where they are kept
+`vectors`           vectors of float32 in LLVM's terms
+`products`          products of small matrices
 `special`           elementary functions
 `truncated_normal`  the truncated normal distribution
 `components`        normal and logistic components of mixtures

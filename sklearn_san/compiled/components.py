@@ -1,8 +1,8 @@
 """Components of mixtures compiled, free or inside limits; the reference has the same names.
 
-All are pieces of the loops in `mixtures`, in float64. A component has a location and a scale, and
-bounds of which `HUGE` stands for infinite ones. With ``z = (y - loc) / scale``, standardised bounds
-a and b, and c the point of [a, b] next to 0:
+All are pieces of the loops in `mixtures`, in float64 but for one. A component has a location and a
+scale, and bounds of which `HUGE` stands for infinite ones. With ``z = (y - loc) / scale``,
+standardised bounds a and b, and c the point of [a, b] next to 0:
 
     log p(y) = -log scale + log f(z) - log (F(b) - F(a))
 
@@ -11,6 +11,7 @@ mass is ``F(b) F(-a) (1 - exp(a - b))``, that leaves ``-|z - c|`` and one logari
 
 ===========================================  ==============================================
 `normal_density`, `logistic_density`         log density with its derivatives
+`normal_terms_32`                            the same in float32, where that is enough
 `normal_quantile`, `logistic_quantile`       quantile
 `normal_moments`, `logistic_moments`         mean and variance
 ===========================================  ==============================================
@@ -19,6 +20,8 @@ mass is ``F(b) F(-a) (1 - exp(a - b))``, that leaves ``-|z - c|`` and one logari
 from __future__ import annotations
 
 import math
+
+import numpy as np
 
 from .._constants import LOG_SQRT_2PI
 from .jit import piece
@@ -33,11 +36,14 @@ from .special import (
     near_tail_quantile,
     tails,
 )
-from .truncated_normal import exponential_moments, mass_and_ends
+from .truncated_normal import exponential_moments, mass_and_ends, mass_and_ends_32
 
 _LOGISTIC_VARIANCE = math.pi**2 / 3.0
 #: Bounds closer than this, in scales, have draws counted from a bound instead of the location.
 _CLOSE = 0.1
+_F32 = np.float32
+_ZERO_32, _ONE_32, _HALF_32 = _F32(0.0), _F32(1.0), _F32(0.5)
+_SQRT_2PI_32 = _F32(math.sqrt(2.0 * math.pi))
 
 
 @piece
@@ -66,6 +72,37 @@ def normal_density(y, loc, scale, bottom, top, bounded):
         by_loc = z * inverse
         by_log_scale = z * z - 1.0
     return log_density, -z * inverse, by_loc, by_log_scale
+
+
+@piece
+def normal_terms_32(y, loc, scale, bottom, top, bounded):
+    """Exponent and norm of the density ``exp(exponent) / norm`` in float32, and its derivatives.
+
+    These are those of `normal_density`; the last number is the size of terms that cancel in them.
+    """
+    inverse = _ONE_32 / scale
+    z = (y - loc) * inverse
+    if bounded:
+        a = (bottom - loc) * inverse
+        b = (top - loc) * inverse
+        mass, at_low, at_high = mass_and_ends_32(a, b, (top - bottom) * inverse)
+        centre = min(max(loc, bottom), top)
+        exponent = -_HALF_32 * ((y - centre) * inverse) * (z + (centre - loc) * inverse)
+        norm = mass * scale
+        share = _ONE_32 / mass
+        at_low = at_low * share
+        at_high = at_high * share
+        moment_low, moment_high = a * at_low, b * at_high
+        by_loc = (z + at_high - at_low) * inverse
+        by_log_scale = z * z - _ONE_32 + moment_high - moment_low
+        largest = abs(moment_low) + abs(moment_high)
+    else:
+        exponent = -_HALF_32 * z * z
+        norm = _SQRT_2PI_32 * scale
+        by_loc = z * inverse
+        by_log_scale = z * z - _ONE_32
+        largest = _ZERO_32
+    return exponent, norm, -z * inverse, by_loc, by_log_scale, largest
 
 
 @piece

@@ -1,8 +1,9 @@
 """Mixtures compiled, free or inside limits: log density with gradient, draws, moments.
 
-One pass per value, in float64 inside, instead of some fifty passes over arrays. The reference is
-`likelihoods.mixtures`. Values are handled in blocks of `LANES`, so that the compiler turns the
-innermost loops into vector instructions. Components are normal; those of the twins are logistic.
+One pass per value instead of some fifty passes over arrays, in float64 but for log densities of
+Gaussians that are not extreme. The reference is `likelihoods.mixtures`. Values are handled in
+blocks of `LANES`, so that the compiler turns the innermost loops into vector instructions.
+Components are normal; those of the twins are logistic.
 """
 
 from __future__ import annotations
@@ -26,17 +27,146 @@ from .components import (
 from .components import (
     normal_quantile as component_quantile,
 )
+from .components import (
+    normal_terms_32 as terms_32,
+)
 from .jit import kernel, twin
-from .special import exp, log
+from .products import transpose
+from .special import exp, exp_32, log, log_32
 from .truncated_normal import HUGE, truncated_quantile
 
-#: Values per block: two vectors of eight float64.
+#: Values per block: two vectors of eight float64, or one of float32.
 LANES = 16
+#: What float32 is good for: norms of components, by which densities are divided, and terms of
+#: gradients that may cancel.
+_LEAST_NORM, _MOST_NORM, _AMPLIFIED = np.float32(1e-12), np.float32(1e6), np.float32(300.0)
+_HUGE_32, _LEAST_32, _MAX_RAW_SCALE_32 = (
+    np.float32(1e8),
+    np.float32(-60.0),
+    np.float32(MAX_RAW_SCALE),
+)
+_ZERO_32, _ONE_32, _LOWEST_32 = np.float32(0.0), np.float32(1.0), np.float32(-np.inf)
+
+
+@kernel
+def _load(raw, start, count, block):
+    """Parameters (3 K, LANES) of some rows, the last of them again in lanes without a row.
+
+    Compilers would scatter them number by number.
+    """
+    transpose(raw[start : start + count], block[:, :count])
+    for k in range(len(block)):
+        for j in range(count, LANES):
+            block[k, j] = block[k, count - 1]
 
 
 @kernel
 def log_prob(raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gradient):
-    """Log density `out` (n,), its gradient by `raw` (n, 3 K) and its derivative `by_y` (n,)."""
+    """Log density `out` (n,), its gradient by `raw` (n, 3 K) and its derivative `by_y` (n,).
+
+    In float32, good to 8 units of rounding of ``1 + |log density|``, the gradient to 200. Rows with
+    a component for which that would not be so are done again in float64.
+    """
+    n, n_params = raw.shape
+    K = n_params // 3
+    f32 = np.float32
+    floor = f32(math.exp(log_floor))
+    value, bottom, top = np.empty(LANES, f32), np.zeros(LANES, f32), np.zeros(LANES, f32)
+    largest_logit, largest = np.empty(LANES, f32), np.empty(LANES, f32)
+    total, weight_total = np.empty(LANES, f32), np.empty(LANES, f32)
+    block, logit = np.empty((3 * K, LANES), f32), np.empty((K, LANES), f32)
+    weight, responsibility = np.empty((K, LANES), f32), np.empty((K, LANES), f32)
+    norm, by_loc = np.empty((K, LANES), f32), np.empty((K, LANES), f32)
+    by_scale, by_value = np.empty((K, LANES), f32), np.empty((K, LANES), f32)
+    extreme, exact, exact_by_y = np.empty(LANES, f32), np.empty(LANES, f32), np.empty(LANES, f32)
+    exact_gradient = np.empty((LANES, n_params), f32)
+    for start in range(0, n, LANES):
+        count = min(LANES, n - start)
+        for j in range(LANES):
+            i = start + min(j, count - 1)
+            value[j] = y[i]
+            if bounded:
+                bottom[j] = max(low[i], -_HUGE_32)
+                top[j] = min(high[i], _HUGE_32)
+        _load(raw, start, count, block)
+        for j in range(LANES):
+            largest_logit[j] = _LOWEST_32
+            largest[j] = _LOWEST_32
+            total[j] = _ZERO_32
+            weight_total[j] = _ZERO_32
+            extreme[j] = _ZERO_32
+        for k in range(K):
+            for j in range(LANES):
+                logit[k, j] = block[k, j]
+                largest_logit[j] = max(largest_logit[j], block[k, j])
+        for k in range(K):
+            for j in range(LANES):
+                grown = exp_32(min(block[2 * K + k, j], _MAX_RAW_SCALE_32))
+                scale = floor + grown
+                own, size, density_by_y, density_by_loc, density_by_scale, amplified = terms_32(
+                    value[j], block[K + k, j], scale, bottom[j], top[j], bounded
+                )
+                responsibility[k, j] = logit[k, j] + own
+                norm[k, j] = size
+                by_value[k, j] = density_by_y
+                by_loc[k, j] = density_by_loc
+                by_scale[k, j] = density_by_scale * (grown / scale)
+                is_good = size > _LEAST_NORM and size < _MOST_NORM and amplified < _AMPLIFIED
+                extreme[j] += _ZERO_32 if is_good else _ONE_32
+                largest[j] = max(largest[j], responsibility[k, j])
+        for k in range(K):
+            for j in range(LANES):
+                w = exp_32(max(logit[k, j] - largest_logit[j], _LEAST_32))
+                weight[k, j] = w
+                weight_total[j] += w
+                p = exp_32(max(responsibility[k, j] - largest[j], _LEAST_32)) / norm[k, j]
+                responsibility[k, j] = p  # not normalised
+                total[j] += p
+        for j in range(LANES):
+            value[j] = log_32(total[j] / weight_total[j]) + (largest[j] - largest_logit[j])
+        n_extreme = _ZERO_32
+        for j in range(LANES):
+            n_extreme += extreme[j]
+        for j in range(count):
+            out[start + j] = value[j]
+        if with_gradient:
+            for j in range(LANES):
+                total[j] = _ONE_32 / total[j]
+            for j in range(LANES):
+                weight_total[j] = _ONE_32 / weight_total[j]
+                value[j] = _ZERO_32
+            for k in range(K):
+                for j in range(LANES):
+                    responsibility[k, j] *= total[j]
+            for k in range(K):
+                for j in range(LANES):
+                    block[k, j] = responsibility[k, j] - weight[k, j] * weight_total[j]
+                for j in range(LANES):
+                    block[K + k, j] = by_loc[k, j] * responsibility[k, j]
+                for j in range(LANES):
+                    block[2 * K + k, j] = by_scale[k, j] * responsibility[k, j]
+                for j in range(LANES):
+                    value[j] += by_value[k, j] * responsibility[k, j]
+            for j in range(count):
+                by_y[start + j] = value[j]
+            transpose(block[:, :count], gradient[start : start + count, :n_params])
+        if n_extreme > _ZERO_32:
+            stop = start + count
+            log_prob_64(
+                raw[start:stop], y[start:stop], low[start:stop], high[start:stop], bounded,
+                log_floor, exact, exact_gradient, exact_by_y, with_gradient,
+            )  # fmt: skip
+            for j in range(count):
+                if extreme[j] > _ZERO_32:
+                    out[start + j] = exact[j]
+                    if with_gradient:
+                        by_y[start + j] = exact_by_y[j]
+                        gradient[start + j, :n_params] = exact_gradient[j]
+
+
+@kernel
+def log_prob_64(raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gradient):
+    """`log_prob` in float64 throughout."""
     n, n_params = raw.shape
     K = n_params // 3
     floor = math.exp(log_floor)
@@ -120,7 +250,7 @@ def draw(raw, noise_component, noise_value, bounded, floor, low, high, out):
     """
     n, n_params = raw.shape
     K = n_params // 3
-    weight = np.empty((K, LANES))
+    weight, block = np.empty((K, LANES)), np.empty((n_params, LANES), dtype=np.float32)
     largest, total, threshold = np.empty(LANES), np.empty(LANES), np.empty(LANES)
     cumulative = np.empty(LANES)
     chosen = np.empty(LANES, dtype=np.int64)
@@ -131,20 +261,20 @@ def draw(raw, noise_component, noise_value, bounded, floor, low, high, out):
         count = min(LANES, n - start)
         for j in range(LANES):
             i = start + min(j, count - 1)
-            for k in range(K):
-                weight[k, j] = raw[i, k]
             threshold[j] = noise_component[i]
             u[j] = noise_value[i]
             if bounded:
                 bottom[j] = max(low[i], -HUGE)
                 top[j] = min(high[i], HUGE)
+        _load(raw, start, count, block)
         for j in range(LANES):
-            largest[j] = weight[0, j]
+            largest[j] = -np.inf
             total[j] = 0.0
             cumulative[j] = 0.0
             chosen[j] = 0
-        for k in range(1, K):
+        for k in range(K):
             for j in range(LANES):
+                weight[k, j] = block[k, j]
                 largest[j] = max(largest[j], weight[k, j])
         for k in range(K):
             for j in range(LANES):
@@ -176,7 +306,7 @@ def moments(raw, bounded, floor, low, high, mean, variance):
     """Mean and variance (n,) of mixtures with raw parameters (n, 3 K)."""
     n, n_params = raw.shape
     K = n_params // 3
-    weight = np.empty((K, LANES))
+    weight, block = np.empty((K, LANES)), np.empty((n_params, LANES), dtype=np.float32)
     largest, total = np.empty(LANES), np.empty(LANES)
     first, second = np.empty(LANES), np.empty(LANES)
     loc, scale = np.empty(LANES), np.empty(LANES)
@@ -185,8 +315,6 @@ def moments(raw, bounded, floor, low, high, mean, variance):
         count = min(LANES, n - start)
         for j in range(LANES):
             i = start + min(j, count - 1)
-            for k in range(K):
-                weight[k, j] = raw[i, k]
             if bounded:
                 bottom[j] = max(low[i], -HUGE)
                 top[j] = min(high[i], HUGE)
@@ -194,14 +322,15 @@ def moments(raw, bounded, floor, low, high, mean, variance):
             total[j] = 0.0
             first[j] = 0.0
             second[j] = 0.0
+        _load(raw, start, count, block)
         for k in range(K):
             for j in range(LANES):
+                weight[k, j] = block[k, j]
                 largest[j] = max(largest[j], weight[k, j])
         for k in range(K):
             for j in range(LANES):
-                i = start + min(j, count - 1)
-                loc[j] = raw[i, K + k]
-                scale[j] = raw[i, 2 * K + k]
+                loc[j] = block[K + k, j]
+                scale[j] = block[2 * K + k, j]
             for j in range(LANES):
                 w = exp(weight[k, j] - largest[j])
                 total[j] += w
@@ -215,7 +344,7 @@ def moments(raw, bounded, floor, low, high, mean, variance):
             variance[start + j] = max(second[j] / total[j] - centre * centre, 0.0)
 
 
-logistic_log_prob = twin(log_prob, "logistic_log_prob", component_density=logistic_density)
+logistic_log_prob = twin(log_prob_64, "logistic_log_prob", component_density=logistic_density)
 logistic_draw = twin(draw, "logistic_draw", component_quantile=logistic_quantile)
 #: Of free mixtures alone
 logistic_mixture_moments = twin(

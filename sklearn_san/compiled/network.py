@@ -26,7 +26,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import families, mixtures
-from .activations import activate, activate_with_slope, normalise, normalise_backward
+from .activations import (
+    SILU,
+    activate,
+    activate_with_slope,
+    normalise,
+    normalise_backward,
+    normalise_silu,
+    normalise_silu_with_slope,
+)
 from .jit import kernel, piece, twin
 from .products import add_product, multiply, transpose
 
@@ -257,20 +265,26 @@ def _matrix(values, offset, n_in, n_out):
     return values[offset : offset + n_in * n_out].reshape(n_in, n_out)
 
 
-@piece
+@kernel
 def _finish_layer(values, plan, k, n_rows, product, scratch, with_slope):
     """Normalisation and activation of hidden layer k, given its product without bias."""
     layer, work, tile = plan.layers[k], scratch.work, plan.tile
     n_out = layer[_OUT]
     out = _part(work, layer[_RESULT], tile, n_rows, n_out)
     bias = values[layer[_BIAS] : layer[_BIAS] + n_out]
-    gain, shift = scratch.ones[:n_out], bias
-    normal = product
+    gain, shift, normal = scratch.ones[:n_out], bias, product
     if layer[_GAIN] >= 0:
         gain = values[layer[_GAIN] : layer[_GAIN] + n_out]
         shift = values[layer[_SHIFT] : layer[_SHIFT] + n_out]
+        if plan.activation == SILU and not with_slope:
+            normalise_silu(product, bias, gain, shift, out)
+            return
         normal = _part(work, layer[_NORMAL], tile, n_rows, n_out)
         rstd = work[layer[_RSTD] * tile : layer[_RSTD] * tile + n_rows]
+        if plan.activation == SILU:
+            slope = _part(work, layer[_SLOPE], tile, n_rows, n_out)
+            normalise_silu_with_slope(product, bias, gain, shift, normal, rstd, out, slope)
+            return
         normalise(product, bias, normal, rstd)
     if with_slope:
         slope = _part(work, layer[_SLOPE], tile, n_rows, n_out)

@@ -15,7 +15,6 @@ and only the first one may be transposed; `transpose` serves where the second on
 
 from __future__ import annotations
 
-import platform
 from typing import Any
 
 import numpy as np
@@ -24,75 +23,29 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .jit import cpu, kernel
+from .jit import kernel
+from .vectors import (
+    BIT,
+    FLOAT,
+    I32,
+    I64,
+    LANES,
+    QUAD,
+    SIZE,
+    VECTOR,
+    Last,
+    address,
+    load_from,
+    spread,
+    store_to,
+    vector_at,
+)
 
-_I64, _I32, _BIT, _FLOAT = ir.IntType(64), ir.IntType(32), ir.IntType(1), ir.FloatType()
-_SIZE = 4  # bytes of a float32
 #: Vectors of columns in a block.
 _VECTORS = 2
-
-
-def _lanes() -> int:
-    """Float32 numbers in a vector register of the CPU that numba compiles for."""
-    name, features = cpu()
-    if "+avx512f" in features:
-        return 16
-    is_old = name.lower() == "generic" or "-avx," in f"{features},"
-    return 8 if platform.machine().lower() in ("x86_64", "amd64") and not is_old else 4
-
-
-LANES = _lanes()
 #: Rows of a block, so that its sums fill the registers; then what the last rows are made of.
 HEIGHTS = (8, 4, 2, 1) if LANES == 16 else (6, 4, 2, 1)
 _TALLEST = HEIGHTS[0]
-
-_VECTOR, _NUMBERS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_I32, LANES)
-_QUAD = ir.VectorType(_FLOAT, 4)
-
-
-def _spread(builder: Any, value: Any, kind: Any) -> Any:
-    """Vector of which every lane is `value`."""
-    nothing = ir.Constant(kind, ir.Undefined)
-    first = builder.insert_element(nothing, value, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(first, nothing, ir.Constant(_NUMBERS, [0] * LANES))
-
-
-def _vector_at(builder: Any, place: Any, kind: Any, n: int = 0) -> Any:
-    """Pointer to the vector that is `n` vectors behind an address."""
-    offset = ir.Constant(_I64, _SIZE * kind.count * n)
-    return builder.inttoptr(builder.add(place, offset), kind.as_pointer())
-
-
-def _load(builder: Any, pointer: Any) -> Any:
-    value = builder.load(pointer)
-    value.align = _SIZE
-    return value
-
-
-def _store(builder: Any, value: Any, pointer: Any) -> None:
-    builder.store(value, pointer).align = _SIZE
-
-
-class _Last:
-    """Reads and writes the last vector of a row, of which only some lanes are there."""
-
-    def __init__(self, module: Any, builder: Any, n_lanes: Any):
-        order = ir.Constant(_NUMBERS, list(range(LANES)))
-        self.mask = builder.icmp_signed("<", order, _spread(builder, n_lanes, _NUMBERS))
-        pointer, kind = _VECTOR.as_pointer(), self.mask.type
-        reading = ir.FunctionType(_VECTOR, [pointer, _I32, kind, _VECTOR])
-        writing = ir.FunctionType(ir.VoidType(), [_VECTOR, pointer, _I32, kind])
-        name = f"llvm.masked.{{}}.v{LANES}f32.p0"
-        self.reading = cgutils.get_or_insert_function(module, reading, name.format("load"))
-        self.writing = cgutils.get_or_insert_function(module, writing, name.format("store"))
-        self.align = ir.Constant(_I32, _SIZE)
-
-    def load(self, builder: Any, pointer: Any) -> Any:
-        nothing = ir.Constant(_VECTOR, [0.0] * LANES)
-        return builder.call(self.reading, [pointer, self.align, self.mask, nothing])
-
-    def store(self, builder: Any, value: Any, pointer: Any) -> None:
-        builder.call(self.writing, [value, pointer, self.align, self.mask])
 
 
 def _block_function(module: Any, height: int, n_vectors: int, *, is_partial: bool) -> Any:
@@ -102,7 +55,7 @@ def _block_function(module: Any, height: int, n_vectors: int, *, is_partial: boo
     lanes of the last vector, and whether to add to c.
     """
     name = f"san_block_{height}_{n_vectors}" + "_partial" * is_partial
-    kind = ir.FunctionType(ir.VoidType(), [_I64] * 8 + [_I32, _BIT])
+    kind = ir.FunctionType(ir.VoidType(), [I64] * 8 + [I32, BIT])
     function = cgutils.get_or_insert_function(module, kind, name)
     if not function.is_declaration:
         return function
@@ -113,43 +66,43 @@ def _block_function(module: Any, height: int, n_vectors: int, *, is_partial: boo
     vectors, contract = range(n_vectors), ("contract",)
 
     builder = ir.IRBuilder(start)
-    one, size = ir.Constant(_I64, 1), ir.Constant(_I64, _SIZE)
+    one, size = ir.Constant(I64, 1), ir.Constant(I64, SIZE)
     a_row, a_column, b_row, c_row = (
         builder.mul(step, size) for step in (a_row, a_column, b_row, c_row)
     )
-    steps = [builder.mul(a_row, ir.Constant(_I64, i)) for i in range(height)]
-    rows = [builder.add(c, builder.mul(c_row, ir.Constant(_I64, i))) for i in range(height)]
-    last = _Last(module, builder, n_last) if is_partial else None
+    steps = [builder.mul(a_row, ir.Constant(I64, i)) for i in range(height)]
+    rows = [builder.add(c, builder.mul(c_row, ir.Constant(I64, i))) for i in range(height)]
+    last = Last(module, builder, n_last) if is_partial else None
     builder.cbranch(is_added, reading, loop)
 
     def load(builder: Any, place: Any, v: int) -> Any:
-        pointer = _vector_at(builder, place, _VECTOR, v)
+        pointer = vector_at(builder, place, VECTOR, v)
         if last is not None and v == n_vectors - 1:
             return last.load(builder, pointer)
-        return _load(builder, pointer)
+        return load_from(builder, pointer)
 
     builder = ir.IRBuilder(reading)
     before = [[load(builder, row, v) for v in vectors] for row in rows]
     builder.branch(loop)
 
     builder = ir.IRBuilder(loop)
-    k, at_a, at_b = (builder.phi(_I64) for _ in range(3))
-    sums = [[builder.phi(_VECTOR) for _ in vectors] for _ in rows]
+    k, at_a, at_b = (builder.phi(I64) for _ in range(3))
+    sums = [[builder.phi(VECTOR) for _ in vectors] for _ in rows]
     factors = [load(builder, at_b, v) for v in vectors]
     after = []
     for step, own in zip(steps, sums, strict=True):
-        place = builder.inttoptr(builder.add(at_a, step), _FLOAT.as_pointer())
-        factor = _spread(builder, _load(builder, place), _VECTOR)
+        place = builder.inttoptr(builder.add(at_a, step), FLOAT.as_pointer())
+        factor = spread(builder, load_from(builder, place), VECTOR)
         products = [builder.fmul(factor, factors[v], flags=contract) for v in vectors]
         after.append([builder.fadd(products[v], own[v], flags=contract) for v in vectors])
     following = builder.add(k, one), builder.add(at_a, a_column), builder.add(at_b, b_row)
     builder.cbranch(builder.icmp_signed("<", following[0], depth), loop, end)
     for variable, first, then in zip(
-        (k, at_a, at_b), (ir.Constant(_I64, 0), a, b), following, strict=True
+        (k, at_a, at_b), (ir.Constant(I64, 0), a, b), following, strict=True
     ):
         for block, value in ((start, first), (reading, first), (loop, then)):
             variable.add_incoming(value, block)
-    zero = ir.Constant(_VECTOR, [0.0] * LANES)
+    zero = ir.Constant(VECTOR, [0.0] * LANES)
     for i in range(height):
         for v in vectors:
             for block, value in ((start, zero), (reading, before[i][v]), (loop, after[i][v])):
@@ -158,11 +111,11 @@ def _block_function(module: Any, height: int, n_vectors: int, *, is_partial: boo
     builder = ir.IRBuilder(end)
     for i in range(height):
         for v in vectors:
-            pointer = _vector_at(builder, rows[i], _VECTOR, v)
+            pointer = vector_at(builder, rows[i], VECTOR, v)
             if last is not None and v == n_vectors - 1:
                 last.store(builder, after[i][v], pointer)
             else:
-                _store(builder, after[i][v], pointer)
+                store_to(builder, after[i][v], pointer)
     builder.ret_void()
     return function
 
@@ -176,24 +129,22 @@ def _block(
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         height, *common, width, is_added = args
-        lanes, one = ir.Constant(_I64, LANES), ir.Constant(_I64, 1)
+        lanes, one = ir.Constant(I64, LANES), ir.Constant(I64, 1)
         before = builder.sdiv(builder.sub(width, one), lanes)  # vectors before the last one
         n_last = builder.sub(width, builder.mul(before, lanes))
         is_partial = builder.icmp_signed("<", n_last, lanes)
-        common += [builder.trunc(n_last, _I32), cgutils.as_bool_bit(builder, is_added)]
+        common += [builder.trunc(n_last, I32), cgutils.as_bool_bit(builder, is_added)]
         # height, vectors and whether the last one is whole as one number
-        kind = builder.mul(builder.add(builder.mul(height, ir.Constant(_I64, _VECTORS)), before),
-                           ir.Constant(_I64, 2))  # fmt: skip
-        kind = builder.add(kind, builder.zext(is_partial, _I64))
+        kind = builder.mul(builder.add(builder.mul(height, ir.Constant(I64, _VECTORS)), before),
+                           ir.Constant(I64, 2))  # fmt: skip
+        kind = builder.add(kind, builder.zext(is_partial, I64))
         end = builder.append_basic_block()
         cases = builder.switch(kind, end)
         for h in HEIGHTS:
             for n_before in range(_VECTORS):
                 for partial in (False, True):
                     block = builder.append_basic_block()
-                    cases.add_case(
-                        ir.Constant(_I64, (h * _VECTORS + n_before) * 2 + partial), block
-                    )
+                    cases.add_case(ir.Constant(I64, (h * _VECTORS + n_before) * 2 + partial), block)
                     with builder.goto_block(block):
                         function = _block_function(
                             builder.module, h, n_before + 1, is_partial=partial
@@ -206,17 +157,6 @@ def _block(
     return types.void(*[types.int64] * 10, types.boolean), codegen
 
 
-@intrinsic
-def _address(typingctx: Any, array: Any) -> Any:
-    """Address of the first number of an array."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        own = context.make_array(signature.args[0])(context, builder, args[0])
-        return builder.ptrtoint(own.data, _I64)
-
-    return types.int64(array), codegen
-
-
 @kernel
 def _multiply(a, a_row, a_column, b, b_row, c, c_row, n_rows, depth, n_columns, is_added):
     column = 0
@@ -227,8 +167,8 @@ def _multiply(a, a_row, a_column, b, b_row, c, c_row, n_rows, depth, n_columns, 
             left = n_rows - row
             height = _TALLEST if left >= _TALLEST else 4 if left >= 4 else 2 if left >= 2 else 1
             _block(
-                height, a + _SIZE * row * a_row, a_row, a_column, b + _SIZE * column, b_row,
-                c + _SIZE * (row * c_row + column), c_row, depth, width, is_added,
+                height, a + SIZE * row * a_row, a_row, a_column, b + SIZE * column, b_row,
+                c + SIZE * (row * c_row + column), c_row, depth, width, is_added,
             )  # fmt: skip
             row += height
         column += width
@@ -237,8 +177,8 @@ def _multiply(a, a_row, a_column, b, b_row, c, c_row, n_rows, depth, n_columns, 
 @kernel
 def _product(a, b, out, is_added):
     _multiply(
-        _address(a), a.strides[0] // _SIZE, a.strides[1] // _SIZE, _address(b),
-        b.strides[0] // _SIZE, _address(out), out.strides[0] // _SIZE, a.shape[0], a.shape[1],
+        address(a), a.strides[0] // SIZE, a.strides[1] // SIZE, address(b),
+        b.strides[0] // SIZE, address(out), out.strides[0] // SIZE, a.shape[0], a.shape[1],
         b.shape[1], is_added,
     )  # fmt: skip
 
@@ -269,14 +209,14 @@ def _transpose_square(typingctx: Any, a: Any, a_row: Any, out: Any, out_row: Any
         a, a_row, out, out_row = args
 
         def row_of(place: Any, step: Any, i: int) -> Any:
-            row = builder.add(place, builder.mul(step, ir.Constant(_I64, i)))
-            return _vector_at(builder, row, _QUAD)
+            row = builder.add(place, builder.mul(step, ir.Constant(I64, i)))
+            return vector_at(builder, row, QUAD)
 
         def shuffle(first: Any, second: Any, lanes: list[int]) -> Any:
-            mask = ir.Constant(ir.VectorType(_I32, 4), lanes)
+            mask = ir.Constant(ir.VectorType(I32, 4), lanes)
             return builder.shuffle_vector(first, second, mask)
 
-        rows = [_load(builder, row_of(a, a_row, i)) for i in range(4)]
+        rows = [load_from(builder, row_of(a, a_row, i)) for i in range(4)]
         pairs = [
             shuffle(rows[i], rows[i + 1], lanes)
             for i in (0, 2)
@@ -285,7 +225,7 @@ def _transpose_square(typingctx: Any, a: Any, a_row: Any, out: Any, out_row: Any
         for i in range(4):
             lanes = [0, 1, 4, 5] if i % 2 == 0 else [2, 3, 6, 7]
             column = shuffle(pairs[i // 2], pairs[i // 2 + 2], lanes)
-            _store(builder, column, row_of(out, out_row, i))
+            store_to(builder, column, row_of(out, out_row, i))
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 4), codegen
@@ -296,11 +236,11 @@ def transpose(a, out):
     """``out = a.T``, float32; the rows of both are contiguous."""
     n, m = a.shape
     whole_n, whole_m = n - n % 4, m - m % 4
-    from_a, from_out, a_row, out_row = _address(a), _address(out), a.strides[0], out.strides[0]
+    from_a, from_out, a_row, out_row = address(a), address(out), a.strides[0], out.strides[0]
     for j in range(0, whole_m, 4):
         for i in range(0, whole_n, 4):
             _transpose_square(
-                from_a + i * a_row + _SIZE * j, a_row, from_out + j * out_row + _SIZE * i, out_row
+                from_a + i * a_row + SIZE * j, a_row, from_out + j * out_row + SIZE * i, out_row
             )
     for i in range(n):
         for j in range(whole_m if i < whole_n else 0, m):

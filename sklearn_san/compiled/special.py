@@ -28,6 +28,9 @@ _LOG2E_32 = _F32(1.0 / math.log(2.0))
 _LN2_HIGH_32, _LN2_LOW_32 = _F32(0.693359375), _F32(-2.12194440e-4)
 _ROUND_32 = _F32(12582912.0)  # 1.5 * 2^23: adding it rounds to an integer
 _ONE_32, _LARGE_32 = _F32(1.0), _F32(87.0)
+_HALF_32, _TWO_32, _SQRT_TWO_32 = _F32(0.5), _F32(2.0), _F32(math.sqrt(2.0))
+_LN2_32, _LEAST_32 = _F32(math.log(2.0)), _F32(-80.0)
+_S3, _S5, _S7, _S9 = (_F32(2.0 / k) for k in (3, 5, 7, 9))
 _C2, _C3, _C4, _C5, _C6 = (_F32(1.0 / math.factorial(k)) for k in range(2, 7))
 
 
@@ -48,6 +51,7 @@ def _fit(function: Any, low: float, high: float, degree: int) -> tuple[float, ..
 
 
 _ERFCX = tuple(fit_erfcx().tolist())
+_ERFCX_32 = tuple(_F32(c) for c in fit_erfcx(10))
 # Normal quantiles: by q^2 in the middle, where q = p - 0.5; by sqrt(-log p) in the tail
 CENTRAL = 0.425
 _MIDDLE = _fit(lambda s: _scipy_ndtri(0.5 + np.sqrt(s)) / np.sqrt(s), 0.0, CENTRAL**2, 14)
@@ -184,6 +188,64 @@ def sigmoid(u):
     p = (_ONE_32 + r) + r2 * ((_C2 + r * _C3) + r2 * ((_C4 + r * _C5) + r2 * _C6))
     grown = p * as_float32((as_bits32(shifted) + np.int32(127)) << np.int32(23))
     return _ONE_32 / (_ONE_32 + grown)
+
+
+@piece
+def exp_32(x):
+    """Exponential of x up to 88 to float32's accuracy, 2e-35 below -80.
+
+    Products with it are then no denormal numbers, which are slow. The order of sums is free.
+    """
+    x = max(x, _LEAST_32)
+    n = np.floor(x * _LOG2E_32 + _HALF_32)
+    r = x - n * _LN2_32
+    p = _C6
+    p = p * r + _C5
+    p = p * r + _C4
+    p = p * r + _C3
+    p = p * r + _C2
+    p = p * r + _ONE_32
+    p = p * r + _ONE_32
+    return p * as_float32((np.int32(n) + np.int32(127)) << np.int32(23))
+
+
+@piece
+def log_32(x):
+    """Natural logarithm of a positive, normal number to float32's accuracy."""
+    bits = as_bits32(x)
+    exponent = (bits >> np.int32(23)) - np.int32(127)
+    m = as_float32((bits & np.int32(0x007FFFFF)) | np.int32(0x3F800000))  # in [1, 2)
+    large = m > _SQRT_TWO_32
+    m = _HALF_32 * m if large else m
+    e = _F32(exponent)
+    e = e + _ONE_32 if large else e
+    s = (m - _ONE_32) / (m + _ONE_32)
+    q = s * s
+    p = _S9
+    p = p * q + _S7
+    p = p * q + _S5
+    p = p * q + _S3
+    return e * _LN2_32 + s * (p * q + _TWO_32)
+
+
+@piece
+def erfcx_32(x):
+    """Scaled complementary error function for x from 0 to 1e18, to float32's accuracy."""
+    near = _ONE_32 + _TWO_32 * x
+    inverse = _ONE_32 / ((x + _TWO_32) * near)
+    t = (x - _TWO_32) * near * inverse
+    p = _ERFCX_32[10]
+    p = p * t + _ERFCX_32[9]
+    p = p * t + _ERFCX_32[8]
+    p = p * t + _ERFCX_32[7]
+    p = p * t + _ERFCX_32[6]
+    p = p * t + _ERFCX_32[5]
+    p = p * t + _ERFCX_32[4]
+    p = p * t + _ERFCX_32[3]
+    p = p * t + _ERFCX_32[2]
+    p = p * t + _ERFCX_32[1]
+    p = p * t + _ERFCX_32[0]
+    return p * (x + _TWO_32) * inverse
 
 
 @piece

@@ -32,7 +32,7 @@ from .._constants import LOG_SQRT_2PI, MAX_RAW_SCALE
 from . import families
 from .interval import heights_of
 from .jit import kernel, piece, twin
-from .special import SQRT_HALF, as_float32, erfcx, exp, fit_erfcx, log, ndtri
+from .special import SQRT_HALF, erfcx, erfcx_32, exp, exp_32, log, ndtri
 from .truncated_normal import HUGE
 
 #: Rows of a table of components: W; what the tails on both sides of the location sum to; location,
@@ -53,51 +53,16 @@ _SQRT_2PI = math.sqrt(2.0 * math.pi)
 _IS_LOGISTIC = False
 _F32 = np.float32
 
-_ZERO, _HALF, _ONE, _TWO = _F32(0.0), _F32(0.5), _F32(1.0), _F32(2.0)
+_ZERO, _HALF, _ONE = _F32(0.0), _F32(0.5), _F32(1.0)
 _SQRT_HALF_32, _DENSITY_32 = _F32(SQRT_HALF), _F32(1.0 / _SQRT_2PI)
-_LOG2E_32, _LN2_32 = _F32(1.0 / math.log(2.0)), _F32(math.log(2.0))
-_LEAST_32 = _F32(-87.0)
-_E2, _E3, _E4, _E5, _E6 = (_F32(1.0 / math.factorial(k)) for k in range(2, 7))
-_MILLS = tuple(_F32(0.5 * c) for c in fit_erfcx(10))
-
-
-@piece
-def _exp_32(x):
-    """Exponential of x <= 0 to float32's accuracy; no sum in it may be reordered to its harm."""
-    x = max(x, _LEAST_32)
-    n = np.floor(x * _LOG2E_32 + _HALF)
-    r = x - n * _LN2_32
-    p = _E6
-    p = p * r + _E5
-    p = p * r + _E4
-    p = p * r + _E3
-    p = p * r + _E2
-    p = p * r + _ONE
-    p = p * r + _ONE
-    return p * as_float32((np.int32(n) + np.int32(127)) << np.int32(23))
 
 
 @piece
 def _normal_32(z, offset):
     """Tail beyond z on its side, density and its slope, all times ``exp(offset)``."""
-    grown = _exp_32(offset - _HALF * z * z)
-    x = abs(z) * _SQRT_HALF_32
-    near = _ONE + _TWO * x
-    inverse = _ONE / ((x + _TWO) * near)
-    t = (x - _TWO) * near * inverse
-    p = _MILLS[10]
-    p = p * t + _MILLS[9]
-    p = p * t + _MILLS[8]
-    p = p * t + _MILLS[7]
-    p = p * t + _MILLS[6]
-    p = p * t + _MILLS[5]
-    p = p * t + _MILLS[4]
-    p = p * t + _MILLS[3]
-    p = p * t + _MILLS[2]
-    p = p * t + _MILLS[1]
-    p = p * t + _MILLS[0]
+    grown = exp_32(offset - _HALF * z * z)
     density = grown * _DENSITY_32
-    return grown * p * (x + _TWO) * inverse, density, -z * density
+    return _HALF * grown * erfcx_32(abs(z) * _SQRT_HALF_32), density, -z * density
 
 
 @piece
@@ -110,9 +75,9 @@ def _normal_64(z, offset):
 @piece
 def _logistic_32(z, offset):
     distance = abs(z)
-    far = _exp_32(-distance)
+    far = exp_32(-distance)
     share = _ONE / (_ONE + far)
-    tail = _exp_32(offset - distance) * share
+    tail = exp_32(offset - distance) * share
     density = tail * share
     slope = density * (_ONE - far) * share
     return tail, density, slope if z < _ZERO else -slope
@@ -593,7 +558,7 @@ def log_densities(plan, target, draws, n_points, step, d, values, quickly, out):
                 height = _logistic_height_32(single, n, np.float32(y))
             elif in_single:
                 height = _height_32(single, n, np.float32(y))
-            if height > 1e-30:
+            if height > 1e-28:
                 out[row, i] = math.log(height)
             else:
                 out[row, i] = _log_height(double, n, is_logistic, exponent, y)
