@@ -113,7 +113,8 @@ default="standard"
         Above 0, every feature may be missing later; else only those that lack values in `fit`.
     nondetection : {"inf"} or None, default=None
         What infinities in X mean: "inf" makes them a state of their own, a feature that was looked
-        for and not seen; None refuses them.
+        for and not seen; None refuses them. In a feature that had none in `fit` infinity is a
+        missing value, and refused like that where none may be missing.
     categorical_features : "from_dtype", sequence of int or str, or None, default="from_dtype"
         Features that are categories. "from_dtype" takes the columns of a frame that hold text,
         booleans or, by their type, categories of anything. Each is a row of zeros and a one to

@@ -153,7 +153,7 @@ def fit_ensemble(
     if before is None:
         chosen = choose_features(options, reader, rows, device, increment=increment)
         part = sample.take(used)
-        encoder, y_scaler = _fit_scalers(options, reader, part)
+        encoder, y_scaler = _fit_scalers(options, reader, part, increment=increment)
         hides = _hides(options, sample.X)
         _extend(encoder, y_scaler, part, _numbers(reader.schema), *chosen, hides=hides)
     else:
@@ -432,9 +432,12 @@ def _n_validation(options: Any, rows: WholeTable | Pools, n_members: int) -> int
     return int(min(n, rows.max_validation))
 
 
-def _fit_scalers(options: Any, reader: Reader, part: Block) -> tuple[InputEncoder, OutputScaler]:
-    """Fit the scalers on the training part."""
+def _fit_scalers(
+    options: Any, reader: Reader, part: Block, *, increment: bool
+) -> tuple[InputEncoder, OutputScaler]:
+    """Fit the scalers on the training part; of an increment, what comes later may be infinite."""
     schema = reader.schema
+    infinite = np.ones_like(reader.infinite) if increment else reader.infinite
     encoder = InputEncoder(
         options.x_scaler,
         schema.n_categories,
@@ -442,7 +445,8 @@ def _fit_scalers(options: Any, reader: Reader, part: Block) -> tuple[InputEncode
         nondetection=options.nondetection is not None,
         use_errors=options.use_errors,
         names=schema.feature_names,
-    ).fit(part.X, part.weight, part.X_err, missing=reader.missing, extremes=reader.x_range)
+    ).fit(part.X, part.weight, part.X_err, missing=reader.missing, infinite=infinite,
+          extremes=reader.x_range)  # fmt: skip
     y_scaler = OutputScaler(options.y_scaler, [one.scaling for one in schema.families])
     return encoder, y_scaler.fit(part.y, part.weight)
 

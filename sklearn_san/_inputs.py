@@ -116,17 +116,21 @@ class InputEncoder:
         X_err: np.ndarray | None = None,
         *,
         missing: np.ndarray | None = None,
+        infinite: np.ndarray | None = None,
         extremes: np.ndarray | None = None,
     ) -> InputEncoder:
         """Learn from X of shape (n_samples, n_features).
 
-        Of all rows, of which X may be a sample, `missing` (n_features,) says which features lack
-        values, and `extremes` (2, n_features) are the smallest and largest values.
+        Of all rows, of which X may be a sample, `missing` and `infinite` (n_features,) say which
+        features lack values or have infinite ones, and `extremes` (2, n_features) are the smallest
+        and largest values.
         """
         lacking = np.isnan(X).any(axis=0)
         self.missing = (lacking if missing is None else missing) | (self.missing_rate > 0)
         self.infinite = np.zeros(X.shape[1], dtype=bool)
-        self.infinite[self.numbers] = self.nondetection
+        if self.nondetection:
+            found = np.isinf(X).any(axis=0) if infinite is None else infinite
+            self.infinite[self.numbers] = found[self.numbers]
         values = np.where(np.isfinite(X), X, np.nan)
         self._refuse_extremes(values[:, self.numbers], np.abs(values[:, self.numbers]) > LARGEST)
         empty = np.isnan(values).all(axis=0)
@@ -246,7 +250,11 @@ class InputEncoder:
         return plain if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
     def plain(self, X: np.ndarray, X_err: np.ndarray | None = None) -> np.ndarray:
-        """Inputs without encoded numbers and predictions, (n_samples, n_plain)."""
+        """Inputs without encoded numbers and predictions, (n_samples, n_plain).
+
+        Infinity is a missing value where it is a state of other features alone.
+        """
+        X = self._known(X)
         finite = np.isfinite(X)
         blocks = []
         if len(X) and len(self.numbers):
@@ -266,7 +274,8 @@ class InputEncoder:
                 blocks.append((X[:, j, None] == np.arange(n)).astype(np.float64))
         missing = np.isnan(X)
         self._refuse(missing & ~self.missing, "NaN", "fit with missing_rate above 0")
-        self._refuse(np.isinf(X) & ~self.infinite, "infinity", "set nondetection='inf'")
+        remedy = "fit with missing_rate above 0" if self.nondetection else "set nondetection='inf'"
+        self._refuse(np.isinf(X) & ~self.infinite, "infinity", remedy)
         if self.missing.any():
             blocks.append(missing[:, self.missing].astype(np.float64))
         if self.infinite.any():
@@ -277,8 +286,15 @@ class InputEncoder:
             blocks.append(scaled(self.error_scaler, self._log_errors(self._errors(X_err, X))))
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
+    def _known(self, X: np.ndarray) -> np.ndarray:
+        """X with nan for infinity in features that had none in `fit`, but may be missing."""
+        if not self.nondetection or not (unseen := self.missing & ~self.infinite).any():
+            return X
+        return np.where(np.isinf(X) & unseen, np.nan, X)
+
     def unusable(self, X: np.ndarray, X_err: np.ndarray | None = None) -> np.ndarray:
         """Values (n_samples, n_features) for which `transform` raises."""
+        X = self._known(X)
         wrong = (np.isnan(X) & ~self.missing) | (np.isinf(X) & ~self.infinite)
         if len(self.numbers) and X_err is None:
             finite = np.where(np.isfinite(X), X, np.nan)[:, self.numbers]

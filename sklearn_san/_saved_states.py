@@ -203,10 +203,10 @@ RULES: dict[type, Rule] = {
             ),
             Relation(
                 "infinite",
-                "nondetection for numbers, else False",
+                "of numbers, with nondetection",
                 lambda e: (
-                    e.infinite.tolist()
-                    == [n is None and bool(e.nondetection) for n in e.n_categories]
+                    not (set(np.flatnonzero(e.infinite)) - set(e.numbers))
+                    and (bool(e.nondetection) or not e.infinite.any())
                 ),
             ),
             Relation("n_inputs", "the width of all blocks of columns", _is_consistent_encoder),

@@ -161,7 +161,7 @@ def test_missing_values_categories_and_infinities():
     X[:, 3] = np.arange(300) % 3
     est = small(**BOTH, missing_rate=0, nondetection="inf", categorical_features=[3]).fit(X, y)
     encoder = est.input_encoder_
-    assert encoder.n_plain == 7 + 3 + 1 + 7  # numbers, categories, missing, not detected
+    assert encoder.n_plain == 7 + 3 + 1 + 1  # numbers, categories, missing, not detected
     assert encoder.encoding.column.max() < 7
     assert np.isfinite(est.log_prob(X, y)).all()
 

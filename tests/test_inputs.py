@@ -26,11 +26,11 @@ def test_blocks_of_the_encoder():
     X = np.array([[0.0, 1.0, 2.0], [2.0, np.nan, np.inf], [4.0, 0.0, 6.0], [2.0, 1.0, 4.0]])
     encoder = InputEncoder("standard", [None, 2, None], nondetection=True).fit(X)
     x = encoder.transform(X)
-    # Two numbers, two categories, a mask for the category that was missing, two non-detections
-    assert encoder.n_inputs == x.shape[1] == 7
+    # Two numbers, two categories, a mask for the category that was missing, one non-detection
+    assert encoder.n_inputs == x.shape[1] == 6
     np.testing.assert_allclose(x[:, 0], (X[:, 0] - 2.0) / np.sqrt(2.0))
-    np.testing.assert_allclose(x[1, 1:], [0.0, 0.0, 0.0, 1.0, 0.0, 1.0])
-    np.testing.assert_allclose(x[0, 2:], [0.0, 1.0, 0.0, 0.0, 0.0])
+    np.testing.assert_allclose(x[1, 1:], [0.0, 0.0, 0.0, 1.0, 1.0])
+    np.testing.assert_allclose(x[0, 2:], [0.0, 1.0, 0.0, 0.0])
     with pytest.raises(ValueError, match="NaN in feature 'x0', which had none in fit; fit with"):
         encoder.transform(np.array([[np.nan, 1.0, 2.0]]))
 
@@ -127,6 +127,25 @@ def test_nondetections_are_a_state_of_their_own():
     assert spread == pytest.approx(y.std(), rel=0.4)
     with pytest.raises(ValueError, match="Input X contains infinity"):
         small().fit(X, y)
+
+
+def test_nondetections_in_a_feature_that_had_none():
+    random = np.random.default_rng(0)
+    X, y = random.normal(size=(300, 3)), random.normal(size=300)
+    X[::5, 0] = np.inf
+    est = small(nondetection="inf", missing_rate=0.2, epochs=2).fit(X, y)
+    assert est.input_encoder_.infinite.tolist() == [True, False, False]
+    rows = np.zeros((2, 3))
+    rows[:, 1] = np.inf, np.nan
+    np.testing.assert_array_equal(*est.predict(rows, output_type="quantiles"))
+    exact = small(nondetection="inf", epochs=2).fit(X, y)
+    with pytest.raises(
+        ValueError, match="infinity in feature 'x1', which had none in fit; fit with"
+    ):
+        exact.predict(rows[:1])
+    assert np.isfinite(exact.predict([[np.inf, 0.0, 0.0]])).all()
+    later = small(nondetection="inf").partial_fit(X, y)
+    assert later.input_encoder_.infinite.all()  # it may come
 
 
 def frames():

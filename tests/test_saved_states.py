@@ -221,7 +221,7 @@ MADE_UP = [
     ("mixed", "input_encoder_.missing", shorter, "booleans"),
     ("mixed", "input_encoder_.missing", at(0, False), "the width of all blocks of columns"),
     ("mixed", "input_encoder_.missing", np.int64, "booleans"),
-    ("mixed", "input_encoder_.infinite", at(0, True), "nondetection for numbers, else False"),
+    ("mixed", "input_encoder_.infinite", at(0, True), "of numbers, with nondetection"),
     ("mixed", "input_encoder_.nondetection", None, "True or False"),
     ("mixed", "input_encoder_.least_error", 0.0, "a positive number with use_errors"),
     ("mixed", "input_encoder_.least_error", REMOVED, "a positive number with use_errors"),
