@@ -32,10 +32,12 @@ def global_state_untouched():
 
 
 def small(**parameters):
-    """Estimator that fits in a second."""
+    """Estimator that fits in a second, without features of x that pilots would choose."""
     defaults = {
         "K": 3,
         "module_shape": (16,),
+        "feature_encoding": None,
+        "tree_features": False,
         "n_members": 1,
         "epochs": 5,
         "random_state": 0,

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import small
+from conftest import small as without_features
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
@@ -10,7 +10,12 @@ from sklearn_san import SANConditionalDensityEstimator, _fitting, merge
 from sklearn_san._features import CHUNK, GAIN, N_KNOTS, PiecewiseLinear, TreeFeatures
 from sklearn_san._inputs import folds
 
+AUTO = {"feature_encoding": "auto", "tree_features": "auto"}
 BOTH = {"feature_encoding": "piecewise_linear", "tree_features": True}
+
+
+def small(**parameters):
+    return without_features(**(AUTO | parameters))
 
 
 def steps(n, seed=0):

@@ -8,9 +8,6 @@ from sklearn.exceptions import NotFittedError
 
 from sklearn_san import merge
 
-#: Without features that the table chooses.
-PLAIN = {"feature_encoding": None, "tree_features": False}
-
 
 def fits(bimodal, n_members=(2, 3), **others):
     """Fits to the same rows with different seeds; options of the last in `others`."""
@@ -18,7 +15,7 @@ def fits(bimodal, n_members=(2, 3), **others):
     found = []
     for seed, members in enumerate(n_members):
         options = others if seed == len(n_members) - 1 else {}
-        est = small(n_members=members, random_state=seed, epochs=3, module_shape=(8,), **PLAIN)
+        est = small(n_members=members, random_state=seed, epochs=3, module_shape=(8,))
         found.append(est.set_params(**options).fit(X, y))
     return found
 
@@ -78,9 +75,9 @@ def test_what_cannot_be_merged(bimodal):
     X, y, _ = bimodal
     first, second = fits(bimodal)
     with pytest.raises(ValueError, match="in the number of features"):
-        merge([first, small(n_members=2, epochs=1, **PLAIN).fit(np.hstack([X, X]), y)])
+        merge([first, small(n_members=2, epochs=1).fit(np.hstack([X, X]), y)])
     with pytest.raises(ValueError, match="in the names of the outputs"):
-        merge([first, small(n_members=2, epochs=1, **PLAIN).fit(X, y[:, 0])])
+        merge([first, small(n_members=2, epochs=1).fit(X, y[:, 0])])
     with pytest.raises(ValueError, match="in the scaling of X"):
         merge([first, second.set_params(n_members=2).fit(X[:300], y[:300])])
     with pytest.raises(ValueError, match="estimators is empty"):
@@ -88,4 +85,4 @@ def test_what_cannot_be_merged(bimodal):
     with pytest.raises(TypeError, match=r"estimators\[1\] must be a SANCond.* got str"):
         merge([first, "model"])
     with pytest.raises(NotFittedError):
-        merge([first, small(**PLAIN)])
+        merge([first, small()])
