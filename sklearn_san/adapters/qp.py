@@ -68,7 +68,7 @@ def to_qp(
     >>> est = SANConditionalDensityEstimator(K=3, epochs=3, n_members=1, random_state=0).fit(X, y)
     >>> density = est.predict_density(X[:3])
     >>> ensemble = to_qp(density, "y0", grid=np.linspace(-6, 6, 241), is_redshift=False)
-    >>> ensemble.npdf, sorted(ensemble.ancil)
+    >>> len(ensemble.ancil["mode"]), sorted(ensemble.ancil)
     (3, ['mean', 'median', 'mode', 'std'])
     """
     validation.check_choice("representation", representation, REPRESENTATIONS)
