@@ -600,6 +600,8 @@ def test_units_and_facts_in_files(with_units, tmp_path, run, fails, ending, monk
     assert columns["redshift_pdf"]["units"].replace("1 / Gyr", "Gyr**-1") == "Gyr**-1"
     assert columns["redshift_pdf"]["grid"] == "0.0,4.0,9"
     other = {name: CATALOGUE[name][:9] for name in BANDS}
+    write_table("same.vot", [other], About({}, {"g": {"units": "mag"}}))
+    run("predict", "same.vot", "--model", "u.san", "--out", tmp_path / "s.csv")
     write_table(str(tmp_path / f"t{ending}"), [other], About({}, {"g": {"units": "Jy"}}))
     message = fails(
         1, "predict", tmp_path / f"t{ending}", "--model", "u.san", "--out", tmp_path / "o.csv"

@@ -1,6 +1,7 @@
 """Tables of astronomy, by astropy: FITS and VOTable, the first table of a file, with units.
 
-Masked values, and null of whole numbers, are missing. Both are written with all rows at once.
+Masked values, and null of whole numbers, are missing; units are spelled as astropy does,
+whatever the file says. Both are written with all rows at once.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ _KEYWORDS = {"units": "TUNIT", "description": "TCOMM", "grid": "TGRID"}
 def read_fits(path: str, request: Request) -> Table:
     """Read some columns of the first table in the file."""
     from astropy.io import fits
+    from astropy.units import Unit
 
     try:
         with fits.open(path) as file:
@@ -42,9 +44,10 @@ def read_fits(path: str, request: Request) -> Table:
             table = tables[0]
             check_columns(path, request.names, table.columns.names)
             columns = {name: _from_fits(path, table, name) for name in request.names}
-            units = {name: unit for name in columns if (unit := table.columns[name].unit)}
+            texts = {name: text for name in columns if (text := table.columns[name].unit)}
     except OSError as error:
         foreign(path, "FITS file", error)
+    units = {name: str(Unit(text, parse_strict="silent")) for name, text in texts.items()}
     return as_table(path, columns, request, units)
 
 
