@@ -650,6 +650,17 @@ def test_draws_in_vectors(here, run, monkeypatch, ending, n_values):
     assert read_table(f"o{ending}", values=["id"]).values["id"].tolist() == IDS[:20]
 
 
+@pytest.mark.filterwarnings("ignore:1 of 4 rows cannot be used")
+@pytest.mark.parametrize("ending", VECTORS)
+def test_densities_of_bad_rows(here, run, ending):
+    table = {name: column[:4] for name, column in CATALOGUE.items()}
+    write_table("few.csv", [table | {"g": np.array([20.0, np.nan, 21.0, 22.0])}])
+    command = ["predict", "few.csv", "--model", "m.san", "--on-bad-rows", "nan", "--quiet"]
+    run(*command, "--out", f"o{ending}", "--pdf", "redshift=0,4,5")
+    found = np.load("o.npy") if ending == ".npy" else vectors_of(f"o{ending}", "redshift_pdf")
+    assert np.isnan(found).all(axis=1).tolist() == [False, True, False, False]
+
+
 def test_vectors_of_no_rows(here, run):
     pytest.importorskip("h5py")
     write_table("few.csv", [{name: column[:0] for name, column in CATALOGUE.items()}])
@@ -805,6 +816,10 @@ def test_labels_among_features_and_targets(here, run, fails, monkeypatch, pandas
     assert list(scores["crps"]) == ["log_mass"]
     err = fails(1, "sample", "some.csv", "--model", "l.san", "--out", "l.npy")
     assert "Output 'kind' has labels, which no vector of numbers holds" in err
+    err = fails(
+        1, "predict", "some.csv", "--model", "l.san", "--out", "l.npy", "--pdf", "kind=0,1,5"
+    )
+    assert "output 0 (kind) has labels, which have no density" in err
     command = ["predict", "some.csv", "--model", "l.san", "--out", "l.csv", "--statistics", "std"]
     assert "no meaning for the labels of output 0 (kind)" in fails(1, *command)
     assert not Path("l.csv").exists()
@@ -1002,11 +1017,17 @@ MISUSES = [
     ([*SAMPLE, "--out", "o.npy", "--format", "long"], "'o.npy' must end in one of"),
     ([*SAMPLE, "--out", "o.csv", "--format", "vectors"], "CSV has no columns of vectors"),
     (["predict", *SAMPLE[1:], "--out", "-", "--pdf", "redshift=0,4,5"], "CSV has no columns of"),
-    (["predict", *SAMPLE[1:], "--out", "o.npy"], "holds the density of one output, of --pdf"),
+    (["predict", *SAMPLE[1:], "--out", "o.npy"], "holds the density of one output: give --pdf"),
     (
         ["predict", *SAMPLE[1:], "--out", "o.npy", "--pdf", "redshift=0,4,5", "--keep", "id"],
         "--keep goes with a table",
     ),
+    (
+        [*SAMPLE, "--out", "o.csv", "--group", "a"],
+        "--group goes with HDF5 files, not with 'cat.csv",
+    ),
+    ([*SAMPLE, "--out", "o.csv", "--out-group", "a"], "--out-group goes with HDF5 files, not with"),
+    ([*SAMPLE, "--out", "o.npy", "--out-group", "a"], "--out-group goes with a table"),
     (["predict", *SAMPLE[1:], "--out", "o.npy", "--pdf", "z=0,4,5"], "--pdf has no output 'z'"),
     (
         ["predict", *SAMPLE[1:], "--out", "o.npy", "--pdf", "redshift=4,0,5"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from .._container import check_path
-from .formats import About, Columns
+from .formats import Columns
+from .headers import about, grid_notes, notes_of
 from .options import check_fit, check_known, complete, percent
 from .printing import note, print_json, print_lines, progress_bar
 from .rows import Rows, as_frame, check_finite, load, read_rows
@@ -36,7 +36,7 @@ def fit(options: Namespace) -> None:
     """Fit a model to a table, and write it."""
     complete(options)
     check_fit(options)
-    check_input(options.table)
+    check_input(options.table, options.group)
     check_output(options.model, overwrite=options.overwrite, inputs=[options.table])
     estimator = _new_estimator(options)
     features, targets = ({n: n for n in names} for names in (options.features, options.targets))
@@ -126,10 +126,10 @@ def sample(options: Namespace) -> None:
     _check_distinct(rows.kept, ["draw", *estimator.output_names_])
     pieces = _long_pieces if form == "long" else _vector_pieces
     notes = {
-        name: _notes(estimator, name, f"draws from p({name} | x)")
+        name: notes_of(estimator, name, f"draws from p({name} | x)")
         for name in estimator.output_names_
     }
-    write_table(options.out, pieces(options, estimator, rows), _about(options, rows, notes))
+    write_table(options.out, pieces(options, estimator, rows), about(options, rows, notes))
 
 
 def _form_of(path: str) -> str:
@@ -140,37 +140,21 @@ def _form_of(path: str) -> str:
 
 def _check_array(options: Namespace) -> None:
     """Raise for what goes with tables alone."""
-    if options.keep:
-        raise UsageError("--keep goes with a table, not with a .npy file.")
+    for option, value in (("--keep", options.keep), ("--out-group", options.out_group)):
+        if value:
+            raise UsageError(f"{option} goes with a table, not with a .npy file.")
     if options.out == "-":
         raise UsageError("--format npy needs a file, not '-'.")
 
 
-def _about(options: Namespace, rows: Rows, notes: dict[str, dict[str, str]]) -> About:
-    """Program, model, seed, and what is to be said of columns."""
-    from .. import __version__
-
-    facts = {"creator": f"sklearn_san {__version__}", "model": os.path.basename(options.model)}
-    if getattr(options, "seed", None) is not None:
-        facts["seed"] = options.seed
-    kept = {name: {"units": unit} for name, unit in rows.kept_units.items()}
-    return About(facts, {**kept, **notes}, options.out_group)
-
-
-def _notes(estimator: Any, output: str, description: str) -> dict[str, str]:
-    """Description and units of a column in the units of an output."""
-    unit = estimator.codec_.units.get(output)
-    return {"description": description} | ({"units": unit} if unit else {})
-
-
 def _check_files(options: Namespace, *, is_table: bool = True, with_vectors: bool = False) -> None:
     """Raise unless there are files to be read, and one, if any, can be written as asked for."""
-    check_input(options.table)
+    check_input(options.table, options.group)
     check_path(options.model)
     if options.out is None:
         return
     if is_table:
-        check_format(options.out, with_vectors=with_vectors)
+        check_format(options.out, with_vectors=with_vectors, group=options.out_group)
     if options.out == "-":
         return
     inputs = [options.table, options.model]
@@ -270,7 +254,10 @@ def predict(options: Namespace) -> None:
     if is_array:
         _check_array(options)
         if options.statistics or len(options.pdf) != 1:
-            raise UsageError("A .npy file holds the density of one output, of --pdf, alone.")
+            raise UsageError(
+                "A .npy file holds the density of one output: give --pdf NAME=LOW,HIGH,N once and "
+                "no --statistics."
+            )
     _check_files(options, is_table=not is_array, with_vectors=bool(options.pdf))
     estimator, rows = load(options)
     grids = dict(options.pdf)
@@ -286,23 +273,13 @@ def predict(options: Namespace) -> None:
     usual = () if grids else ["mean"] if has_labels else STATISTICS
     statistics = list(dict.fromkeys(options.statistics or usual))
     notes = {
-        f"{name}_{one}": _notes(estimator, name, f"{one} of p({name} | x)")
+        f"{name}_{one}": notes_of(estimator, name, f"{one} of p({name} | x)")
         for name in estimator.output_names_
         for one in statistics
-    } | {f"{name}_pdf": _grid_notes(estimator, name, grid) for name, grid in grids.items()}
+    } | {f"{name}_pdf": grid_notes(estimator, name, grid) for name, grid in grids.items()}
     _check_distinct(rows.kept, notes)
     pieces = _pieces(options, estimator, rows, statistics, grids)
-    write_table(options.out, pieces, _about(options, rows, notes))
-
-
-def _grid_notes(estimator: Any, output: str, grid: tuple[float, float, int]) -> dict[str, str]:
-    low, high, n = grid
-    text = f"p({output} | x) at {n} values from {low:g} to {high:g}"
-    notes = _notes(estimator, output, text) | {"grid": f"{low!r},{high!r},{n}"}
-    if "units" in notes:
-        unit = notes["units"]
-        notes["units"] = f"{unit}**-1" if unit.isalpha() else f"({unit})**-1"
-    return notes
+    write_table(options.out, pieces, about(options, rows, notes))
 
 
 def _pieces(
@@ -365,9 +342,9 @@ def score(options: Namespace) -> None:
         columns = {"log_prob": log_prob, **{f"crps_{name}": scores[name] for name in names}}
         _check_distinct(rows.kept, columns)
         notes = {"log_prob": {"description": "log p(y | x) in nats"}} | {
-            f"crps_{name}": _notes(estimator, name, f"CRPS of {name}") for name in names
+            f"crps_{name}": notes_of(estimator, name, f"CRPS of {name}") for name in names
         }
-        write_table(options.out, [{**rows.kept, **columns}], _about(options, rows, notes))
+        write_table(options.out, [{**rows.kept, **columns}], about(options, rows, notes))
     report = {
         "rows": len(rows),
         "rows_not_scored": int(np.isnan(log_prob).sum()),

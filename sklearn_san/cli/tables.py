@@ -79,15 +79,16 @@ def read_table(
     >>> table.numbers["mag"].tolist(), table.values["name"].tolist()
     ([0.03, nan], ['Vega', 'Sirius'])
     """
-    check_input(path)
+    check_input(path, group)
     table = _format(path).read(path, Request(numbers, values, verbatim, group))
     if table.n_rows == 0 and not may_be_empty:
         raise ValueError(f"{path!r} has no rows.")
     return table
 
 
-def check_input(path: str) -> None:
+def check_input(path: str, group: str | None = None) -> None:
     """Raise unless there is a file whose ending is that of tables that can be read here."""
+    _check_group(path, group, "--group")
     _format(path)
     check_file(path)
 
@@ -182,8 +183,9 @@ def write_array(
             file.write(np.ascontiguousarray(piece, dtype=dtype).data)
 
 
-def check_format(path: str, *, with_vectors: bool = False) -> None:
-    """Raise if tables with this ending, or vectors in them, cannot be written here."""
+def check_format(path: str, *, with_vectors: bool = False, group: str | None = None) -> None:
+    """Raise if tables with this ending, or vectors or groups in them, cannot be written here."""
+    _check_group(path, group, "--out-group")
     if with_vectors and has_text_cells(path):
         endings = ", ".join(end for end in FORMATS if not has_text_cells(end))
         raise UsageError(f"{path!r} must end in one of {endings}: CSV has no columns of vectors.")
@@ -226,6 +228,11 @@ FORMATS = {
     ".hdf5": _HDF5,
     ".h5": _HDF5,
 }
+
+
+def _check_group(path: str, group: str | None, option: str) -> None:
+    if group is not None and not is_hdf5(path):
+        raise UsageError(f"{option} goes with HDF5 files, not with {path!r}.")
 
 
 def is_hdf5(path: str) -> bool:
