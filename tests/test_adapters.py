@@ -22,7 +22,11 @@ STEMS = sorted(
 )
 PAGES = sorted((ROOT / "docs" / "partners").glob("*.rst"))
 #: Packages without which a page cannot be run.
-NEEDED = {"sbi": ["sbi"], "skpro": ["skpro"], "formats": ["arviz", "corner", "getdist", "xarray"]}
+NEEDED = {
+    "sbi": ["sbi"],
+    "skpro": ["skpro"],
+    "formats": ["arviz", "corner", "getdist", "qp", "xarray"],
+}
 #: Blocks of the page on tools around scikit-learn, the first of which the others need.
 START, *BLOCKS = [
     inspect.cleandoc(block)

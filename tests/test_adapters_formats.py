@@ -7,6 +7,9 @@ import pandas as pd
 import pytest
 from conftest import small
 
+from sklearn_san.cli.formats import About
+from sklearn_san.cli.tables import read_table, write_table
+
 pytestmark = pytest.mark.filterwarnings("ignore")  # the packages' own
 
 
@@ -85,3 +88,17 @@ def test_getdist(density, bimodal):
     assert to_getdist(single, 10).samples.shape == (10, 1)
     with pytest.raises(ValueError, match="density of one row, got 3 rows"):
         to_getdist(density)
+
+
+def test_tables_io(tmp_path):
+    tables_io = partner("tables_io")
+    table = {"redshift": np.arange(3) + 0.5, "id": np.arange(3)}
+    path = str(tmp_path / "own.hdf5")
+    write_table(path, [table], About(group="photometry"))
+    read = tables_io.read(path, tables_io.types.NUMPY_DICT)["photometry"]
+    for name, column in table.items():
+        np.testing.assert_array_equal(read[name], column)
+    base = str(tmp_path / "theirs")
+    tables_io.write({"photometry": table}, base, "hdf5")
+    found = read_table(f"{base}.hdf5", numbers=list(table))
+    np.testing.assert_array_equal(found.numbers["redshift"], table["redshift"])

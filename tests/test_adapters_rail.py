@@ -96,7 +96,7 @@ def test_representations_are_of_one_density(table):
     levels = np.arange(0.5, 19) / 19
     np.testing.assert_allclose(quantiles.ppf(levels), mixture.ppf(levels), atol=0.01)
     np.testing.assert_allclose(quantiles.ancil["zbest"], on_grid.ancil["zbest"])
-    with pytest.raises(ValueError, match="one of interp, quant, mixmod; got 'histogram'"):
+    with pytest.raises(ValueError, match="one of 'interp', 'quant', 'mixmod'; got 'histogram'"):
         estimated(table, model, qp_representation="histogram")
     bounded = informed(table, san=SAN | {"limits": [[0.0, np.inf]]}, name="bounded")
     with pytest.raises(ValueError, match="without limits"):

@@ -21,7 +21,8 @@ from sklearn_san import SANConditionalDensityEstimator, __version__, _callbacks
 from sklearn_san._callbacks import FitMonitor
 from sklearn_san._container import MODEL, dump_tree
 from sklearn_san._files import replacing
-from sklearn_san.cli import commands, formats, main
+from sklearn_san.cli import commands, formats, hdf5, main
+from sklearn_san.cli.formats import About
 from sklearn_san.cli.options import parameter
 from sklearn_san.cli.printing import plain
 from sklearn_san.cli.tables import read_table, write_table
@@ -338,7 +339,10 @@ FORMATS = [
     pytest.param(".parquet", marks=pytest.mark.skipif("not has('pyarrow')")),
     pytest.param(".fits", marks=pytest.mark.skipif("not has('astropy')")),
     pytest.param(".fits.gz", marks=pytest.mark.skipif("not has('astropy')")),
+    pytest.param(".vot", marks=pytest.mark.skipif("not has('astropy')")),
+    pytest.param(".hdf5", marks=pytest.mark.skipif("not has('h5py')")),
 ]
+VECTORS = [".npy", *FORMATS[2:4], *FORMATS[5:]]
 
 
 def has(module):
@@ -358,6 +362,7 @@ def test_round_trip_of_formats(here, run, ending):
     assert table.values["id"].tolist() == IDS
     np.testing.assert_array_equal(table.values["source"], CATALOGUE["source"])
     command = ["--model", "m.san", "--keep", "id", "source", "-n", 2, "--seed", 0]
+    command += ["--format", "long"]
     run("sample", f"cat{ending}", *command, "--out", f"draws{ending}")
     expected = rows_of(run("sample", "cat.csv", *command, "--out", "-"))[1]
     draws = read_table(
@@ -398,6 +403,283 @@ def test_fits_nulls_units_and_vectors(here):
     with pytest.raises(ValueError, match="Column 'name' has text that is not ASCII"):
         write_table("new.fits", [{"name": np.array(["é"], dtype=object)}])
     assert names_in(here) == ["cat.csv", "image.fits", "m.san", "t.fits"]
+
+
+def write_hdf5(path, tables):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        for name, column in tables.items():
+            file[name] = column
+
+
+def test_hdf5_groups_units_and_types(here, monkeypatch):
+    h5py = pytest.importorskip("h5py")
+    columns = {
+        "n": np.array([1, -99, 3], dtype=">i4"),
+        "x": np.array([0.5, np.nan, 1.5], dtype=np.float32),
+        "name": np.array([b"ab", b"", b"c"]),
+        "word": np.array(["é", "", "c"], dtype=object),
+        "flag": np.array([True, False, True]),
+        "mags": np.zeros((3, 2)),
+        "short": np.zeros(2),
+    }
+    tables = {f"deep/photometry/{name}": column for name, column in columns.items()}
+    write_hdf5("t.hdf5", tables | {"meta/version": 1, "wide/n": np.arange(5), "wide/u": np.ones(5)})
+    with h5py.File("t.hdf5", "a") as file:
+        file["deep/photometry/x"].attrs["units"] = np.bytes_("mag")
+    monkeypatch.setattr(hdf5, "N_ROWS", 2)
+    table = read_table("t.hdf5", numbers=["n", "x", "flag"], values=["name", "word", "n"])
+    np.testing.assert_array_equal(table.numbers["n"], [1, -99, 3])
+    np.testing.assert_array_equal(table.numbers["x"], [0.5, np.nan, 1.5])
+    np.testing.assert_array_equal(table.numbers["flag"], [1, 0, 1])
+    assert table.values["n"].dtype == np.int32
+    assert table.values["name"].tolist() == ["ab", None, "c"]
+    assert table.values["word"].tolist() == ["é", None, "c"]
+    assert table.units == {"x": "mag"}
+    assert read_table("t.hdf5", numbers=["n"], group="/wide").n_rows == 5
+    for names, group, message in [
+        (["n"], None, r"in the groups deep/photometry, wide; choose one with --group"),
+        (["n"], "sky", r"has no table 'sky'; its tables are deep/photometry, wide"),
+        (["n", "x"], "wide", r"has no column 'x'.*its columns are n, u"),
+        (["n", "x", "words"], None, r"has no column 'words' \(did you mean 'word'\?\)"),
+        (["x", "short"], None, r"several lengths: x 3, short 2"),
+        (["mags"], None, r"Column 'mags' of 't.hdf5' has \(2,\) numbers in each"),
+        (["name"], None, r"Column 'name' of 't.hdf5' holds no numbers"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            read_table("t.hdf5", numbers=names, group=group)
+    write_hdf5("none.hdf5", {"meta/version": 1})
+    with pytest.raises(ValueError, match=r"'none.hdf5' holds no table"):
+        read_table("none.hdf5", numbers=["n"])
+    with pytest.raises(ValueError, match="Column 'a/b' cannot be a dataset of HDF5"):
+        write_table("new.hdf5", [{"a/b": np.arange(2)}])
+    assert names_in(here) == ["cat.csv", "m.san", "none.hdf5", "t.hdf5"]
+
+
+def test_hdf5_grows_piece_by_piece(here):
+    h5py = pytest.importorskip("h5py")
+    pieces = [
+        {
+            "x": np.arange(n) + 0.5,
+            "v": np.full((n, 3), n),
+            "name": np.array(["é"] * n, dtype=object),
+        }
+        for n in (0, 2, 3)
+    ]
+    write_table("t.h5", pieces, About({"seed": 3}, {"x": {"units": "mag"}}, "photometry"))
+    with h5py.File("t.h5") as file:
+        assert file.attrs["seed"] == 3
+        table = file["photometry"]
+        assert table["x"].attrs["units"] == "mag"
+        assert table["x"][()].tolist() == [0.5, 1.5, 0.5, 1.5, 2.5]
+        assert table["v"][:, 0].tolist() == [2, 2, 3, 3, 3]
+        assert table["name"].asstr()[0] == "é"
+
+
+def test_votable_masks_units_and_types(here):
+    astropy = pytest.importorskip("astropy.table")
+    table = astropy.Table(masked=True)
+    table["n"] = astropy.MaskedColumn([1, 2, 3], mask=[False, True, False])
+    table["big"] = astropy.MaskedColumn([2**60 + 1, 2, 5], mask=[False, True, False])
+    table["x y"] = astropy.MaskedColumn([0.5, 1.0, 1.5], mask=[False, True, False], unit="mag")
+    table["name"] = astropy.MaskedColumn(["ab", "b", "c"], mask=[False, True, False])
+    table["flag"] = [True, False, True]
+    table["mags"] = np.zeros((3, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the space in a name
+        table.write("t.vot", format="votable")
+    found = read_table("t.vot", numbers=["n", "x y", "flag"], values=["big", "name", "n"])
+    np.testing.assert_array_equal(found.numbers["n"], [1, np.nan, 3])
+    np.testing.assert_array_equal(found.numbers["x y"], [0.5, np.nan, 1.5])
+    np.testing.assert_array_equal(found.numbers["flag"], [1, 0, 1])
+    assert found.values["big"].tolist() == [str(2**60 + 1), None, "5"]
+    assert found.values["name"].tolist() == ["ab", None, "c"]
+    assert found.units == {"x y": "mag"}
+    with pytest.raises(ValueError, match=r"Column 'mags' of 't.vot' has \(2,\) numbers in each"):
+        read_table("t.vot", numbers=["mags"])
+    write_table("s.vot", [{"x y": np.arange(2.0), "q97.5": np.ones(2)}])
+    assert read_table("s.vot", numbers=["x y", "q97.5"]).numbers["x y"].tolist() == [0.0, 1.0]
+    Path("none.vot").write_text('<?xml version="1.0"?><VOTABLE version="1.4"><RESOURCE/></VOTABLE>')
+    with pytest.raises(ValueError, match=r"'none.vot' is no VOTable"):
+        read_table("none.vot", numbers=["n"])
+
+
+def facts_of(path):
+    """Facts, and units, descriptions and grids by column, in a file."""
+    if path.endswith(".hdf5"):
+        import h5py
+
+        with h5py.File(path) as file:
+            columns = {name: dict(one.attrs) for name, one in file.items()}
+            return {key: str(one) for key, one in file.attrs.items()}, columns
+    if path.endswith(".parquet"):
+        from pyarrow import parquet
+
+        def text(notes):
+            return {key.decode(): one.decode() for key, one in (notes or {}).items()}
+
+        schema = parquet.read_schema(path)
+        return text(schema.metadata), {one.name: text(one.metadata) for one in schema}
+    if path.endswith(".fits"):
+        from astropy.io import fits
+
+        header = fits.getheader(path, 1)
+        places = {header[f"TTYPE{i}"]: i for i in range(1, header["TFIELDS"] + 1)}
+        words = {"units": "TUNIT", "description": "TCOMM", "grid": "TGRID"}
+        return {key: str(header.get(key)) for key in ("creator", "model", "seed")}, {
+            name: {kind: header.get(f"{word}{i}") for kind, word in words.items()}
+            for name, i in places.items()
+        }
+    from astropy.io.votable import parse
+
+    file = parse(path)
+    facts = {info.name: info.value for info in file.resources[0].infos}
+    return facts, {
+        one.name: {
+            "units": one.unit and str(one.unit),
+            "description": one.description,
+            "grid": facts.get(f"{one.name}_grid"),
+        }
+        for one in file.get_first_table().fields
+    }
+
+
+def vectors_of(path, name):
+    if path.endswith(".hdf5"):
+        import h5py
+
+        with h5py.File(path) as file:
+            return file[name][()]
+    if path.endswith(".parquet"):
+        from pyarrow import parquet
+
+        return np.array(parquet.read_table(path)[name].to_pylist())
+    from astropy.table import Table
+
+    return np.asarray(Table.read(path)[name])
+
+
+@pytest.fixture(scope="module")
+def with_units(folder, tmp_path_factory):
+    """A catalogue whose columns have units, and a model of it."""
+    pytest.importorskip("astropy")
+    path, tables = tmp_path_factory.mktemp("units"), {"redshift": "Gyr", "g": "mag"}
+    about = About({}, {name: {"units": unit} for name, unit in tables.items()})
+    few = {name: CATALOGUE[name][:60] for name in ("id", *BANDS, *TARGETS)}
+    write_table(str(path / "u.fits"), [few], about)
+    assert main(fit_command(path / "u.fits", path / "u.san", "--quiet")) == 0
+    return path
+
+
+@pytest.mark.parametrize("ending", VECTORS[1:])
+def test_units_and_facts_in_files(with_units, tmp_path, run, fails, ending, monkeypatch):
+    monkeypatch.chdir(with_units)
+    est = SANConditionalDensityEstimator.load("u.san")
+    assert est.feature_units_ == {"g": "mag"}
+    assert est.codec_.units == {"redshift": "Gyr"}
+    out = str(tmp_path / f"o{ending}")
+    common = ["u.fits", "--model", "u.san", "--keep", "id", "g", "--out", out, "--overwrite"]
+    run("predict", *common, "--statistics", "mean", "q05")
+    facts, columns = facts_of(out)
+    assert facts["creator"] == f"sklearn_san {__version__}"
+    assert facts["model"] == "u.san"
+    assert columns["g"]["units"] == "mag"
+    assert columns["redshift_q05"]["units"] == "Gyr"
+    assert columns["redshift_q05"]["description"] == "q05 of p(redshift | x)"
+    assert columns["log_mass_mean"].get("units") is None
+    assert read_table(out, numbers=["g", "redshift_mean"]).units == {
+        "g": "mag",
+        "redshift_mean": "Gyr",
+    }
+    run("sample", *common, "--seed", 3, "--format", "long", "-n", 2)
+    facts, columns = facts_of(out)
+    assert facts["seed"] == "3"
+    assert columns["redshift"]["units"] == "Gyr"
+    run("predict", *common, "--pdf", "redshift=0,4,9")
+    columns = facts_of(out)[1]
+    assert columns["redshift_pdf"]["units"].replace("1 / Gyr", "Gyr**-1") == "Gyr**-1"
+    assert columns["redshift_pdf"]["grid"] == "0.0,4.0,9"
+    other = {name: CATALOGUE[name][:9] for name in BANDS}
+    write_table("same.vot", [other], About({}, {"g": {"units": "mag"}}))
+    run("predict", "same.vot", "--model", "u.san", "--out", tmp_path / "s.csv")
+    write_table(str(tmp_path / f"t{ending}"), [other], About({}, {"g": {"units": "Jy"}}))
+    message = fails(
+        1, "predict", tmp_path / f"t{ending}", "--model", "u.san", "--out", tmp_path / "o.csv"
+    )
+    assert "column 'g' of X has the unit Jy, but had mag in fit" in message
+
+
+@pytest.mark.parametrize("ending", VECTORS)
+def test_densities_on_a_grid(here, run, monkeypatch, ending):
+    monkeypatch.setattr(commands, "N_ROWS", 17)
+    write_table("few.csv", [{name: column[:40] for name, column in CATALOGUE.items()}])
+    out = f"o{ending}"
+    command = ["predict", "few.csv", "--model", "m.san", "--out", out, "--pdf"]
+    run(*command, "redshift=0,4,41")
+    est = SANConditionalDensityEstimator.load("m.san")
+    density = est.predict_density(est_frame(X[:40]))
+    expected = density.pdf_grid("redshift", np.linspace(0, 4, 41))
+    if ending == ".npy":
+        found = np.load(out)
+    else:
+        found = vectors_of(out, "redshift_pdf")
+        assert read_table(out, numbers=["row"]).n_rows == 40
+    assert found.dtype.kind == "f"
+    rounding = 64 * np.finfo(np.float32).eps
+    np.testing.assert_allclose(found, expected, rtol=rounding, atol=rounding * expected.max())
+    if ending == ".npy":
+        return
+    run(*command, "redshift=0,4,41", "log_mass=8,12,5", "--statistics", "mean", "--overwrite")
+    assert vectors_of(out, "log_mass_pdf").shape == (40, 5)
+    means = read_table(out, numbers=["redshift_mean"]).numbers["redshift_mean"]
+    np.testing.assert_array_equal(means, density.mean()[:, 0])
+
+
+@pytest.mark.parametrize("ending", VECTORS[1:])
+@pytest.mark.parametrize("n_values", [2**20, 10])
+def test_draws_in_vectors(here, run, monkeypatch, ending, n_values):
+    # All rows at once, and five draws of one row at once
+    monkeypatch.setattr(commands, "N_VALUES", n_values)
+    write_table("few.csv", [{name: column[:20] for name, column in CATALOGUE.items()}])
+    common = ["sample", "few.csv", "--model", "m.san", "-n", 7, "--seed", 1]
+    form = [] if ending == ".hdf5" else ["--format", "vectors"]
+    run(*common, "--out", f"o{ending}", "--keep", "id", *form)
+    run(*common, "--out", "o.npy", "--dtype", "float64")
+    for j, name in enumerate(TARGETS):
+        np.testing.assert_array_equal(vectors_of(f"o{ending}", name), np.load("o.npy")[..., j])
+    assert read_table(f"o{ending}", values=["id"]).values["id"].tolist() == IDS[:20]
+
+
+@pytest.mark.filterwarnings("ignore:1 of 4 rows cannot be used")
+@pytest.mark.parametrize("ending", VECTORS)
+def test_densities_of_bad_rows(here, run, ending):
+    table = {name: column[:4] for name, column in CATALOGUE.items()}
+    write_table("few.csv", [table | {"g": np.array([20.0, np.nan, 21.0, 22.0])}])
+    command = ["predict", "few.csv", "--model", "m.san", "--on-bad-rows", "nan", "--quiet"]
+    run(*command, "--out", f"o{ending}", "--pdf", "redshift=0,4,5")
+    found = np.load("o.npy") if ending == ".npy" else vectors_of(f"o{ending}", "redshift_pdf")
+    assert np.isnan(found).all(axis=1).tolist() == [False, True, False, False]
+
+
+def test_vectors_of_no_rows(here, run):
+    pytest.importorskip("h5py")
+    write_table("few.csv", [{name: column[:0] for name, column in CATALOGUE.items()}])
+    run("predict", "few.csv", "--model", "m.san", "--out", "o.hdf5", "--pdf", "redshift=0,4,41")
+    assert vectors_of("o.hdf5", "redshift_pdf").shape == (0, 41)
+    run("sample", "few.csv", "--model", "m.san", "--out", "s.hdf5", "-n", 3)
+    assert vectors_of("s.hdf5", "redshift").shape == (0, 3)
+
+
+def test_hdf5_from_and_to_groups(here, run):
+    pytest.importorskip("h5py")
+    columns = {f"photometry/{name}": CATALOGUE[name] for name in (*BANDS, *TARGETS)}
+    write_hdf5("cat.hdf5", columns | {"spectra/u": np.arange(3)})
+    run(*fit_command("cat.hdf5", "h.san", "--group", "photometry"))
+    assert Path("h.san").read_bytes() == Path("m.san").read_bytes()
+    command = ["predict", "cat.hdf5", "--model", "h.san", "--group", "photometry"]
+    run(*command, "--out", "o.hdf5", "--out-group", "point_estimates", "--keep", "redshift")
+    table = read_table("o.hdf5", numbers=["redshift", "log_mass_q95"], group="point_estimates")
+    np.testing.assert_array_equal(table.numbers["redshift"], Y[:, 0])
 
 
 def test_parquet_nulls_and_types(here):
@@ -533,7 +815,11 @@ def test_labels_among_features_and_targets(here, run, fails, monkeypatch, pandas
     scores = json.loads(run("score", "some.csv", "--model", "l.san", "--json"))
     assert list(scores["crps"]) == ["log_mass"]
     err = fails(1, "sample", "some.csv", "--model", "l.san", "--out", "l.npy")
-    assert "Output 'kind' has labels, which no .npy file holds; use CSV." in err
+    assert "Output 'kind' has labels, which no vector of numbers holds" in err
+    err = fails(
+        1, "predict", "some.csv", "--model", "l.san", "--out", "l.npy", "--pdf", "kind=0,1,5"
+    )
+    assert "output 0 (kind) has labels, which have no density" in err
     command = ["predict", "some.csv", "--model", "l.san", "--out", "l.csv", "--statistics", "std"]
     assert "no meaning for the labels of output 0 (kind)" in fails(1, *command)
     assert not Path("l.csv").exists()
@@ -729,6 +1015,24 @@ def test_failures(here, fails, argv, message):
 SAMPLE = ["sample", "cat.csv", "--model", "m.san"]
 MISUSES = [
     ([*SAMPLE, "--out", "o.npy", "--format", "long"], "'o.npy' must end in one of"),
+    ([*SAMPLE, "--out", "o.csv", "--format", "vectors"], "CSV has no columns of vectors"),
+    (["predict", *SAMPLE[1:], "--out", "-", "--pdf", "redshift=0,4,5"], "CSV has no columns of"),
+    (["predict", *SAMPLE[1:], "--out", "o.npy"], "holds the density of one output: give --pdf"),
+    (
+        ["predict", *SAMPLE[1:], "--out", "o.npy", "--pdf", "redshift=0,4,5", "--keep", "id"],
+        "--keep goes with a table",
+    ),
+    (
+        [*SAMPLE, "--out", "o.csv", "--group", "a"],
+        "--group goes with HDF5 files, not with 'cat.csv",
+    ),
+    ([*SAMPLE, "--out", "o.csv", "--out-group", "a"], "--out-group goes with HDF5 files, not with"),
+    ([*SAMPLE, "--out", "o.npy", "--out-group", "a"], "--out-group goes with a table"),
+    (["predict", *SAMPLE[1:], "--out", "o.npy", "--pdf", "z=0,4,5"], "--pdf has no output 'z'"),
+    (
+        ["predict", *SAMPLE[1:], "--out", "o.npy", "--pdf", "redshift=4,0,5"],
+        "'redshift=4,0,5' must be NAME=LOW,HIGH,N, such as redshift=0,3,301",
+    ),
     (["sample", "cat.txt", "--model", "m.san", "--out", "o.csv"], "'cat.txt' must end in one of"),
     (fit_command("cat.csv", "o.san", tiny=["epoch=2"]), "'epoch' (did you mean 'epochs'?)"),
 ]
@@ -763,23 +1067,30 @@ def test_values_of_parameters(text, value):
 
 @pytest.mark.parametrize(
     ("name", "module", "extra"),
-    [("t.parquet", "pyarrow", "parquet"), ("t.fits", "astropy", "fits")],
+    [
+        ("t.parquet", "pyarrow", "parquet"),
+        ("t.fits", "astropy", "fits"),
+        ("t.vot", "astropy", "fits"),
+        ("t.h5", "h5py", "hdf5"),
+    ],
 )
 def test_missing_extras(here, fails, monkeypatch, name, module, extra):
     monkeypatch.setitem(sys.modules, module, None)
-    Path("t.parquet").touch()
-    Path("t.fits").touch()
+    Path(name).touch()
     message = f'needs {module}, which is not installed; run: pip install "sklearn-san[{extra}]"'
     assert message in fails(1, "predict", name, "--model", "m.san", "--out", "o.csv")
     assert message in fails(1, *SAMPLE, "--out", f"o{Path(name).suffix}")
 
 
-@pytest.mark.parametrize("ending", FORMATS[2:4])
-def test_files_of_another_kind(here, fails, ending):
-    Path(f"t{ending}").write_text("a,b\n1,2\n" * 9)
-    kind = "Parquet" if "parquet" in ending else "FITS"
+KINDS = {".parquet": "Parquet file", ".fits": "FITS file", ".vot": "VOTable", ".hdf5": "HDF5 file"}
+
+
+@pytest.mark.parametrize("ending", VECTORS[1:])
+@pytest.mark.parametrize("content", ["a,b\n1,2\n" * 9, ""])
+def test_files_of_another_kind(here, fails, ending, content):
+    Path(f"t{ending}").write_text(content)
     err = fails(1, "predict", f"t{ending}", "--model", "m.san", "--out", "o.csv")
-    assert f"'t{ending}' is no {kind} file, or is damaged" in err
+    assert f"'t{ending}' is no {KINDS[ending]}, or is damaged" in err
 
 
 def test_bytes_that_are_no_text(here, fails):

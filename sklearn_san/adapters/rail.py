@@ -19,7 +19,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import qp
 from ceci.config import StageParameter
 from rail.core.common_params import SHARED_PARAMS
 from rail.core.enums import DistributionType
@@ -27,8 +26,7 @@ from rail.estimation.estimator import CatEstimator
 from rail.estimation.informer import CatInformer
 
 from .. import SANConditionalDensityEstimator
-from ..density import Density
-from ..photoz import RedshiftPDF, summarise
+from .qp import to_qp
 
 #: Training hides some bands, so that any may be missing later.
 DEFAULTS: dict[str, Any] = {"nondetection": "inf", "missing_rate": 0.1}
@@ -68,8 +66,7 @@ class SANInformer(CatInformer):
 class SANEstimator(CatEstimator):
     """p(z) of a catalogue by the estimator that `SANInformer` fitted.
 
-    Beside each p(z) stand `zmode`, `zmean`, `zmedian`, `zbest` (the least expected loss), `odds`
-    and `risk` of the latter, and `n_modes`.
+    Ensembles, and the point estimates beside each p(z), are those of `adapters.qp.to_qp`.
     """
 
     name = "SANEstimator"
@@ -91,19 +88,12 @@ class SANEstimator(CatEstimator):
 
     def _process_chunk(self, start: int, end: int, data: Any, first: bool) -> None:
         config = self.config
-        make = _ENSEMBLES.get(config.qp_representation)
-        if make is None:
-            raise ValueError(
-                f"qp_representation must be one of {', '.join(_ENSEMBLES)}; got "
-                f"{config.qp_representation!r}."
-            )
-        density = self.model.predict_density(_features(data, config))
-        pz = RedshiftPDF.from_density(density, np.linspace(config.zmin, config.zmax, config.nzbins))
-        ensemble = make(density, pz, config)
-        found = summarise(pz)
-        beside = {f"z{one}": found[f"z_{one}"] for one in ("mode", "mean", "median", "best")}
-        beside |= {name: found[name] for name in ("odds", "risk", "n_modes")}
-        ensemble.set_ancil({name: values[:, None] for name, values in beside.items()})
+        ensemble = to_qp(
+            self.model.predict_density(_features(data, config)),
+            representation=config.qp_representation,
+            grid=np.linspace(config.zmin, config.zmax, config.nzbins),
+            n_quantiles=config.n_quantiles,
+        )
         self._do_chunk_output(ensemble, start, end, first, data=data)
 
 
@@ -123,26 +113,3 @@ def _features(data: Any, config: Any) -> np.ndarray:
 def _columns(data: Any, names: list[str]) -> np.ndarray:
     """Columns of a table, (n_rows, n_columns)."""
     return np.stack([np.asarray(data[name], dtype=np.float64) for name in names], axis=1)
-
-
-def _on_grid(density: Density, pz: RedshiftPDF, config: Any) -> qp.Ensemble:
-    return qp.Ensemble(qp.interp, data={"xvals": pz.grid, "yvals": pz.pdf})
-
-
-def _quantiles(density: Density, pz: RedshiftPDF, config: Any) -> qp.Ensemble:
-    levels = (np.arange(config.n_quantiles) + 0.5) / config.n_quantiles
-    return qp.Ensemble(qp.quant, data={"quants": levels, "locs": density.quantile(levels)})
-
-
-def _mixture(density: Density, pz: RedshiftPDF, config: Any) -> qp.Ensemble:
-    mixture = density.components()
-    if mixture.kernel != "normal" or mixture.limits is not None:
-        raise ValueError(
-            "qp_representation='mixmod' needs a mixture of Gaussians without limits, and the model "
-            f"has kernel {mixture.kernel!r} and limits {mixture.limits}; take 'interp' or 'quant'."
-        )
-    data = {"weights": mixture.weight, "means": mixture.loc, "stds": mixture.scale}
-    return qp.Ensemble(qp.mixmod, data=data)
-
-
-_ENSEMBLES = {"interp": _on_grid, "quant": _quantiles, "mixmod": _mixture}

@@ -3,7 +3,7 @@
 ===========  ================================================================================
 ``fit``      a model file from a table
 ``sample``   draws from p(y | x) for each row of a table
-``predict``  means, standard deviations, quantiles and modes for each row
+``predict``  means, standard deviations, quantiles, modes and densities for each row
 ``score``    mean log-likelihood and CRPS of a table whose targets are known
 ``info``     what is in a model file
 ===========  ================================================================================

@@ -11,6 +11,7 @@ import numpy as np
 
 from .._container import check_path
 from .formats import Columns
+from .headers import about, grid_notes, notes_of
 from .options import check_fit, check_known, complete, percent
 from .printing import note, print_json, print_lines, progress_bar
 from .rows import Rows, as_frame, check_finite, load, read_rows
@@ -19,6 +20,7 @@ from .tables import (
     check_format,
     check_input,
     check_output,
+    is_hdf5,
     write_array,
     write_table,
 )
@@ -34,14 +36,15 @@ def fit(options: Namespace) -> None:
     """Fit a model to a table, and write it."""
     complete(options)
     check_fit(options)
-    check_input(options.table)
+    check_input(options.table, options.group)
     check_output(options.model, overwrite=options.overwrite, inputs=[options.table])
     estimator = _new_estimator(options)
     features, targets = ({n: n for n in names} for names in (options.features, options.targets))
     rows = read_rows(options, features, targets, dict.fromkeys(options.categorical or ()))
     check_finite(options, rows, estimator)
     training, test = _split(rows, options.test_fraction, options.seed)
-    estimator.fit(as_frame(training.features), as_frame(training.targets), **training.fit_options())
+    X, y = (as_frame(one, training.units) for one in (training.features, training.targets))
+    estimator.fit(X, y, **training.fit_options())
     # The file is the same with --quiet and without.
     estimator.set_params(verbose=False).save(options.model)
     note(
@@ -50,7 +53,7 @@ def fit(options: Namespace) -> None:
         f"{len(training)} rows, {estimator.n_iter_} epochs",
     )
     if test is not None:
-        log_prob = test.density(estimator).log_prob(as_frame(test.targets))
+        log_prob = test.density(estimator).log_prob(as_frame(test.targets, test.units))
         mean, error = _mean_and_error(log_prob, test.weight)
         print(f"test log-likelihood: {mean:.4f} +- {error:.4f} nats per row ({len(test)} rows)")
 
@@ -98,17 +101,19 @@ def _mean_and_error(values: np.ndarray, weight: np.ndarray | None) -> tuple[floa
 
 def sample(options: Namespace) -> None:
     """Write draws for each row of a table."""
-    is_array = options.format == "npy" or (options.format is None and options.out.endswith(".npy"))
-    if is_array and options.keep:
-        raise UsageError("--keep goes with a table, not with --format npy.")
-    if is_array and options.out == "-":
-        raise UsageError("--format npy needs a file, not '-'.")
-    _check_files(options, is_table=not is_array)
+    form = options.format or _form_of(options.out)
+    if form == "npy":
+        _check_array(options)
+    _check_files(options, is_table=form != "npy", with_vectors=form == "vectors")
     estimator, rows = load(options)
-    if is_array:
+    if form != "long":
         for name, classes in zip(estimator.output_names_, estimator.codec_.classes, strict=True):
             if classes is not None:
-                raise ValueError(f"Output {name!r} has labels, which no .npy file holds; use CSV.")
+                raise ValueError(
+                    f"Output {name!r} has labels, which no vector of numbers holds; write a row "
+                    "for each draw with --format long."
+                )
+    if form == "npy":
         shape = (len(rows), options.n, estimator.n_outputs_)
         density = rows.density(estimator, options.on_bad_rows)
         blocks = (block for _, _, block in _draws(options, density, rows.ids))
@@ -117,19 +122,41 @@ def sample(options: Namespace) -> None:
 
             blocks = (single_inside(block, estimator.limits_) for block in blocks)
         write_array(options.out, shape, options.dtype, blocks)
-    else:
-        _check_distinct(rows.kept, ["draw", *estimator.output_names_])
-        write_table(options.out, _long_pieces(options, estimator, rows))
+        return
+    _check_distinct(rows.kept, ["draw", *estimator.output_names_])
+    pieces = _long_pieces if form == "long" else _vector_pieces
+    notes = {
+        name: notes_of(estimator, name, f"draws from p({name} | x)")
+        for name in estimator.output_names_
+    }
+    write_table(options.out, pieces(options, estimator, rows), about(options, rows, notes))
 
 
-def _check_files(options: Namespace, *, is_table: bool = True) -> None:
+def _form_of(path: str) -> str:
+    if path.endswith(".npy"):
+        return "npy"
+    return "vectors" if is_hdf5(path) else "long"
+
+
+def _check_array(options: Namespace) -> None:
+    """Raise for what goes with tables alone."""
+    for option, value in (("--keep", options.keep), ("--out-group", options.out_group)):
+        if value:
+            raise UsageError(f"{option} goes with a table, not with a .npy file.")
+    if options.out == "-":
+        raise UsageError("--format npy needs a file, not '-'.")
+
+
+def _check_files(options: Namespace, *, is_table: bool = True, with_vectors: bool = False) -> None:
     """Raise unless there are files to be read, and one, if any, can be written as asked for."""
-    check_input(options.table)
+    check_input(options.table, options.group)
     check_path(options.model)
-    if options.out in (None, "-"):
+    if options.out is None:
         return
     if is_table:
-        check_format(options.out)
+        check_format(options.out, with_vectors=with_vectors, group=options.out_group)
+    if options.out == "-":
+        return
     inputs = [options.table, options.model]
     check_output(options.out, overwrite=options.overwrite, inputs=inputs)
 
@@ -182,6 +209,21 @@ def _long_pieces(options: Namespace, estimator: Any, rows: Rows) -> Iterator[Col
         yield {**kept, "draw": number, **_outputs(estimator, block, dtypes)}
 
 
+def _vector_pieces(options: Namespace, estimator: Any, rows: Rows) -> Iterator[Columns]:
+    """A row for each row of the table, its draws in a vector for each output."""
+    density = rows.density(estimator, options.on_bad_rows)
+    dtypes, parts = _dtypes(estimator, density), []
+    for some, draws, block in _draws(options, density, rows.ids):
+        parts.append(block)
+        if draws.stop == options.n:
+            whole = np.concatenate(parts, axis=1)  # (n_rows, n_draws, n_outputs)
+            kept = {name: column[some] for name, column in rows.kept.items()}
+            columns = _outputs(estimator, whole, dtypes)
+            shape = whole.shape[:2]
+            yield kept | {name: column.reshape(shape) for name, column in columns.items()}
+            parts = []
+
+
 def _dtypes(estimator: Any, density: Any) -> list[np.dtype]:
     """Of each output; numbers are floats, and text any object, where rows may be nan."""
     dtypes, codec = [], estimator.codec_
@@ -208,33 +250,62 @@ def _as_column(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def predict(options: Namespace) -> None:
     """Write summaries for each row of a table."""
-    _check_files(options)
+    is_array = options.out.endswith(".npy")
+    if is_array:
+        _check_array(options)
+        if options.statistics or len(options.pdf) != 1:
+            raise UsageError(
+                "A .npy file holds the density of one output: give --pdf NAME=LOW,HIGH,N once and "
+                "no --statistics."
+            )
+    _check_files(options, is_table=not is_array, with_vectors=bool(options.pdf))
     estimator, rows = load(options)
+    grids = dict(options.pdf)
+    check_known(grids, estimator.output_names_, "--pdf", "output")
+    if is_array:
+        [(name, grid)] = grids.items()
+        tables = _pieces(options, estimator, rows, [], grids)
+        arrays = (columns[f"{name}_pdf"] for columns in tables)
+        write_array(options.out, (len(rows), grid[-1]), "float32", arrays)
+        return
     has_labels = any(classes is not None for classes in estimator.codec_.classes)
     # Labels have nothing but a most probable one.
-    statistics = options.statistics or (["mean"] if has_labels else STATISTICS)
-    statistics = list(dict.fromkeys(statistics))
-    written = [f"{name}_{one}" for name in estimator.output_names_ for one in statistics]
-    _check_distinct(rows.kept, written)
-    write_table(options.out, _summary_pieces(options, estimator, rows, statistics))
+    usual = () if grids else ["mean"] if has_labels else STATISTICS
+    statistics = list(dict.fromkeys(options.statistics or usual))
+    notes = {
+        f"{name}_{one}": notes_of(estimator, name, f"{one} of p({name} | x)")
+        for name in estimator.output_names_
+        for one in statistics
+    } | {f"{name}_pdf": grid_notes(estimator, name, grid) for name, grid in grids.items()}
+    _check_distinct(rows.kept, notes)
+    pieces = _pieces(options, estimator, rows, statistics, grids)
+    write_table(options.out, pieces, about(options, rows, notes))
 
 
-def _summary_pieces(
-    options: Namespace, estimator: Any, rows: Rows, statistics: list[str]
+def _pieces(
+    options: Namespace,
+    estimator: Any,
+    rows: Rows,
+    statistics: list[str],
+    grids: Mapping[str, tuple[float, float, int]],
 ) -> Iterator[Columns]:
+    """Statistics of each output, and densities on grids in single precision."""
     from .._model import chunks
 
     density = rows.density(estimator, options.on_bad_rows)
     dtypes = _dtypes(estimator, density)
     with progress_bar(options, "predict", len(rows)) as bar:
         for some in list(chunks(len(rows), N_ROWS)) or [slice(0, 0)]:
-            summaries = _summaries(density[some], statistics)
+            summaries = _summaries(density[some], statistics) if statistics else {}
             columns = {name: column[some] for name, column in rows.kept.items()}
             for j, name in enumerate(estimator.output_names_):
                 is_label = estimator.codec_.classes[j] is not None
                 dtype = dtypes[j] if is_label else np.dtype(np.float64)
                 for one, values in summaries.items():
                     columns[f"{name}_{one}"] = _as_column(values[:, j], dtype)
+            for name, grid in grids.items():
+                pdf = density[some].pdf_grid(name, np.linspace(*grid))
+                columns[f"{name}_pdf"] = pdf.astype(np.float32)
             yield columns
             bar.update(some.stop - some.start)
 
@@ -270,7 +341,10 @@ def score(options: Namespace) -> None:
     if options.out:
         columns = {"log_prob": log_prob, **{f"crps_{name}": scores[name] for name in names}}
         _check_distinct(rows.kept, columns)
-        write_table(options.out, [{**rows.kept, **columns}])
+        notes = {"log_prob": {"description": "log p(y | x) in nats"}} | {
+            f"crps_{name}": notes_of(estimator, name, f"CRPS of {name}") for name in names
+        }
+        write_table(options.out, [{**rows.kept, **columns}], about(options, rows, notes))
     report = {
         "rows": len(rows),
         "rows_not_scored": int(np.isnan(log_prob).sum()),
@@ -294,7 +368,7 @@ def _scores(
     with progress_bar(options, "score", len(rows)) as bar:
         for some in chunks(len(rows), max(1, N_VALUES // (options.n * density.n_outputs))):
             part = rows.take(some)
-            log_prob[some] = density[some].log_prob(as_frame(part.targets))
+            log_prob[some] = density[some].log_prob(as_frame(part.targets, part.units))
             draws = density[some].sample(options.n, random_state=noise.take(some))
             columns = _outputs(estimator, draws.reshape(-1, density.n_outputs), dtypes)
             for name in names:

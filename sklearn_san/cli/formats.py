@@ -1,14 +1,15 @@
-"""How tables are kept in files: CSV, Parquet and FITS.
+"""How tables are kept in files: what all formats share, CSV and Parquet.
 
 ==========================  =================================================================
 `Table`, `Request`          columns that were read, and which ones to read
+`About`                     what a file tells beside its columns: units, model, seed
 `read_csv`, `write_csv`     cells of text, in pandas where it is there and rows are regular
 `read_parquet`, ...         columns with types of their own, by pyarrow
-`read_fits`, ...            the first table of a file, by astropy
 ==========================  =================================================================
 
 Only the columns that are asked for are held. Missing cells are nan among numbers and None among
-text. Writers take an iterable of pieces, one below the other, and hold one at a time, but for FITS.
+text. Writers take an iterable of pieces, one below the other, and hold one at a time, but for FITS
+and VOTable. A piece is a dict of columns, (n_rows,) or, but for CSV, (n_rows, n_values).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import gzip
 import importlib.util
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -55,6 +56,8 @@ class Table:
         Whole numbers, floats or booleans if all cells are; else, with dtype object, text and None.
     verbatim : dict of str to ndarray of shape (n_rows,)
         Cells of a CSV file as their text; of other files the same as `values`.
+    units : dict of str to str
+        Of the columns that have one.
     """
 
     path: str
@@ -62,19 +65,47 @@ class Table:
     numbers: Columns = field(default_factory=dict)
     values: Columns = field(default_factory=dict)
     verbatim: Columns = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
 
 
 class Request(NamedTuple):
-    """Names of the columns to be read, by what becomes of them; see `Table`."""
+    """Names of the columns to be read, by what becomes of them; see `Table`.
+
+    `group` is that of an HDF5 file, None for the one that has the columns.
+    """
 
     numbers: Sequence[str] = ()
     values: Sequence[str] = ()
     verbatim: Sequence[str] = ()
+    group: str | None = None
 
     @property
     def names(self) -> list[str]:
         """All names, each once."""
         return list(dict.fromkeys((*self.numbers, *self.values, *self.verbatim)))
+
+
+@dataclass(frozen=True)
+class About:
+    """What a file tells beside its columns, where its format has a place for it.
+
+    Parameters
+    ----------
+    facts : dict of str to str or int
+        Of the whole file, such as ``{"seed": 0}``; names of eight letters at most.
+    columns : dict of str to dict of str to str
+        Of a column, any of "units", "description" and "grid", the arguments of
+        ``numpy.linspace`` for the values at which a density was taken.
+    group : str, default=None
+        Of the table in an HDF5 file; None is the root.
+    """
+
+    facts: Mapping[str, str | int] = field(default_factory=dict)
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    group: str | None = None
+
+
+NOTHING = About()
 
 
 def check_columns(path: str, names: Sequence[str], known: Sequence[str]) -> None:
@@ -245,7 +276,7 @@ def _typed(cells: Sequence[str | None]) -> np.ndarray:
     if present and all(map(_WHOLE.fullmatch, present)):
         with suppress(OverflowError):
             whole = np.array(list(map(int, present)), dtype=np.int64)
-            return _whole(whole, [cell is None for cell in cells])
+            return whole_numbers(whole, [cell is None for cell in cells])
         return np.array(cells, dtype=object)
     with suppress(ValueError):
         return np.array([np.nan if cell is None else float(cell) for cell in cells])
@@ -254,7 +285,7 @@ def _typed(cells: Sequence[str | None]) -> np.ndarray:
     return np.array(cells, dtype=object)
 
 
-def _whole(present: np.ndarray, missing: Sequence[bool] | np.ndarray) -> np.ndarray:
+def whole_numbers(present: np.ndarray, missing: Sequence[bool] | np.ndarray) -> np.ndarray:
     """Whole numbers with gaps, as floats if these are exact, else as text."""
     gaps = np.asarray(missing, dtype=bool)
     if not gaps.any():
@@ -265,8 +296,10 @@ def _whole(present: np.ndarray, missing: Sequence[bool] | np.ndarray) -> np.ndar
     return column
 
 
-def write_csv(path: str, pieces: Iterable[Columns], opener: Any = open) -> None:
-    """Write a new file."""
+def write_csv(
+    path: str, pieces: Iterable[Columns], about: About = NOTHING, opener: Any = open
+) -> None:
+    """Write a new file, which tells nothing beside its columns."""
     with opener(path, "xt", encoding="utf-8", newline="") as file:
         write_rows(file, pieces)
 
@@ -277,11 +310,11 @@ def write_rows(file: Any, pieces: Iterable[Columns]) -> None:
     for i, columns in enumerate(pieces):
         if i == 0:
             writer.writerow(columns)
-        writer.writerows(zip(*map(_cells, columns.values()), strict=True))
+        writer.writerows(zip(*map(cells_of, columns.values()), strict=True))
 
 
-def _cells(column: np.ndarray) -> list[Any]:
-    """Values that csv writes in full: floats come back to the last bit."""
+def cells_of(column: np.ndarray) -> list[Any]:
+    """Values of Python, dates as text: floats come back to the last bit."""
     return (column.astype(str) if column.dtype.kind in "mM" else column).tolist()
 
 
@@ -298,9 +331,11 @@ def read_parquet(path: str, request: Request) -> Table:
             check_columns(path, request.names, file.schema_arrow.names)
             data = file.read(columns=request.names)
     except pyarrow.ArrowException as error:
-        _foreign(path, "Parquet file", error)
+        foreign(path, "Parquet file", error)
     columns = {name: _from_arrow(data[name].combine_chunks()) for name in request.names}
-    return _as_table(path, columns, request)
+    notes = {name: data.schema.field(name).metadata or {} for name in request.names}
+    units = {name: note[b"units"].decode() for name, note in notes.items() if b"units" in note}
+    return as_table(path, columns, request, units)
 
 
 def _from_arrow(column: Any) -> np.ndarray:
@@ -312,7 +347,7 @@ def _from_arrow(column: Any) -> np.ndarray:
         column = column.cast("float64")
     if kinds.is_integer(column.type):
         present = column.drop_null().to_numpy(zero_copy_only=False)
-        return _whole(present, column.is_null().to_numpy(zero_copy_only=False))
+        return whole_numbers(present, column.is_null().to_numpy(zero_copy_only=False))
     if kinds.is_floating(column.type) or kinds.is_temporal(column.type):
         return column.to_numpy(zero_copy_only=False)
     if kinds.is_boolean(column.type) and column.null_count == 0:
@@ -320,7 +355,7 @@ def _from_arrow(column: Any) -> np.ndarray:
     return np.array(column.to_pylist(), dtype=object)
 
 
-def write_parquet(path: str, pieces: Iterable[Columns]) -> None:
+def write_parquet(path: str, pieces: Iterable[Columns], about: About = NOTHING) -> None:
     """Write a new file, with a group of rows for each piece."""
     import pyarrow
     import pyarrow.parquet as parquet
@@ -328,12 +363,15 @@ def write_parquet(path: str, pieces: Iterable[Columns]) -> None:
     writer = None
     try:
         for columns in pieces:
-            schema = None if writer is None else writer.schema
-            data = pyarrow.table(
-                {name: _to_arrow(column) for name, column in columns.items()}, schema=schema
-            )
-            writer = writer or parquet.ParquetWriter(path, data.schema)
-            writer.write_table(data)
+            arrays = {name: _to_arrow(column) for name, column in columns.items()}
+            if writer is None:
+                fields = [
+                    pyarrow.field(name, array.type, metadata=about.columns.get(name))
+                    for name, array in arrays.items()
+                ]
+                facts = {key: str(value) for key, value in about.facts.items()}
+                writer = parquet.ParquetWriter(path, pyarrow.schema(fields, facts))
+            writer.write_table(pyarrow.table(arrays, schema=writer.schema))
     finally:
         if writer is not None:
             writer.close()
@@ -342,75 +380,17 @@ def write_parquet(path: str, pieces: Iterable[Columns]) -> None:
 def _to_arrow(column: np.ndarray) -> Any:
     import pyarrow
 
+    if column.ndim > 1:
+        return pyarrow.FixedSizeListArray.from_arrays(column.ravel(), column.shape[1])
     is_text = column.dtype.kind in "OUS"
     return pyarrow.array(column.tolist(), pyarrow.string()) if is_text else pyarrow.array(column)
 
 
-# FITS
+# Files that know the types of their columns
 
 
-def read_fits(path: str, request: Request) -> Table:
-    """Read some columns of the first table in the file."""
-    from astropy.io import fits
-
-    try:
-        with fits.open(path) as file:
-            tables = [unit for unit in file if isinstance(unit, (fits.BinTableHDU, fits.TableHDU))]
-            if not tables:
-                raise ValueError(f"{path!r} holds no table, only images.")
-            unit = tables[0]
-            check_columns(path, request.names, unit.columns.names)
-            columns = {name: _from_fits(path, unit, name) for name in request.names}
-    except OSError as error:
-        _foreign(path, "FITS file", error)
-    return _as_table(path, columns, request)
-
-
-def _from_fits(path: str, unit: Any, name: str) -> np.ndarray:
-    """Copy of a column, in the byte order of this machine."""
-    values = np.asarray(unit.data[name])
-    if values.ndim > 1:
-        raise ValueError(
-            f"Column {name!r} of {path!r} has {values.shape[1:]} numbers in each row; write them "
-            "as columns of their own."
-        )
-    if values.dtype.kind in "US":
-        cells = (str(cell).rstrip() for cell in values)
-        return np.array([cell or None for cell in cells], dtype=object)
-    values = values.astype(values.dtype.newbyteorder("="))
-    null = unit.columns[name].null
-    if null is None or values.dtype.kind not in "iu":
-        return values
-    return _whole(values[values != null], values == null)
-
-
-def write_fits(path: str, pieces: Iterable[Columns], opener: Any = open) -> None:
-    """Write a new file, all rows at once."""
-    from astropy.io import fits
-
-    parts = list(pieces)
-    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    columns = [_to_fits(name, column) for name, column in whole.items()]
-    dtype = [(name, column.dtype) for name, column in zip(whole, columns, strict=True)]
-    records = np.rec.fromarrays(columns, dtype=np.dtype(dtype))
-    with opener(path, "wb") as file:  # astropy knows no "xb"
-        fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU(records)]).writeto(file)
-
-
-def _to_fits(name: str, column: np.ndarray) -> np.ndarray:
-    if column.dtype.kind in "iufb":
-        return column
-    cells = ["" if cell is None else cell for cell in _cells(column)]
-    if not all(cell.isascii() for cell in cells):
-        raise ValueError(
-            f"Column {name!r} has text that is not ASCII, which no FITS table holds; write CSV or "
-            "Parquet."
-        )
-    return np.array(cells)
-
-
-def _as_table(path: str, columns: Columns, request: Request) -> Table:
-    """Table from columns of a file that knows their types."""
+def as_table(path: str, columns: Columns, request: Request, units: dict[str, str]) -> Table:
+    """Table from columns of such a file."""
     n_rows = len(next(iter(columns.values())))
     for name in request.numbers:
         if columns[name].dtype.kind not in "iufb":
@@ -420,11 +400,27 @@ def _as_table(path: str, columns: Columns, request: Request) -> Table:
     return Table(
         path,
         n_rows,
-        {name: columns[name].astype(np.float64) for name in request.numbers},
+        {name: columns[name].astype(np.float64, copy=False) for name in request.numbers},
         {name: columns[name] for name in request.values},
         {name: columns[name] for name in request.verbatim},
+        units,
     )
 
 
-def _foreign(path: str, what: str, error: Exception) -> NoReturn:
+def check_shape(path: str, name: str, shape: tuple[int, ...]) -> None:
+    """Raise unless a column has one value in each row."""
+    if len(shape) != 1:
+        raise ValueError(
+            f"Column {name!r} of {path!r} has {shape[1:]} numbers in each row; write them as "
+            "columns of their own."
+        )
+
+
+def as_text(column: np.ndarray) -> list[str]:
+    """Cells of a column that is text or dates, empty where they are missing."""
+    return ["" if cell is None else str(cell) for cell in cells_of(column)]
+
+
+def foreign(path: str, what: str, error: Exception) -> NoReturn:
+    """Raise for a file that is not what its ending says."""
     raise ValueError(f"{path!r} is no {what}, or is damaged ({error}).") from error

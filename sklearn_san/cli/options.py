@@ -33,6 +33,19 @@ def limits_of(text: str) -> tuple[str, tuple[float, float]]:
     return name, (low, high)
 
 
+def grid_of(text: str) -> tuple[str, tuple[float, float, int]]:
+    """Name, ends and number of points of a grid in ``NAME=LOW,HIGH,N``."""
+    name, _, grid = text.rpartition("=")
+    try:
+        low, high, n = grid.split(",")
+        ends, n_points = (float(low), float(high)), count(2)(n)
+    except (ValueError, ArgumentTypeError):
+        name = ""
+    if not name or not -math.inf < ends[0] < ends[1] < math.inf:
+        raise ArgumentTypeError(f"{text!r} must be NAME=LOW,HIGH,N, such as redshift=0,3,301")
+    return name, (*ends, n_points)
+
+
 def error_column(text: str) -> tuple[str, str]:
     """Name of a feature and of the column with its errors in ``NAME=COLUMN``."""
     name, _, column = text.partition("=")
@@ -123,6 +136,7 @@ _BOOLEAN = ("true or false", lambda value: isinstance(value, bool))
 #: What each option of `fit` must be in a configuration file.
 _CONFIGURABLE: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "table": _TEXT,
+    "group": _TEXT,
     "model": _TEXT,
     "features": _NAMES,
     "features_from_file": _TEXT,

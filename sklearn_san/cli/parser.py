@@ -10,13 +10,14 @@ from typing import Any
 from .. import __version__
 from .commands import N_DRAWS, N_SCORED, STATISTICS, fit, predict, sample, score
 from .info import info
-from .options import count, error_column, limits_of, parameter, seed, share, statistic
+from .options import count, error_column, grid_of, limits_of, parameter, seed, share, statistic
 
 #: What options are of commands that do not have them.
 _LEFT_OUT: dict[str, Any] = {
     "targets": None,
     "weights": None,
     "out": None,
+    "out_group": None,
     "keep": [],
     "drop_missing": False,
 }
@@ -26,7 +27,8 @@ def make_parser() -> argparse.ArgumentParser:
     """Parser of the whole command line; `command` of what it returns is the function to call."""
     parser = argparse.ArgumentParser(
         prog="sklearn-san",
-        description="Conditional densities p(y | x) of tables: CSV, Parquet (.parquet), FITS.",
+        description="Conditional densities p(y | x) of tables: CSV, Parquet (.parquet), FITS, "
+        "VOTable (.vot), HDF5 (.hdf5).",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"sklearn-san {__version__}")
@@ -50,6 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_fit(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("table", metavar="TABLE", nargs="?", help="file to learn from")
+    _add_group(parser)
     add("--model", metavar="FILE", help="file to write the model to")
     some = parser.add_mutually_exclusive_group()
     some.add_argument("--features", metavar="COLUMN", nargs="+", action="extend", help="columns x")
@@ -100,9 +103,9 @@ def _add_sample(parser: argparse.ArgumentParser) -> None:
     add("-n", "--n", type=count(1), default=N_DRAWS, help="draws for each row (%(default)s)")
     add(
         "--format",
-        choices=("long", "npy"),
-        help="a table with a row for each draw, or one array (rows, draws, outputs); "
-        "otherwise as --out ends",
+        choices=("long", "vectors", "npy"),
+        help="a table with a row for each draw, one with the draws of a row in a vector (of HDF5 "
+        "by itself), or one array (rows, draws, outputs); otherwise as --out ends",
     )
     add(
         "--dtype",
@@ -128,7 +131,17 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=statistic,
         help=f"any of mean, std, median, mode, and quantiles in percent such as q05 or q97.5 "
-        f"({' '.join(STATISTICS)})",
+        f"({' '.join(STATISTICS)}, or none with --pdf)",
+    )
+    parser.add_argument(
+        "--pdf",
+        metavar="NAME=LOW,HIGH,N",
+        nargs="+",
+        action="extend",
+        type=grid_of,
+        default=[],
+        help="outputs whose density is written on N points from LOW to HIGH, such as "
+        "redshift=0,3,301: a column of vectors, or, of one output, a .npy file (rows, points)",
     )
 
 
@@ -173,6 +186,7 @@ def _add_info(parser: argparse.ArgumentParser) -> None:
 def _add_model(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("table", metavar="TABLE", help="file with the features")
+    _add_group(parser)
     add("--model", metavar="FILE", required=True, help="file that `fit` wrote")
     add(
         "--features",
@@ -183,6 +197,14 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
     _add_errors(parser)
     _add_on_bad_rows(parser)
+
+
+def _add_group(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--group",
+        metavar="NAME",
+        help="group of an HDF5 table, such as photometry (the only one that has the columns)",
+    )
 
 
 def _add_on_bad_rows(parser: argparse.ArgumentParser) -> None:
@@ -198,6 +220,7 @@ def _add_on_bad_rows(parser: argparse.ArgumentParser) -> None:
 def _add_out(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--out", metavar="FILE", required=True, help='file to write, or "-" for CSV to the screen')
+    add("--out-group", metavar="NAME", help="group to write to in an HDF5 file (the root)")
     add(
         "--keep",
         metavar="COLUMN",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,11 @@ from .printing import note
 from .tables import has_text_cells, read_table
 
 
-def as_frame(columns: Columns) -> Any:
-    """Columns under their names, for the estimator."""
-    if not formats.has_pandas():
-        return Frame(columns)
+def as_frame(columns: Columns, units: Mapping[str, str] | None = None) -> Any:
+    """Columns under their names, for the estimator, with the units of those that have one."""
+    units = {name: unit for name, unit in (units or {}).items() if name in columns}
+    if units or not formats.has_pandas():
+        return Frame(columns, units)
     import pandas as pd
 
     return pd.DataFrame(columns)
@@ -40,6 +41,8 @@ class Rows:
         To be copied; the numbers of the rows if nothing else is.
     ids : ndarray of shape (n_rows,)
         Whole numbers or text: the numbers of the rows if they have no other names.
+    units, kept_units : dict of str to str, default={}
+        Of features and targets, and of what is kept, where the file tells them.
     """
 
     features: Columns
@@ -48,6 +51,8 @@ class Rows:
     weight: np.ndarray | None
     kept: Columns
     ids: np.ndarray
+    units: Mapping[str, str] = field(default_factory=dict)
+    kept_units: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.kept.values())))
@@ -65,6 +70,8 @@ class Rows:
             None if self.weight is None else self.weight[rows],
             some(self.kept),
             self.ids[rows],
+            self.units,
+            self.kept_units,
         )
 
     def fit_options(self) -> dict[str, Any]:
@@ -75,7 +82,11 @@ class Rows:
     def density(self, estimator: Any, on_bad_rows: str = "raise") -> Any:
         """Conditional density of each row."""
         named = hasattr(estimator, "feature_names_in_")
-        X = as_frame(self.features) if named else np.stack(list(self.features.values()), axis=1)
+        X = (
+            as_frame(self.features, self.units)
+            if named
+            else np.stack(list(self.features.values()), axis=1)
+        )
         errors = {} if self.errors is None else {"X_err": self.errors}
         return estimator.predict_density(X, on_bad_rows=on_bad_rows, **errors)
 
@@ -113,6 +124,7 @@ def read_rows(
         verbatim=[column for name, column in columns if name in labels]
         + (options.keep if as_text else []),
         may_be_empty=may_be_empty,
+        group=options.group,
     )
 
     def named(part: Mapping[str, str]) -> Columns:
@@ -131,6 +143,8 @@ def read_rows(
         table.numbers[options.weights] if options.weights else None,
         {name: kept[name] for name in options.keep} or {"row": np.arange(table.n_rows)},
         np.arange(table.n_rows) if row_id is None else table.values[row_id],
+        {name: table.units[column] for name, column in columns if column in table.units},
+        {name: table.units[name] for name in options.keep if name in table.units},
     )
     if options.drop_missing:
         rows = _with_targets(options, rows)

@@ -24,8 +24,8 @@ from functools import partial
 import numpy as np
 
 from .._files import check_writable, replacing
-from . import formats
-from .formats import Columns, Request, Table
+from . import astronomy, formats, hdf5
+from .formats import About, Columns, Request, Table
 
 
 class UsageError(ValueError):
@@ -39,6 +39,7 @@ def read_table(
     values: Sequence[str] = (),
     verbatim: Sequence[str] = (),
     may_be_empty: bool = False,
+    group: str | None = None,
 ) -> Table:
     r"""Read some columns of a table.
 
@@ -49,6 +50,8 @@ def read_table(
         Names of columns; see `Table` for what becomes of them.
     may_be_empty : bool, default=False
         Whether there may be no rows.
+    group : str, default=None
+        Group of the table in an HDF5 file; None takes the only one that has the columns.
 
     Returns
     -------
@@ -76,15 +79,16 @@ def read_table(
     >>> table.numbers["mag"].tolist(), table.values["name"].tolist()
     ([0.03, nan], ['Vega', 'Sirius'])
     """
-    check_input(path)
-    table = _format(path).read(path, Request(numbers, values, verbatim))
+    check_input(path, group)
+    table = _format(path).read(path, Request(numbers, values, verbatim, group))
     if table.n_rows == 0 and not may_be_empty:
         raise ValueError(f"{path!r} has no rows.")
     return table
 
 
-def check_input(path: str) -> None:
+def check_input(path: str, group: str | None = None) -> None:
     """Raise unless there is a file whose ending is that of tables that can be read here."""
+    _check_group(path, group, "--group")
     _format(path)
     check_file(path)
 
@@ -121,7 +125,7 @@ def check_output(path: str, *, overwrite: bool, inputs: Sequence[str] = ()) -> N
         raise FileExistsError(f"{path!r} exists; add --overwrite to replace it.")
 
 
-def write_table(path: str, pieces: Iterable[Columns]) -> None:
+def write_table(path: str, pieces: Iterable[Columns], about: About = formats.NOTHING) -> None:
     """Write pieces of columns, one below the other, to a table; "-" is CSV on standard output.
 
     Parameters
@@ -129,7 +133,9 @@ def write_table(path: str, pieces: Iterable[Columns]) -> None:
     path : str
         An existing file is replaced.
     pieces : iterable of dict of str to ndarray
-        All with the same names.
+        All with the same names. Columns of vectors, (n_rows, n_values), go into all files but CSV.
+    about : About, default=NOTHING
+        Units and more, for formats that have a place for it.
 
     Examples
     --------
@@ -143,7 +149,7 @@ def write_table(path: str, pieces: Iterable[Columns]) -> None:
         return
     writer = _format(path).write
     with replacing(path) as temporary:
-        writer(temporary, pieces)
+        writer(temporary, pieces, about)
 
 
 def write_array(
@@ -177,9 +183,14 @@ def write_array(
             file.write(np.ascontiguousarray(piece, dtype=dtype).data)
 
 
-def check_format(path: str) -> None:
-    """Raise if tables with this ending cannot be written here."""
-    _format(path)
+def check_format(path: str, *, with_vectors: bool = False, group: str | None = None) -> None:
+    """Raise if tables with this ending, or vectors or groups in them, cannot be written here."""
+    _check_group(path, group, "--out-group")
+    if with_vectors and has_text_cells(path):
+        endings = ", ".join(end for end in FORMATS if not has_text_cells(end))
+        raise UsageError(f"{path!r} must end in one of {endings}: CSV has no columns of vectors.")
+    if path != "-":
+        _format(path)
 
 
 @dataclass(frozen=True)
@@ -194,14 +205,16 @@ class Format:
     """
 
     read: Callable[[str, Request], Table]
-    write: Callable[[str, Iterable[Columns]], None]
+    write: Callable[[str, Iterable[Columns], About], None]
     module: str = ""
     extra: str = ""
 
 
 _CSV = Format(formats.read_csv, formats.write_csv)
 _PARQUET = Format(formats.read_parquet, formats.write_parquet, "pyarrow", "parquet")
-_FITS = Format(formats.read_fits, formats.write_fits, "astropy", "fits")
+_FITS = Format(astronomy.read_fits, astronomy.write_fits, "astropy", "fits")
+_VOTABLE = Format(astronomy.read_votable, astronomy.write_votable, "astropy", "fits")
+_HDF5 = Format(hdf5.read_hdf5, hdf5.write_hdf5, "h5py", "hdf5")
 #: Formats by the ending of the file.
 FORMATS = {
     ".csv": _CSV,
@@ -209,8 +222,22 @@ FORMATS = {
     ".parquet": _PARQUET,
     ".fits": _FITS,
     ".fit": _FITS,
-    ".fits.gz": replace(_FITS, write=partial(formats.write_fits, opener=gzip.open)),
+    ".fits.gz": replace(_FITS, write=partial(astronomy.write_fits, opener=gzip.open)),
+    ".vot": _VOTABLE,
+    ".votable": _VOTABLE,
+    ".hdf5": _HDF5,
+    ".h5": _HDF5,
 }
+
+
+def _check_group(path: str, group: str | None, option: str) -> None:
+    if group is not None and not is_hdf5(path):
+        raise UsageError(f"{option} goes with HDF5 files, not with {path!r}.")
+
+
+def is_hdf5(path: str) -> bool:
+    """Whether a file is HDF5 by its ending."""
+    return path.lower().endswith((".hdf5", ".h5"))
 
 
 def has_text_cells(path: str) -> bool:
