@@ -138,9 +138,10 @@ default="standard"
         which training amplifies.
     epochs : int or "auto", default="auto"
         Passes over the training rows. "auto" takes fewer the more rows there are, 75 or less from
-        2,000 rows on, and a third as many where batches are large enough for steps in eigenbases.
+        2,000 rows on, and half as many or fewer where batches are large enough for steps in
+        eigenbases.
     batch_size : int or "auto", default="auto"
-        Rows per gradient step; "auto" takes between 32 and 256, the more the more rows. From 128
+        Rows per gradient step; "auto" takes between 32 and 256, the more the more rows. From 64
         on, and with no layer wider than 128, AdamW works in the eigenbases of the gradients of
         each matrix of weights, as in SOAP [1]_.
     learning_rate : float, default=0.02

@@ -300,7 +300,7 @@ def _pilot(
         batch_size = auto_batch_size(rows.n_rows)
     epochs = options.epochs
     if epochs == "auto":
-        epochs = auto_epochs(rows.n_rows, turned=batch_size >= 128)
+        epochs = auto_epochs(rows.n_rows, turned=_is_turned(options, batch_size))
     vars(pilot).update(
         feature_encoding="piecewise_linear" if chosen[0] else None,
         tree_features=chosen[1],
@@ -536,8 +536,7 @@ def _recipe(
     """Recipe for `n_rows` rows, read in so many pools per epoch, and the number of epochs."""
     sized = options.batch_size != "auto"
     batch_size = int(options.batch_size) if sized else auto_batch_size(n_rows)
-    shapes = (options.module_shape, options.first_module_shape, options.encoder_shape)
-    turned = turns(batch_size, max(width for shape in shapes for width in shape or ()))
+    turned = _is_turned(options, batch_size)
     automatic = options.epochs == "auto"
     epochs = auto_epochs(n_rows, turned=turned) if automatic else int(options.epochs)
     patience = options.n_iter_no_change
@@ -553,6 +552,12 @@ def _recipe(
         turned=turned,
     )
     return recipe, epochs
+
+
+def _is_turned(options: Any, batch_size: int) -> bool:
+    """Whether steps are in eigenbases."""
+    shapes = (options.module_shape, options.first_module_shape, options.encoder_shape)
+    return turns(batch_size, max(width for shape in shapes for width in shape or ()))
 
 
 def _seeds(n_members: int, generator: torch.Generator) -> Sequence[list[int]]:

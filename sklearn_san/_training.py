@@ -30,6 +30,8 @@ from .exceptions import ConvergenceWarning, TrainingInterruptedWarning
 WARM_UP = 0.1
 #: Share of the learning rate that steps in eigenbases take, which go the same way for longer.
 TURNED_RATE = 0.6
+#: Rows per batch from which on steps are in eigenbases.
+FEWEST_TURNED = 64
 #: Epochs with a non-finite loss after which training gives up.
 MAX_RECOVERIES = 8
 #: Nats by which the loss of training rows may lie above that of the first weights.
@@ -134,9 +136,11 @@ def auto_batch_size(n_rows: int) -> int:
 def auto_epochs(n_rows: int, *, turned: bool) -> int:
     """For 20,000 rows 30 epochs in eigenbases, else 100; inversely with the root of the rows.
 
-    Not more than 150, and from 2,000 rows on, where more only overfit, not more than 75.
+    In eigenbases inversely with the fourth root of fewer rows. Not more than 150, and from 2,000
+    rows on, where more only overfit, not more than 75.
     """
-    epochs = (30 if turned else 100) * math.sqrt(20_000 / n_rows)
+    ratio = 20_000 / n_rows
+    epochs = 30 * ratio ** (0.25 if ratio > 1 else 0.5) if turned else 100 * math.sqrt(ratio)
     return int(min(max(epochs, 5 if turned else 10), min(max(150_000 / n_rows, 75), 150)))
 
 
@@ -144,9 +148,9 @@ def turns(batch_size: int, widest: int) -> bool:
     """Whether eigenbases are worth their time.
 
     That of matrices of 64 by 64 is the time of the gradient of some 90 rows, and goes with the
-    width; in return a third of the epochs is enough.
+    width; in return half of the epochs or fewer are enough.
     """
-    return batch_size >= 128 and widest <= LONGEST_TURNED
+    return batch_size >= FEWEST_TURNED and widest <= LONGEST_TURNED
 
 
 def auto_members(n_rows: int) -> int:

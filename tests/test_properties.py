@@ -692,6 +692,8 @@ ACCEPTED = {
     "first_module_shape": "None, numbers",
     "sequence_features": "1",
     "encoder_shape": "None, numbers",
+    "feature_encoding": "None",
+    "tree_features": _BOOLEAN,
     "layer_norm": _BOOLEAN,
     "likelihood": "{}",  # no output is named, so that all are "auto"
     "likelihood_params": "None, {}",
@@ -915,6 +917,10 @@ def put(array, value):
     return changed
 
 
+#: No order of the outputs has such gaps at its end.
+GAPS = put(Y, NAN)
+GAPS[5, 1] = NAN
+
 #: Features that no estimator can take, and what the message must match.
 BAD_FEATURES = {
     "None": (None, "Expected 2D array"),
@@ -1042,7 +1048,7 @@ BAD_TARGETS = {
     "sparse": (scipy.sparse.csr_array(Y), "y must have|y has"),
     "infinity": (put(Y, INF), "y contains infinity"),
     "minus infinity": (put(Y, -INF), "y contains infinity"),
-    "nan in the first output": (put(Y, NAN), r"1 missing values \(NaN\) in output 0"),
+    "nan in other outputs of other rows": (GAPS, r"missing values|NaN"),
     "frame of dates": (
         pd.DataFrame({"a": pd.date_range("2020", periods=N), "b": 1.0}),
         r"y has dates or durations in output 0 \((a|y0)\); convert",
@@ -1544,7 +1550,7 @@ def batches():
         ("complex y", batches_of((X, Y + 0j)), "batch 0 cannot be used: Complex"),
         ("infinity in X", batches_of((put(X, INF), Y)), "infinity"),
         ("infinity in y", batches_of((X, put(Y, INF))), "infinity"),
-        ("nan in the first output", batches_of((X, put(Y, NAN))), "NaN"),
+        ("nan in other outputs of other rows", batches_of((X, GAPS)), "NaN"),
         ("constant y", batches_of((X, Y * [1.0, 0.0])), "y is constant"),
         ("outside limits", batches_of((X, Y + 20.0)), "outside limits"),
     ]:  # fmt: skip

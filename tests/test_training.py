@@ -233,10 +233,10 @@ def test_steps_in_eigenbases_have_a_smaller_rate():
 def test_automatic_sizes():
     assert [auto_batch_size(n) for n in (2, 300, 18_000, 10**6)] == [32, 32, 128, 256]
     plain = [auto_epochs(n, turned=False) for n in (2, 1000, 2000, 20_000, 80_000, 10**7)]
-    turned = [auto_epochs(n, turned=True) for n in (2, 20_000, 80_000, 10**7)]
+    turned = [auto_epochs(n, turned=True) for n in (2, 8000, 20_000, 80_000, 10**7)]
     assert plain == [150, 150, 75, 75, 50, 10]
-    assert turned == [150, 30, 15, 5]
-    assert [turns(size, 64) for size in (32, 127, 128, 256)] == [False, False, True, True]
+    assert turned == [150, 37, 30, 15, 5]
+    assert [turns(size, 64) for size in (32, 63, 64, 256)] == [False, False, True, True]
     assert [turns(128, width) for width in (128, 129)] == [True, False]
 
 
