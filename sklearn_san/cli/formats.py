@@ -4,6 +4,7 @@
 `Table`, `Request`          columns that were read, and which ones to read
 `read_csv`, `write_csv`     cells of text, in pandas where it is there and rows are regular
 `read_parquet`, ...         columns with types of their own, by pyarrow
+`count_rows`                rows of a Parquet file
 `read_fits`, ...            the first table of a file, by astropy
 ==========================  =================================================================
 
@@ -301,6 +302,17 @@ def read_parquet(path: str, request: Request) -> Table:
         _foreign(path, "Parquet file", error)
     columns = {name: _from_arrow(data[name].combine_chunks()) for name in request.names}
     return _as_table(path, columns, request)
+
+
+def count_rows(path: str) -> int:
+    """Rows of a Parquet file, of which only the end is read."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    try:
+        return parquet.read_metadata(path).num_rows
+    except pyarrow.ArrowException as error:
+        _foreign(path, "Parquet file", error)
 
 
 def _from_arrow(column: Any) -> np.ndarray:
