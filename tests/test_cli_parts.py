@@ -197,13 +197,14 @@ def test_two_commands_do_not_write_to_one_folder(here, fails):
         assert "is being written to by another command" in fails(1, *sample("sky", "out"))
 
 
-def test_warnings_and_errors_of_workers_name_the_file(here, fails, capfd):
+@pytest.mark.filterwarnings("always")
+def test_warnings_and_errors_of_workers_name_the_file(here, fails, capsys):
     Path("bad").mkdir()
     write_parquet("bad/one.parquet", [{"x": np.array([0.0, np.nan])}])
     write_parquet("bad/two.parquet", [{"x": np.array([0.0, 1.0])}])
     options = ["--workers", "2", "--on-bad-rows", "nan"]
     assert main(sample("bad", "out", *options)) == 0
-    said = capfd.readouterr().err
+    said = capsys.readouterr().err
     assert "1 of 2 rows cannot be used" in said
     assert "(one.parquet)" in said
     assert fails(1, *sample("bad", "raised", "--workers", "2")).count("\n") == 1

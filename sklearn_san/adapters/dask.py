@@ -30,6 +30,7 @@ import dask
 import dask.array as da
 import numpy as np
 import pandas as pd
+from dask.dataframe.utils import meta_nonempty
 from joblib import parallel_config
 from joblib.parallel import SequentialBackend
 
@@ -245,8 +246,16 @@ def _part(
             parts["X_err"] = parts["X_err"].to_numpy()
     errors = {"X_err": parts.pop("X_err")} if "X_err" in parts else {}
     with parallel_config(SequentialBackend(nesting_level=1)):  # one thread
-        density = density_of(model, features, on_bad_rows=on_bad_rows, **errors)
+        density = _density(model, features, {"on_bad_rows": on_bad_rows, **errors})
         if "y" in columns:
             wanted = columns["y"] or density.output_names
             parts["y"] = X[wanted].set_axis(density.output_names, axis=1)
         return work(density, X.index if is_frame else None, **parts)
+
+
+def _density(model: Any, X: Any, options: dict[str, Any]) -> Any:
+    if len(X) or isinstance(model, SANConditionalDensityEstimator):
+        return density_of(model, X, **options)
+    # Transformers of scikit-learn refuse tables without rows.
+    made_up = meta_nonempty(X) if isinstance(X, pd.DataFrame) else np.zeros((1, X.shape[1]))
+    return density_of(model, made_up)[:0]

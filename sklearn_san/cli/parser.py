@@ -206,8 +206,8 @@ def _add_out(parser: argparse.ArgumentParser) -> None:
         "--out",
         metavar="FILE",
         required=True,
-        help='file to write, "-" for CSV to the screen, or the folder for the results of many files, '
-        "where a command that was stopped goes on",
+        help='file to write, "-" for CSV to the screen, or a folder for the results of many '
+        "files, where a command that was stopped goes on",
     )
     add(
         "--keep",
