@@ -22,7 +22,12 @@ STEMS = sorted(
 )
 PAGES = sorted((ROOT / "docs" / "partners").glob("*.rst"))
 #: Packages without which a page cannot be run.
-NEEDED = {"sbi": ["sbi"], "skpro": ["skpro"], "formats": ["arviz", "corner", "getdist", "xarray"]}
+NEEDED = {
+    "dask": ["dask"],
+    "formats": ["arviz", "corner", "getdist", "xarray"],
+    "sbi": ["sbi"],
+    "skpro": ["skpro"],
+}
 #: Blocks of the page on tools around scikit-learn, the first of which the others need.
 START, *BLOCKS = [
     inspect.cleandoc(block)
