@@ -112,6 +112,11 @@ def test_one_output_and_several_features(rows):
     assert_same(adapter.log_prob(est, lazy, y[:, 0]), est.log_prob(X, y[:, 0]))
     draws = adapter.sample(est, lazy, 3, random_state=0)
     assert draws.shape == (N_ROWS, 3)
+    both = small().fit(X, y)
+    other = da.from_array(y, chunks=(30, 1))
+    assert_same(adapter.log_prob(both, lazy, other, X_err=lazy * 0), both.log_prob(X, y))
+    with pytest.raises(TypeError, match="y is missing"):
+        adapter.log_prob(both, lazy)
     assert_same(draws, est.sample(X, 3, random_state=0, row_ids=np.arange(N_ROWS)))
 
 

@@ -101,6 +101,18 @@ def test_summaries_by_a_pattern(here):
     assert_same("out", "w.parquet", ["id", "y0_mean", "y1_q05"])
 
 
+def test_a_pattern_may_stand_beside_its_results(here, monkeypatch):
+    Path("near").mkdir()
+    for name in ("one", "two"):
+        os.symlink(here / "sky" / "a.parquet", here / "near" / f"{name}.parquet")
+    monkeypatch.chdir(here / "near")
+    assert main(sample("*.parquet", "out", model="../0.san")) == 0
+    assert sorted(path.name for path in Path("out").glob("*.parquet")) == [
+        "one.parquet",
+        "two.parquet",
+    ]
+
+
 def test_row_ids_make_draws_of_their_own_for_each_row(here):
     options = ["--seed", "3", "--row-id", "id", "--keep", "id"]
     assert main(sample("sky", "out", *options)) == 0

@@ -153,6 +153,8 @@ def log_prob(
     dask.array.Array of shape (n_rows,), or frame
         With a column ``log_prob``.
     """
+    if y is None and isinstance(X, da.Array):
+        raise TypeError("y is missing; only the columns of a frame can have the names of outputs.")
     aligned = {"y": [] if y is None else y, "X_err": X_err}
     return _apply(_log_density, estimator, X, aligned, on_bad_rows)
 
@@ -217,9 +219,9 @@ def _of_array(
     arrays = [da.asarray(value) for value in aligned.values()]
     empty = (np.empty((0, *one.shape[1:]), one.dtype) for one in arrays)
     none = part(np.empty((0, X.shape[1]), X.dtype), fitted, *empty)
-    # Rows are axis 0 of all; the other axes come whole.
-    pairs = [(one, (0, *(10 * i + k for k in range(1, one.ndim)))) for i, one in enumerate(arrays)]
-    new = {100 + k: size for k, size in enumerate(none.shape[1:])}
+    # Rows are axis 0 of all; the other axes come whole and have numbers of their own.
+    pairs = [(one, (0, 2 + i)[: one.ndim]) for i, one in enumerate(arrays)]
+    new = {10 + k: size for k, size in enumerate(none.shape[1:])}
     return da.blockwise(
         part, (0, *new), X, (0, 1), model, None, *(one for pair in pairs for one in pair),
         new_axes=new, concatenate=True, meta=none, dtype=none.dtype,

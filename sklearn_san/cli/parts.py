@@ -81,32 +81,29 @@ def _run(command: Command, options: Namespace) -> None:
                 for text, category in caught:
                     warnings.warn(text, category, stacklevel=2)
                 bar.update(n_rows)
-    n_there = f", {len(paths) - len(tasks)} of which were there" if len(tasks) < len(paths) else ""
-    note(
-        options, f"wrote {options.out!r}: {len(paths)} parts{n_there}, {sum(counts.values())} rows"
-    )
+    n_kept, n_rows = len(paths) - len(tasks), sum(counts.values())
+    kept = f", {n_kept} of which were there" if n_kept else ""
+    note(options, f"wrote {options.out!r}: {len(paths)} parts{kept}, {n_rows} rows")
 
 
 def _input_paths(table: str, out: str) -> dict[str, str]:
     """Paths of the files by their names in the folder of results, in their order."""
     if os.path.isdir(table):
-        root, found = (
-            table,
-            glob.iglob(os.path.join(glob.escape(table), "**", "*.parquet"), recursive=True),
-        )
+        root, pattern = table, os.path.join(glob.escape(table), "**", "*.parquet")
     else:
         fixed = table[: min(table.find(sign) for sign in "*?[" if sign in table)]
-        root, found = os.path.dirname(fixed) or ".", glob.iglob(table, recursive=True)
-    paths = {os.path.relpath(path, root): path for path in sorted(found) if os.path.isfile(path)}
-    paths = {name: path for name, path in paths.items() if os.path.basename(name)[0] != "_"}
+        root, pattern = os.path.dirname(fixed) or ".", table
+    found = sorted(filter(os.path.isfile, glob.iglob(pattern, recursive=True)))
+    paths = {os.path.relpath(path, root): path for path in found}
+    paths = {n: path for n, path in paths.items() if not any(p[0] == "_" for p in Path(n).parts)}
     if not paths:
         raise FileNotFoundError(f"There are no Parquet files in {table!r}; check the name.")
     for path in paths.values():
         if not path.lower().endswith(".parquet"):
             raise UsageError(f"{path!r} must end in .parquet, as all files of {table!r}.")
     check_input(next(iter(paths.values())))
-    target = Path(out).resolve()
-    if Path(root).resolve() in (target, *target.parents):
+    target, source = Path(out).resolve(), Path(root).resolve()
+    if source == target or ("**" in pattern and source in target.parents):
         raise ValueError(f"{out!r} is inside {root!r}, which is read; write to another folder.")
     return paths
 
