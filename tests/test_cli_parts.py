@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import SINGLE
 
 from sklearn_san import SANConditionalDensityEstimator
 from sklearn_san.cli import main
@@ -77,7 +78,7 @@ def parts(folder, names):
 def assert_same(folder, whole, names):
     expected = read_table(whole, values=names).values
     for name, values in parts(folder, names).items():
-        np.testing.assert_allclose(values, expected[name], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(values, expected[name], rtol=SINGLE, atol=SINGLE)
 
 
 def stamps(folder):
@@ -119,7 +120,7 @@ def test_row_ids_make_draws_of_their_own_for_each_row(here):
     assert main(sample("sky/deep/*.parquet", "deep", *options)) == 0
     whole = read_table("out/deep/d.parquet", values=DRAWN).values
     for name, values in read_table("deep/d.parquet", values=DRAWN).values.items():
-        np.testing.assert_allclose(values, whole[name], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(values, whole[name], rtol=SINGLE, atol=SINGLE)
 
 
 def test_a_second_run_makes_what_is_missing_with_the_seed_of_the_first(here, capsys):
