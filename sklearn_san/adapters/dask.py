@@ -8,9 +8,9 @@
 =============  ==========================================
 
 Nothing is computed before Dask is told to: shapes, columns and dtypes are those of an answer to no
-rows. An array gives an array; a frame, or whatever else has `map_partitions` and `_meta`, gives
-frames. The model is one constant of the graph, which a worker receives once. A task computes on one
-thread: as many run at a time as the workers have threads.
+rows. An array gives an array, a frame a frame. The model is one constant of the graph, which a
+worker receives once. A task computes on one thread: as many run at a time as the workers have
+threads.
 
 In all functions `estimator` is a fitted density estimator, or a pipeline or search around one, or
 the name of a file of `save` that all workers can read; X is an array of shape
