@@ -296,7 +296,7 @@ class InputEncoder:
         """Values (n_samples, n_features) for which `transform` raises."""
         X = self._known(X)
         wrong = (np.isnan(X) & ~self.missing) | (np.isinf(X) & ~self.infinite)
-        if len(self.numbers) and X_err is None:
+        if len(X) and len(self.numbers) and X_err is None:
             finite = np.where(np.isfinite(X), X, np.nan)[:, self.numbers]
             with np.errstate(all="ignore"):
                 wrong[:, self.numbers] |= np.abs(scaled(self.scaler, finite)) > self.farthest

@@ -23,9 +23,10 @@ STEMS = sorted(
 PAGES = sorted((ROOT / "docs" / "partners").glob("*.rst"))
 #: Packages without which a page cannot be run.
 NEEDED = {
+    "dask": ["dask"],
+    "formats": ["arviz", "corner", "getdist", "qp", "xarray"],
     "sbi": ["sbi"],
     "skpro": ["skpro"],
-    "formats": ["arviz", "corner", "getdist", "qp", "xarray"],
 }
 #: Blocks of the page on tools around scikit-learn, the first of which the others need.
 START, *BLOCKS = [

@@ -374,3 +374,12 @@ def test_galaxies(benchmark_data):
     draws = est.sample(X[-100:], 20_000, random_state=0)
     low, high = data["y_limits"].T
     assert ((draws > low) & (draws < high)).mean() > 0.999  # few round to a limit
+
+
+@pytest.mark.slow
+def test_many_files_are_resumed_after_a_kill():
+    pytest.importorskip("pyarrow")
+    said = run("many_files.py", "--rows", "400", "--files", "4", "--workers", "2",
+               "--train", "300", "--epochs", "1")  # fmt: skip
+    assert "4 parts, 0 of them made twice, 0 temporary files left" in said
+    assert "400 rows in the order of one table: True" in said

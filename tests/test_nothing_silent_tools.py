@@ -351,6 +351,7 @@ def test_no_rows_have_empty_results_of_the_right_shape(kind):
     assert none.log_prob(y[:0]).shape == (0,)
     assert none.cdf(y[:0]).shape == y[:0].shape
     assert len(none.to_frame(3)) == 0
+    assert fitted.predict(X[:0], on_bad_rows="nan").shape == none.mean().shape
     for output_type in ("mean", "samples", "mode"):
         found = fitted.predict(X[:0], output_type=output_type)
         assert found.shape == (0, *fitted.predict(X[:1], output_type=output_type).shape[1:])

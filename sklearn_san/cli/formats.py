@@ -5,6 +5,7 @@
 `About`                     what a file tells beside its columns: units, model, seed
 `read_csv`, `write_csv`     cells of text, in pandas where it is there and rows are regular
 `read_parquet`, ...         columns with types of their own, by pyarrow
+`count_rows`                rows of a Parquet file
 ==========================  =================================================================
 
 Only the columns that are asked for are held. Missing cells are nan among numbers and None among
@@ -336,6 +337,17 @@ def read_parquet(path: str, request: Request) -> Table:
     notes = {name: data.schema.field(name).metadata or {} for name in request.names}
     units = {name: note[b"units"].decode() for name, note in notes.items() if b"units" in note}
     return as_table(path, columns, request, units)
+
+
+def count_rows(path: str) -> int:
+    """Rows of a Parquet file, of which only the end is read."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    try:
+        return parquet.read_metadata(path).num_rows
+    except pyarrow.ArrowException as error:
+        foreign(path, "Parquet file", error)
 
 
 def _from_arrow(column: Any) -> np.ndarray:

@@ -11,6 +11,7 @@ from .. import __version__
 from .commands import N_DRAWS, N_SCORED, STATISTICS, fit, predict, sample, score
 from .info import info
 from .options import count, error_column, grid_of, limits_of, parameter, seed, share, statistic
+from .parts import in_parts
 
 #: What options are of commands that do not have them.
 _LEFT_OUT: dict[str, Any] = {
@@ -20,6 +21,7 @@ _LEFT_OUT: dict[str, Any] = {
     "out_group": None,
     "keep": [],
     "drop_missing": False,
+    "first_row": 0,
 }
 
 
@@ -42,8 +44,8 @@ def make_parser() -> argparse.ArgumentParser:
         return one
 
     _add_fit(add("fit", fit, "Fit a model to a table."))
-    _add_sample(add("sample", sample, "Draw from p(y | x) for each row of a table."))
-    _add_predict(add("predict", predict, "Summarise p(y | x) for each row of a table."))
+    _add_sample(add("sample", in_parts(sample), "Draw from p(y | x) for each row of a table."))
+    _add_predict(add("predict", in_parts(predict), "Summarise p(y | x) for each row of a table."))
     _add_score(add("score", score, "Score a table whose targets are known."))
     _add_info(add("info", info, "Tell what is in a model file."))
     return parser
@@ -97,7 +99,7 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_sample(parser: argparse.ArgumentParser) -> None:
-    _add_model(parser)
+    _add_model(parser, several=True)
     _add_out(parser)
     add = parser.add_argument
     add("-n", "--n", type=count(1), default=N_DRAWS, help="draws for each row (%(default)s)")
@@ -120,11 +122,13 @@ def _add_sample(parser: argparse.ArgumentParser) -> None:
         "are made: the same whatever part of a table it is in (the number of the row)",
     )
     _add_seed(parser)
+    _add_workers(parser)
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
-    _add_model(parser)
+    _add_model(parser, several=True)
     _add_out(parser)
+    _add_workers(parser)
     parser.add_argument(
         "--statistics",
         metavar="NAME",
@@ -183,9 +187,10 @@ def _add_info(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _add_model(parser: argparse.ArgumentParser) -> None:
+def _add_model(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
     add = parser.add_argument
-    add("table", metavar="TABLE", help="file with the features")
+    or_more = ", or a folder or a pattern (in quotes) of Parquet files" if several else ""
+    add("table", metavar="TABLE", help=f"file with the features{or_more}")
     _add_group(parser)
     add("--model", metavar="FILE", required=True, help="file that `fit` wrote")
     add(
@@ -219,7 +224,13 @@ def _add_on_bad_rows(parser: argparse.ArgumentParser) -> None:
 
 def _add_out(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--out", metavar="FILE", required=True, help='file to write, or "-" for CSV to the screen')
+    add(
+        "--out",
+        metavar="FILE",
+        required=True,
+        help='file to write, "-" for CSV to the screen, or a folder for the results of many '
+        "files, where a command that was stopped goes on",
+    )
     add("--out-group", metavar="NAME", help="group to write to in an HDF5 file (the root)")
     add(
         "--keep",
@@ -230,6 +241,21 @@ def _add_out(parser: argparse.ArgumentParser) -> None:
         help="columns of TABLE to copy, in place of the number of the row from 0",
     )
     _add_overwrite(parser)
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    some = parser.add_mutually_exclusive_group()
+    some.add_argument(
+        "--workers",
+        metavar="N",
+        type=count(1),
+        help="processes that share the files, if TABLE is a folder or a pattern",
+    )
+    some.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="scheduler of Dask whose workers share the files, such as tcp://node1:8786",
+    )
 
 
 def _add_errors(parser: argparse.ArgumentParser) -> None:

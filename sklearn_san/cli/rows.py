@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -136,13 +138,14 @@ def read_rows(
         }
 
     kept = table.verbatim if as_text else table.values
+    numbers = options.first_row + np.arange(table.n_rows)
     rows = Rows(
         named(features),
         named(targets),
         _error_matrix(table.numbers, list(features), errors, table.n_rows) if errors else None,
         table.numbers[options.weights] if options.weights else None,
-        {name: kept[name] for name in options.keep} or {"row": np.arange(table.n_rows)},
-        np.arange(table.n_rows) if row_id is None else table.values[row_id],
+        {name: kept[name] for name in options.keep} or {"row": numbers},
+        numbers if row_id is None else table.values[row_id],
         {name: table.units[column] for name, column in columns if column in table.units},
         {name: table.units[name] for name in options.keep if name in table.units},
     )
@@ -213,10 +216,9 @@ def check_finite(options: Namespace, rows: Rows, estimator: Any) -> None:
 
 def load(options: Namespace, *, with_targets: bool = False) -> tuple[Any, Rows]:
     """Model, and the rows of the table that it is asked about."""
-    from .._estimator import SANConditionalDensityEstimator
     from .._schema import Schema
 
-    estimator = SANConditionalDensityEstimator.load(options.model)
+    estimator = _model(options.model, os.stat(options.model).st_mtime_ns)
     if not hasattr(estimator, "feature_names_in_") and not options.features:
         raise ValueError(
             f"{options.model!r} was fitted without names of columns; name its "
@@ -235,6 +237,14 @@ def load(options: Namespace, *, with_targets: bool = False) -> tuple[Any, Rows]:
     rows = read_rows(options, features, targets, labels, may_be_empty=not with_targets)
     check_finite(options, rows, estimator)
     return estimator, rows
+
+
+@lru_cache(maxsize=1)
+def _model(path: str, changed: int) -> Any:
+    """Model in a file, read once for all parts of a table."""
+    from .._estimator import SANConditionalDensityEstimator
+
+    return SANConditionalDensityEstimator.load(path)
 
 
 def _matched(names: Sequence[str], columns: Sequence[str], option: str) -> dict[str, str]:
