@@ -223,8 +223,17 @@ def test_warnings_and_errors_of_workers_name_the_file(here, fails, capsys):
     assert fails(1, *sample("bad", "raised", "--workers", "2")).count("\n") == 1
 
 
-def test_a_worker_whose_command_has_ended_does_nothing(here):
-    from sklearn_san.cli.parts import _answer
-
-    with pytest.raises(RuntimeError, match="has ended"):
-        _answer(print, -1, (None, "a.parquet", 1))
+def test_a_worker_ends_with_its_command():
+    worker = (
+        "import os, time; from sklearn_san.cli.parts import _end_with;"
+        "_end_with(os.getppid()); print('ready', flush=True); time.sleep(600)"
+    )
+    command = (
+        "import os, subprocess, sys;"
+        f"process = subprocess.Popen([sys.executable, '-c', {worker!r}], stdout=subprocess.PIPE);"
+        "process.stdout.readline(); os.kill(os.getpid(), 9)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    # The worker holds this pipe for as long as it lives.
+    options = {"stderr": subprocess.PIPE, "env": environment, "timeout": 120}
+    assert subprocess.run([sys.executable, "-c", command], **options).returncode == -9

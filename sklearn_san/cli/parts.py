@@ -16,11 +16,13 @@ import hashlib
 import importlib.util
 import json
 import os
+import threading
+import time
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +220,7 @@ def _answers(
             for future in as_completed(client.map(work, tasks, pure=False)):
                 yield future.result()
     elif (options.workers or 1) == 1:
-        yield from (_answer(command, os.getppid(), task, shares=False) for task in tasks)
+        yield from (_answer(command, None, task, shares=False) for task in tasks)
     else:
         from joblib import Parallel, delayed
 
@@ -226,6 +228,18 @@ def _answers(
             n_jobs=options.workers, backend="loky", batch_size=1, return_as="generator_unordered"
         )
         yield from parallel(delayed(_answer)(command, os.getpid(), task) for task in tasks)
+
+
+@cache
+def _end_with(parent: int) -> None:
+    """End this process with its parent, whose death processes of joblib are not told of."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _answer(
@@ -237,7 +251,7 @@ def _answer(
     ----------
     command : callable
     parent : int or None
-        Process without which there is nothing to be done.
+        Process with which this one ends.
     task : tuple
         Options, name and number of rows.
     shares : bool, default=True
@@ -247,8 +261,8 @@ def _answer(
     from joblib.parallel import SequentialBackend
 
     options, name, n_rows = task
-    if parent not in (None, os.getppid()):
-        raise RuntimeError("The command that wanted this part has ended.")
+    if parent is not None:
+        _end_with(parent)
     os.makedirs(os.path.dirname(options.out), exist_ok=True)
     one_thread = parallel_config(SequentialBackend(nesting_level=1)) if shares else nullcontext()
     with warnings.catch_warnings(record=True) as caught, one_thread:
