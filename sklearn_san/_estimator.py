@@ -87,10 +87,11 @@ class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseE
         same way.
     likelihood_params : dict, default=None
         Constructor arguments for families given by name.
-    limits : array-like of shape (n_outputs, 2), default=None
+    limits : array-like of shape (n_outputs, 2), pair, or dict of pairs, default=None
         Lower and upper limit of every output in the units of y; infinities allowed. No draw
-        leaves them, and the density is normalised inside. A frame with the names of the outputs
-        as its index is read by name.
+        leaves them, and the density is normalised inside. One pair, such as ``(0, np.inf)``,
+        holds for all outputs; a dict, such as ``{"redshift": (0, 4)}``, for those that it names,
+        and others have none. A frame with the names of the outputs as its index is read by name.
     order : "auto", None or sequence of int or str, default="auto"
         Autoregressive order of the outputs, by column number or name. "auto" takes another order
         than that of y's columns where it is much easier to learn, as at most 10,000 rows tell;

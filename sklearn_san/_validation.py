@@ -6,7 +6,7 @@ import inspect
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from numbers import Integral
 from typing import Any
@@ -286,6 +286,8 @@ def check_limits(limits: Any, names: list[str]) -> np.ndarray:
     n_outputs = len(names)
     if limits is None:
         return np.tile([-np.inf, np.inf], (n_outputs, 1))
+    if isinstance(limits, Mapping):
+        return _limits_by_name(limits, names)
     if (rows := row_names(limits)) is not None and rows.dtype.kind not in "iu":
         own = [str(name) for name in rows]
         places = places_of(names, own, "y has", "limits by its index", unnamed=False)
@@ -297,23 +299,51 @@ def check_limits(limits: Any, names: list[str]) -> np.ndarray:
             f"limits must be numbers in an array of shape ({n_outputs}, 2), got {limits!r}; "
             "use -inf and inf where an output has no limit."
         ) from None
-    if array.shape == (2,) and n_outputs == 1:
-        array = array.reshape(1, 2)
+    if array.shape == (2,):
+        array = np.tile(array, (n_outputs, 1))
     if array.shape != (n_outputs, 2):
         raise ValueError(
             f"limits must have shape ({n_outputs}, 2), one row of lower and upper limit for each "
-            f"output; got shape {array.shape}."
+            f"output, or be one pair for all or a dict of pairs by name; got shape {array.shape}."
         )
-    for d, (low, high) in enumerate(array):
-        if np.isnan(low) or np.isnan(high):
-            raise ValueError(
-                f"limits[{d}] = ({low:g}, {high:g}): use -inf and inf where there is no limit."
-            )
-        if not low < high or low == np.inf or high == -np.inf:
-            raise ValueError(
-                f"limits[{d}] = ({low:g}, {high:g}): the lower limit must be below the upper one."
-            )
+    for d, pair in enumerate(array):
+        _check_pair(*pair, f"limits[{d}]")
     return array
+
+
+def _limits_by_name(limits: Mapping[Any, Any], names: list[str]) -> np.ndarray:
+    """Limits of the outputs that a dict names; others have none."""
+    _refuse_unknown(limits, names, "limits")
+    array = np.tile([-np.inf, np.inf], (len(names), 1))
+    for name, pair in limits.items():
+        try:
+            low, high = _real_array(pair)
+            array[names.index(name)] = low, high
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"limits[{name!r}] must be a lower and an upper limit, got {pair!r}."
+            ) from None
+        _check_pair(low, high, f"limits[{name!r}]")
+    return array
+
+
+def _check_pair(low: float, high: float, where: str) -> None:
+    """Raise for limits of one output that leave nothing between them."""
+    if np.isnan(low) or np.isnan(high):
+        raise ValueError(f"{where} = ({low:g}, {high:g}): use -inf and inf where there is no limit.")
+    if not low < high or low == np.inf or high == -np.inf:
+        raise ValueError(
+            f"{where} = ({low:g}, {high:g}): the lower limit must be below the upper one."
+        )
+
+
+def _refuse_unknown(given: Iterable[Any], names: list[str], what: str) -> None:
+    """Raise for a key that is the name of no output."""
+    for key in given:
+        if key not in names:
+            raise ValueError(
+                f"{what} names {key!r}, which is not a column of y; they are {', '.join(names)}."
+            )
 
 
 def check_names(names: list[str]) -> None:
@@ -503,12 +533,7 @@ def _likelihood_entries(likelihood: Any, names: list[str]) -> list[Any]:
     if isinstance(likelihood, (str, Likelihood)):
         return [likelihood] * len(names)
     if isinstance(likelihood, Mapping):
-        unknown = [key for key in likelihood if key not in names]
-        if unknown:
-            raise ValueError(
-                f"likelihood names {unknown[0]!r}, which is not a column of y; they are "
-                f"{', '.join(names)}."
-            )
+        _refuse_unknown(likelihood, names, "likelihood")
         return [likelihood.get(name, "auto") for name in names]
     if not isinstance(likelihood, Sequence):
         raise TypeError(

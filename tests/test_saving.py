@@ -45,7 +45,7 @@ CASES = {
     "mixed frame": (
         {
             "likelihood": {"n": "ordinal"},
-            "limits": [[-np.inf, np.inf]] * 4,
+            "limits": {"n": (-np.inf, np.inf)},
             "order": ["n", 1, 0, 2],
         },
         pd.DataFrame(X, columns=["a", "b"]),
