@@ -102,11 +102,13 @@ class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseE
         Whether the network models the residual of a least-squares fit of each output on x and
         the outputs before it. "auto" does so for outputs of which that leaves less than half
         the standard deviation.
-    x_scaler, y_scaler : {"standard", "minmax", "maxabs", "robust", "power"}, scaler or None, \
-default="standard"
+    x_scaler, y_scaler : {"standard", "minmax", "maxabs", "robust", "power", "box-cox"}, scaler \
+or None, default="standard"
         Scaler of the features and the targets: a short name, an instance of the scikit-learn
         class it stands for, or None for none. Fitted on the training part only. "standard" leaves
-        out values that are far from all others, and compresses what lies far beyond the rest.
+        out values that are far from all others, and compresses what lies far beyond the rest. For
+        skewed positive targets take "box-cox" with ``limits=(0, np.inf)``; "power", Yeo-Johnson,
+        is for skewed ones of either sign and may give heavy tails.
     missing_rate : float or "auto", default="auto"
         What of X training hides, other values in each epoch. "auto" hides in each row what is
         missing (nan) in another row of `fit`, in fewer and fewer rows to the end of training;
@@ -525,12 +527,14 @@ default="standard"
 
     def _model(self) -> FittedModel:
         """The network and all that surrounds it."""
+        limits = self.limits_.copy()
+        limits[self.order_, 0] = np.maximum(limits[self.order_, 0], self.y_scaler_.least())
         return FittedModel(
             self.network_,
             self.input_encoder_,
             self.y_scaler_,
             self.order_,
-            self.limits_,
+            limits,
             self.families_,
             self.codec_,
             self._one_dimensional,

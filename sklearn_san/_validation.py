@@ -49,7 +49,7 @@ MIN_ROWS_FOR_TIES, MAX_DIFFERENT = 50, 0.2
 #: Positive values of which the largest is so many times the smallest are close to zero.
 POSITIVE_RATIO = 10.0
 #: Scalers that commute with means.
-LINEAR = tuple(cls for cls in SCALERS.values() if cls is not PowerTransformer)
+LINEAR = tuple(cls for cls in SCALERS if cls is not PowerTransformer)
 #: Rows whose spread says something, and errors above it that may have other units.
 MIN_ROWS_FOR_SPREAD, LARGE_ERROR = 10, 1.1
 #: So many different values do no harm.
@@ -755,8 +755,8 @@ def warn_of_power(
         if free and least > 0 and most > POSITIVE_RATIO * least:
             warn_caller(
                 f"y_scaler={scaler!r} does not keep output {d} ({names[d]}) positive, as it is in "
-                f"y, from {least:g} to {most:g}: draws may be negative. Set limits of (0, inf), or "
-                "model the logarithm.",
+                f"y, from {least:g} to {most:g}: draws may be negative. Use y_scaler='box-cox' with "
+                "limits=(0, inf), or model the logarithm.",
                 ScaleWarning,
             )
             return
