@@ -730,6 +730,7 @@ or None, default="standard"
         *,
         output_type: Any = "mean",
         quantiles: Any = (0.05, 0.5, 0.95),
+        level: float = 0.9,
         n_samples: int = 1,
         random_state: Any = None,
         X_err: Any = None,
@@ -747,12 +748,14 @@ or None, default="standard"
         X : array-like of shape (n_samples, n_features)
             Features.
         output_type : str or sequence of str, default="mean"
-            "mean", "median", "std", "quantiles", "mode" or "samples"; or several of the first
-            five, which are then computed together. Mean, median, standard deviation and quantiles
-            are those of the marginal distribution of each output; the mode is the point of highest
-            joint density.
+            "mean", "median", "std", "quantiles", "mode", "interval" or "samples"; or several of
+            the first five, which are then computed together. All but mode and samples are those
+            of the marginal distribution of each output; the mode is the point of highest joint
+            density. An interval has equal probability below and above it.
         quantiles : float or sequence of float, default=(0.05, 0.5, 0.95)
             Levels for ``output_type="quantiles"``, strictly between 0 and 1.
+        level : float, default=0.9
+            Probability inside for ``output_type="interval"``, strictly between 0 and 1.
         n_samples : int, default=1
             Number of draws for ``output_type="samples"``.
         random_state : int, RandomState or None, default=None
@@ -767,8 +770,9 @@ or None, default="standard"
         Returns
         -------
         ndarray of shape (n_samples, n_outputs), or dict of str to these
-            In the units of y; ``(n_samples,)`` if y was one-dimensional in `fit`. Quantiles and
-            draws have their own axis after that of the rows. A sequence of types returns a dict.
+            In the units of y; ``(n_samples,)`` if y was one-dimensional in `fit`. Quantiles,
+            draws and the two ends of intervals, ``(n_samples, 2, n_outputs)``, have their own axis
+            after that of the rows. A sequence of types returns a dict.
         """
         if isinstance(output_type, (list, tuple)):
             validation.check_statistics("output_type", output_type)
@@ -786,6 +790,8 @@ or None, default="standard"
             )
         if output_type == "quantiles":
             return density.quantile(quantiles)
+        if output_type == "interval":
+            return density.interval(level)
         return getattr(density, output_type)()
 
     def distill(

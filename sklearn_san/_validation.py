@@ -66,7 +66,7 @@ LARGEST = 2**31 - 1
 LEAST = 1e-100
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 SUMMARIES = ("mean", "median", "std", "quantiles", "mode")
-OUTPUT_TYPES = (*SUMMARIES, "samples")
+OUTPUT_TYPES = (*SUMMARIES, "interval", "samples")
 
 
 def check_integer(
