@@ -70,7 +70,7 @@ from ._network import ACTIVATIONS, SAN, Block, LayerNorm, Linear, LinearBase
 from ._novelty import Novelty
 from ._plain_trees import Record
 from ._saved_networks import rebuild_network
-from ._scaling import SCALERS, OutputScaler, _ColumnScaler
+from ._scaling import SCALERS, SHORT_NAMES, OutputScaler, _ColumnScaler
 from ._targets import TargetCodec
 from .likelihoods import LIKELIHOODS, Inflated, Likelihood
 
@@ -277,7 +277,7 @@ RULES: dict[type, Rule] = {
     ),
     OutputScaler: Rule(
         {
-            "spec": NONE | one_of(*SCALERS) | instance(*SCALERS),
+            "spec": NONE | one_of(*SHORT_NAMES) | instance(*SCALERS),
             "scaling": NONE | listed(one_of("free", "affine", "none"), "slope"),
             "parts": listed(
                 Kind(
