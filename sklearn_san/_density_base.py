@@ -80,6 +80,12 @@ class SameOutputs:
         return self.density.is_continuous
 
 
+def is_shared(density: Any, y: Any) -> bool:
+    """Whether a density is that of one row, for which there are several y."""
+    has_rows = hasattr(y, "__len__") and getattr(y, "ndim", 1) > 0
+    return len(density) == 1 and has_rows and len(y) != 1
+
+
 class Density(OwnState, ABC):
     """One density of y for each row: the members that every kind of density has.
 
@@ -137,12 +143,17 @@ class Density(OwnState, ABC):
         Parameters
         ----------
         y : array-like of shape (n_rows, n_outputs) or (n_rows, n_points, n_outputs)
+            The density of a single row takes any number of y, (n_points, n_outputs), as well.
 
         Returns
         -------
         ndarray of shape (n_rows,) or (n_rows, n_points)
-            In nats per unit of every output; -inf outside the limits.
+            In nats per unit of every output; -inf outside the limits. (n_points,) for so many y of
+            a single row.
         """
+        if is_shared(self, y):
+            values = self[np.zeros(len(y), dtype=int)]._check_y(y)
+            return self._log_prob(values[None])[0]
         return self._log_prob(self._check_y(y, several=True))
 
     @abstractmethod

@@ -597,7 +597,7 @@ or None, default="standard"
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Features.
+            Features; a single row, such as ``x_o[None]`` of one observation, goes with every y.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
         given : dict, default=None
@@ -610,7 +610,7 @@ or None, default="standard"
 
         Returns
         -------
-        ndarray of shape (n_samples,)
+        ndarray of shape (n_samples,), as many as y has
             In nats, per unit of every output; -inf outside the limits.
         """
         density = self._density(X, X_err, on_bad_rows, y)
