@@ -92,6 +92,9 @@ class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseE
         leaves them, and the density is normalised inside. One pair, such as ``(0, np.inf)``,
         holds for all outputs; a dict, such as ``{"redshift": (0, 4)}``, for those that it names,
         and others have none. A frame with the names of the outputs as its index is read by name.
+    output_names : sequence of str, default=None
+        Names of the outputs, wherever these are named, for y without names of its own. None takes
+        those of a frame, else y0, y1, ...
     order : "auto", None or sequence of int or str, default="auto"
         Autoregressive order of the outputs, by column number or name. "auto" takes another order
         than that of y's columns where it is much easier to learn, as at most 10,000 rows tell;
@@ -256,6 +259,7 @@ or None, default="standard"
         likelihood: Any = "auto",
         likelihood_params: dict[str, Any] | None = None,
         limits: Any = None,
+        output_names: Any = None,
         order: Any = "auto",
         linear_base: bool | str = "auto",
         x_scaler: Any = "standard",
@@ -294,6 +298,7 @@ or None, default="standard"
         self.likelihood = likelihood
         self.likelihood_params = likelihood_params
         self.limits = limits
+        self.output_names = output_names
         self.order = order
         self.linear_base = linear_base
         self.x_scaler = x_scaler

@@ -362,6 +362,9 @@ class Reader:
         columns, names, one_dimensional = split_columns(y)
         check_consistent_length(features[0] if isinstance(features, list) else features, columns[0])
         if first:
+            are_own = is_frame(y) or (is_series(y) and names != ["y0"])
+            given = self.estimator.output_names
+            names = validation.check_output_names(given, names, are_own=are_own)
             self._begin(table, columns, names, one_dimensional, category_targets(y))
             self.schema.units.update(units_of(X))
             if units:

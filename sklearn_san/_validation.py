@@ -267,7 +267,15 @@ PARAMETERS: dict[str, Callable[[str, Any], None]] = {
     "checkpoint_dir": check_folder,
 }
 #: Those that are looked at together with the data, or by scikit-learn.
-WITH_DATA = {"likelihood", "likelihood_params", "limits", "order", "device", "random_state"}
+WITH_DATA = {
+    "likelihood",
+    "likelihood_params",
+    "limits",
+    "order",
+    "output_names",
+    "device",
+    "random_state",
+}
 
 
 def check_parameters(params: dict[str, Any]) -> None:
@@ -344,6 +352,29 @@ def _refuse_unknown(given: Iterable[Any], names: list[str], what: str) -> None:
             raise ValueError(
                 f"{what} names {key!r}, which is not a column of y; they are {', '.join(names)}."
             )
+
+
+def check_output_names(given: Any, names: list[str], *, are_own: bool) -> list[str]:
+    """Names of the outputs: those that are given, else `names`, which may be y's own."""
+    if given is None:
+        return names
+    entries = list(given) if is_sequence(given) or hasattr(given, "nlevels") else [None]
+    if not all(isinstance(entry, str) for entry in entries):
+        raise TypeError(f"output_names must be a sequence of text or None, got {given!r}.")
+    entries = [str(entry) for entry in entries]
+    if len(entries) != len(names):
+        raise ValueError(
+            f"output_names has {len(entries)} entries, but y has {len(names)} outputs; name each."
+        )
+    for entry in entries:
+        if entries.count(entry) > 1:
+            raise ValueError(f"output_names must differ, got {entry!r} {entries.count(entry)} times.")
+    if are_own and entries != names:
+        raise ValueError(
+            f"output_names must be those of y where it has names, {', '.join(names)}, got "
+            f"{', '.join(entries)}; leave it out, or rename the columns."
+        )
+    return entries
 
 
 def check_names(names: list[str]) -> None:

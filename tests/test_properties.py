@@ -698,6 +698,7 @@ ACCEPTED = {
     "likelihood": "{}",  # no output is named, so that all are "auto"
     "likelihood_params": "None, {}",
     "limits": "None, {}",  # no output is named, so that none has limits
+    "output_names": "None",
     "order": "None",
     "linear_base": _BOOLEAN,
     "x_scaler": "None",

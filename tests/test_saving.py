@@ -32,7 +32,7 @@ HALF = [[-9.0, 9.0], [-np.inf, 9.0]]
 
 CASES = {
     "mixtures": ({}, X, Y),
-    "limits": ({"limits": HALF}, X, Y),
+    "limits": ({"limits": HALF, "output_names": ["a", "b"]}, X, Y),
     "spline": ({"likelihood": "spline"}, X, Y),
     "histogram": ({"likelihood": "softmax", "limits": [[-9, 9]], "dtype": "float64"}, X, Y[:, 0]),
     "betas": ({"likelihood": "mob", "limits": np.array([[-9, 9]])}, X, Y[:, 0]),
