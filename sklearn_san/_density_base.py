@@ -86,6 +86,34 @@ def is_shared(density: Any, y: Any) -> bool:
     return len(density) == 1 and has_rows and len(y) != 1
 
 
+def summary_frame(density: Any, statistics: Any, index: Any) -> Any:
+    """`Density.summary` of a density of any kind."""
+    import pandas as pd
+
+    levels = validation.check_columns_of_summary(statistics)
+    check_index(index, len(density))
+    at = [level for level in levels.values() if level is not None]
+    wanted = [one for one, level in levels.items() if level is None] + ["quantiles"] * bool(at)
+    found = density.summarise(wanted, quantiles=at or 0.5)
+    if at:
+        quantiles = np.moveaxis(found["quantiles"], 1, 0)  # (n_levels, n_rows, n_outputs)
+        found |= zip((one for one, level in levels.items() if level is not None), quantiles)
+    names = density.output_names
+    columns = {
+        f"{name}_{one}": found[one].reshape(len(density), len(names))[:, j]
+        for j, name in enumerate(names)
+        for one in levels
+    }
+    index = density.index if index is None else index
+    return pd.DataFrame(columns, index=index).infer_objects()
+
+
+def check_index(index: Any, n_rows: int) -> None:
+    """Raise unless `index` is None or has a name for each row."""
+    if index is not None and np.shape(index)[:1] != (n_rows,):
+        raise ValueError(f"index must have one entry for each of the {n_rows} rows, got {index!r}.")
+
+
 class Density(OwnState, ABC):
     """One density of y for each row: the members that every kind of density has.
 
@@ -295,10 +323,7 @@ class Density(OwnState, ABC):
             called row, and by draw.
         """
         validation.check_integer("n_draws", n_draws, 1)
-        if index is not None and np.shape(index)[:1] != (len(self),):
-            raise ValueError(
-                f"index must have one entry for each of the {len(self)} rows, got {index!r}."
-            )
+        check_index(index, len(self))
         noise = make_noise(random_state, row_ids, len(self))
         blocks = self._draw_blocks(n_draws, noise, method)
         draws = np.empty((len(self), n_draws, self.n_outputs))
@@ -345,6 +370,26 @@ class Density(OwnState, ABC):
         return {
             one: self.mode() if one == "mode" else self._present(found[one]) for one in statistics
         }
+
+    def summary(
+        self, statistics: Any = ("mean", "std", "q05", "q50", "q95"), *, index: Any = None
+    ) -> Any:
+        """Summaries as a pandas frame, with names of rows and outputs.
+
+        Parameters
+        ----------
+        statistics : str or sequence of str, default=("mean", "std", "q05", "q50", "q95")
+            Any of "mean", "median", "std" and "mode", and quantiles in percent, such as "q16" or
+            "q97.5".
+        index : sequence of length n_rows, default=None
+            Names of the rows; None takes the index of the frame that they come from, else numbers.
+
+        Returns
+        -------
+        DataFrame
+            One row for each row, and for each output the columns name_mean, name_q16 and so on.
+        """
+        return summary_frame(self, statistics, index)
 
     def mean(self) -> np.ndarray:
         """Expectation of every output, (n_rows, n_outputs); for labels the most probable one."""
@@ -522,7 +567,7 @@ class Density(OwnState, ABC):
         ]
         names = [self.output_names[j] for j in columns]
         if len(columns) == 1:
-            return Marginal(names, grids, self._grid_density(columns[0], grids[0], n_draws))
+            return Marginal(names, grids[0], self._grid_density(columns[0], grids[0], n_draws))
         pinned = {columns[0]: grids[0][None, :, None], columns[1]: grids[1][None, None]}
         return Marginal(names, grids, np.exp(self._pinned_log_prob(pinned, n_draws)))
 

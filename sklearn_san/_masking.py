@@ -17,7 +17,7 @@ import numpy as np
 
 from . import _validation as validation
 from ._caller_state import OwnState
-from ._density_base import Density, SameOutputs, is_shared
+from ._density_base import Density, SameOutputs, check_index, is_shared, summary_frame
 from ._keyed_noise import KeyedNoise
 from ._marginals import Components, Marginal
 from ._targets import draws_index
@@ -133,10 +133,7 @@ class MaskedDensity(SameOutputs, OwnState):
         **options: Any,
     ) -> Any:
         """Draws as a pandas frame; see `Density.to_frame`."""
-        if index is not None and np.shape(index)[:1] != (len(self),):
-            raise ValueError(
-                f"index must have one entry for each of the {len(self)} rows, got {index!r}."
-            )
+        check_index(index, len(self))
         frame = self.density.to_frame(
             n_draws,
             random_state=self._own_noise(random_state),
@@ -153,6 +150,12 @@ class MaskedDensity(SameOutputs, OwnState):
         """Several summaries at once; see `Density.summarise`."""
         found = self.density.summarise(*args, **options)
         return {name: self._spread(values) for name, values in found.items()}
+
+    def summary(
+        self, statistics: Any = ("mean", "std", "q05", "q50", "q95"), *, index: Any = None
+    ) -> Any:
+        """Summaries as a pandas frame; see `Density.summary`."""
+        return summary_frame(self, statistics, index)
 
     def kl(self, other: Any, n_draws: int = 1024) -> np.ndarray:
         """Kullback-Leibler divergence from `other` in nats; see `Density.kl`."""

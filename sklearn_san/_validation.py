@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -910,6 +911,25 @@ def check_statistics(name: str, value: Any) -> list[str]:
     if not names or not all(isinstance(one, str) and one in statistics for one in names):
         raise ValueError(f"{name} must be {accepted}, got {value!r}.")
     return names
+
+
+def check_columns_of_summary(value: Any) -> dict[str, float | None]:
+    """Levels of summaries that are quantiles in percent, None for others, by their names."""
+    plain = ("mean", "median", "std", "mode")
+    names = [value] if isinstance(value, str) else value
+    levels: dict[str, float | None] = {}
+    for one in names if is_sequence(names) else [names]:
+        match = re.fullmatch(r"q([0-9]+(\.[0-9]+)?)", one) if isinstance(one, str) else None
+        level = float(match[1]) / 100.0 if match else math.nan
+        if not (isinstance(one, str) and one in plain) and not 0.0 < level < 1.0:
+            raise ValueError(
+                f"statistics must be one or several of {', '.join(map(repr, plain))}, or quantiles "
+                f"in percent such as 'q05', got {value!r}."
+            )
+        levels[str(one)] = level if match else None
+    if not levels:
+        raise ValueError(f"statistics must name a summary, such as 'mean', got {value!r}.")
+    return levels
 
 
 def check_quantiles(quantiles: Any) -> np.ndarray:

@@ -66,7 +66,7 @@ class GaussianDensity:
 
     def marginal(self, outputs):
         grid = np.linspace(self.center.min() - 5, self.center.max() + 5, 400)
-        return SimpleNamespace(grid=[grid], density=norm.pdf(grid - self.center[:, [outputs]]))
+        return SimpleNamespace(grid=grid, density=norm.pdf(grid - self.center[:, [outputs]]))
 
 
 class GaussianEstimator:

@@ -95,6 +95,34 @@ def test_one_observation_of_many_y(ensemble, bimodal):
             ensemble.log_prob(wrong, y)
 
 
+def test_summaries_in_a_frame(density, ensemble, bimodal):
+    frame = density.summary(["mean", "std", "q16", "mode", "q97.5"], index=["a", "b", "c"])
+    assert list(frame.index) == ["a", "b", "c"]
+    assert list(frame.columns[:5]) == ["y0_mean", "y0_std", "y0_q16", "y0_mode", "y0_q97.5"]
+    expected = density.summarise(["mean", "std", "quantiles"], quantiles=[0.16, 0.975])
+    for j in range(2):
+        np.testing.assert_array_equal(frame[f"y{j}_mean"], expected["mean"][:, j])
+        np.testing.assert_array_equal(frame[f"y{j}_q16"], expected["quantiles"][:, 0, j])
+        np.testing.assert_array_equal(frame[f"y{j}_q97.5"], expected["quantiles"][:, 1, j])
+        np.testing.assert_array_equal(frame[f"y{j}_mode"], density.mode()[:, j])
+    assert density.summary("std").columns.tolist() == ["y0_std", "y1_std"]
+    rows = pd.DataFrame(bimodal[0][:3], index=["p", "q", "r"])
+    rows.iloc[1] = np.nan
+    with pytest.warns(BadRowsWarning):
+        masked = ensemble.predict_density(rows, on_bad_rows="nan").summary(["q05", "median"])
+    assert masked.isna().all(axis=1).tolist() == [False, True, False]
+    assert list(masked.index) == ["p", "q", "r"]
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    labels = np.where(x[:, 0] > 0, "star", "galaxy")
+    one = small(epochs=1).fit(x, labels).predict_density(x[:4])
+    assert one.summary("mean")["y0_mean"].tolist() == one.mean().tolist()
+    for wrong in ("quantiles", "q0", "q100", [], ["mean", 3], None):
+        with pytest.raises(ValueError, match="statistics must"):
+            density.summary(wrong)
+    with pytest.raises(ValueError, match="index must have one entry for each of the 3 rows"):
+        density.summary(index=["a"])
+
+
 def test_moments_and_covariance(density, grid):
     first, second, joint = grid
     a, b = first[:, None], second[None, :]
@@ -163,7 +191,7 @@ def test_marginal_of_one_output(density, grid, output):
     assert marginal.outputs == [f"y{output}"]
     np.testing.assert_allclose(marginal.density, exact, atol=0.02 * exact.max())
     own = density.marginal(f"y{output}", n_points=200)
-    np.testing.assert_allclose(integrate(own.density, own.grid[0]), 1.0, atol=0.01)
+    np.testing.assert_allclose(integrate(own.density, own.grid), 1.0, atol=0.01)
 
 
 @pytest.mark.parametrize("outputs", [(0, 1), ("y1", "y0")])
