@@ -30,7 +30,7 @@ from ._draws import grid_blocks, weighted_mean, weighted_quantiles
 from ._keyed_noise import Noise, make_noise
 from ._marginals import Components, Marginal
 from ._model import chunks
-from ._targets import TargetCodec, on_limits, single_inside
+from ._targets import TargetCodec, named_columns, on_limits, single_inside
 
 #: Draws behind means, quantiles and modes, and the same where they have weights.
 N_POINTS, N_CANDIDATES = 1024, 8192
@@ -88,8 +88,6 @@ def is_shared(density: Any, y: Any) -> bool:
 
 def summary_frame(density: Any, statistics: Any, index: Any) -> Any:
     """`Density.summary` of a density of any kind."""
-    import pandas as pd
-
     levels = validation.check_columns_of_summary(statistics)
     check_index(index, len(density))
     at = [level for level in levels.values() if level is not None]
@@ -97,15 +95,14 @@ def summary_frame(density: Any, statistics: Any, index: Any) -> Any:
     found = density.summarise(wanted, quantiles=at or 0.5)
     if at:
         quantiles = np.moveaxis(found["quantiles"], 1, 0)  # (n_levels, n_rows, n_outputs)
-        found |= zip((one for one, level in levels.items() if level is not None), quantiles)
+        found |= zip([one for one in levels if levels[one] is not None], quantiles, strict=True)
     names = density.output_names
     columns = {
         f"{name}_{one}": found[one].reshape(len(density), len(names))[:, j]
         for j, name in enumerate(names)
         for one in levels
     }
-    index = density.index if index is None else index
-    return pd.DataFrame(columns, index=index).infer_objects()
+    return named_columns(columns, density.index if index is None else index)
 
 
 def check_index(index: Any, n_rows: int) -> None:

@@ -57,7 +57,7 @@ class Marginal:
     """
 
     outputs: list[str]
-    grid: Any
+    grid: np.ndarray | list[np.ndarray]
     density: np.ndarray
 
     def __repr__(self) -> str:

@@ -217,10 +217,10 @@ def read_features(
     else:
         table = schema.table
         check_units(units_of(X), schema.units, "X")
-        if len(shape := getattr(X, "shape", ())) == 1 and shape[0] == estimator.n_features_in_:
+        if getattr(X, "shape", None) == (estimator.n_features_in_,):
             raise ValueError(
-                f"Expected 2D array, got the shape {shape}. Reshape your data: one observation x_o "
-                "goes in as x_o[None] or x_o.reshape(1, -1), a row of a frame as "
+                f"Expected 2D array, got the shape {X.shape}. Reshape your data: one observation "
+                "x_o goes in as x_o[None] or x_o.reshape(1, -1), a row of a frame as "
                 "frame.iloc[[row]]."
             )
     _check_labels(estimator, X, reset=reset)

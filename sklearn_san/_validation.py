@@ -315,8 +315,8 @@ def check_limits(limits: Any, names: list[str]) -> np.ndarray:
             f"limits must have shape ({n_outputs}, 2), one row of lower and upper limit for each "
             f"output, or be one pair for all or a dict of pairs by name; got shape {array.shape}."
         )
-    for d, pair in enumerate(array):
-        _check_pair(*pair, f"limits[{d}]")
+    for d, (low, high) in enumerate(array):
+        _check_pair(low, high, f"limits[{d}]")
     return array
 
 
@@ -339,7 +339,9 @@ def _limits_by_name(limits: Mapping[Any, Any], names: list[str]) -> np.ndarray:
 def _check_pair(low: float, high: float, where: str) -> None:
     """Raise for limits of one output that leave nothing between them."""
     if np.isnan(low) or np.isnan(high):
-        raise ValueError(f"{where} = ({low:g}, {high:g}): use -inf and inf where there is no limit.")
+        raise ValueError(
+            f"{where} = ({low:g}, {high:g}): use -inf and inf where there is no limit."
+        )
     if not low < high or low == np.inf or high == -np.inf:
         raise ValueError(
             f"{where} = ({low:g}, {high:g}): the lower limit must be below the upper one."
@@ -359,7 +361,9 @@ def check_output_names(given: Any, names: list[str], *, are_own: bool) -> list[s
     """Names of the outputs: those that are given, else `names`, which may be y's own."""
     if given is None:
         return names
-    entries = list(given) if is_sequence(given) or hasattr(given, "nlevels") else [None]
+    entries: list[Any] = [None]
+    if is_sequence(given) or hasattr(given, "nlevels"):
+        entries = list(given)
     if not all(isinstance(entry, str) for entry in entries):
         raise TypeError(f"output_names must be a sequence of text or None, got {given!r}.")
     entries = [str(entry) for entry in entries]
@@ -369,7 +373,9 @@ def check_output_names(given: Any, names: list[str], *, are_own: bool) -> list[s
         )
     for entry in entries:
         if entries.count(entry) > 1:
-            raise ValueError(f"output_names must differ, got {entry!r} {entries.count(entry)} times.")
+            raise ValueError(
+                f"output_names must differ, got {entry!r} {entries.count(entry)} times."
+            )
     if are_own and entries != names:
         raise ValueError(
             f"output_names must be those of y where it has names, {', '.join(names)}, got "
@@ -787,8 +793,8 @@ def warn_of_power(
         if free and least > 0 and most > POSITIVE_RATIO * least:
             warn_caller(
                 f"y_scaler={scaler!r} does not keep output {d} ({names[d]}) positive, as it is in "
-                f"y, from {least:g} to {most:g}: draws may be negative. Use y_scaler='box-cox' with "
-                "limits=(0, inf), or model the logarithm.",
+                f"y, from {least:g} to {most:g}: draws may be negative. Use y_scaler='box-cox' "
+                "with limits=(0, inf), or model the logarithm.",
                 ScaleWarning,
             )
             return

@@ -454,7 +454,7 @@ def test_box_cox_has_no_density_where_y_cannot_be():
         pdf = est.predict_density(X[:1]).pdf_grid(0, values)[0]
         np.testing.assert_array_equal(pdf > 0.0, [False, False, True])
         with pytest.raises(ValueError, match="y_scaler 'box-cox' needs positive targets, got 0"):
-            clone(est).fit(X, np.where(POSITIVE > POSITIVE.min(), POSITIVE, 0.0))
+            clone(est).fit(X, POSITIVE - POSITIVE.min())
 
 
 # Limits in single precision

@@ -69,7 +69,7 @@ def test_one_row_goes_with_every_y(density, ensemble, kind):
     if kind == "given":
         one = one.given({0: 0.5})
     elif kind == "reweighted":
-        one = one.marginalise(lambda values: np.exp(-values[:, 0] ** 2))
+        one = one.marginalise(lambda values: np.exp(-(values[:, 0] ** 2)))
     elif kind == "one output":
         x = np.random.default_rng(0).normal(size=(60, 2))
         one, y = small(epochs=1).fit(x, x[:, 0] ** 2).predict_density(x[:1]), y[:, 0]

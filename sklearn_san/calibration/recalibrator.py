@@ -226,8 +226,8 @@ class CalibratedDensity(OwnState, MetaEstimatorMixin, RegressorMixin, BaseEstima
 
     def predict(
         self, X: Any, *, output_type: str = "mean", quantiles: Any = (0.05, 0.5, 0.95),
-        level: float = 0.9, n_samples: int = 1, random_state: Any = None, X_err: Any = None, row_ids: Any = None,
-        on_bad_rows: str = "raise",
+        level: float = 0.9, n_samples: int = 1, random_state: Any = None, X_err: Any = None,
+        row_ids: Any = None, on_bad_rows: str = "raise",
     ) -> np.ndarray:  # fmt: skip
         """Summarise the density of every row, as `SANConditionalDensityEstimator.predict` does.
 
