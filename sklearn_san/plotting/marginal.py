@@ -97,7 +97,7 @@ class MarginalDisplay:
 
         Parameters
         ----------
-        estimator : estimator or Pipeline
+        estimator : estimator, Pipeline or search
             Fitted, with a method ``predict_density``.
         X : array-like of shape (n_rows, n_features)
             At most 7 rows.
