@@ -1774,7 +1774,7 @@ def commands():
         yield line, partial(command, *argv), names
     start = "fit table.csv --model new --features a b --targets y --seed 0 --set K=2 epochs=1"
     for name in SANConditionalDensityEstimator().get_params():
-        if name in ("limits", "random_state", "verbose"):
+        if name in ("limits", "output_names", "random_state", "verbose"):
             continue
         # No parameter takes this number; `parameters` has all other values
         yield name, partial(command, *start.split(), f"{name}=1j"), rf"\b{name}\b.*1j"
