@@ -69,11 +69,12 @@ class GivenDensity(WeightedDensity):
         Parameters
         ----------
         y : array-like of shape (n_rows, n_outputs) or (n_rows, n_points, n_outputs)
-            All outputs; what stands in the columns of the known ones is not looked at.
+            All outputs; what stands in the columns of the known ones is not looked at. A single row
+            takes any number of y, (n_points, n_outputs), as well.
 
         Returns
         -------
-        ndarray of shape (n_rows,) or (n_rows, n_points)
+        ndarray of shape (n_rows,), (n_rows, n_points) or (n_points,)
             In nats per unit of every unknown output.
         """
         return super().log_prob(y)

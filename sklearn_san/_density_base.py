@@ -30,7 +30,7 @@ from ._draws import grid_blocks, weighted_mean, weighted_quantiles
 from ._keyed_noise import Noise, make_noise
 from ._marginals import Components, Marginal
 from ._model import chunks
-from ._targets import TargetCodec, on_limits, single_inside
+from ._targets import TargetCodec, named_columns, on_limits, single_inside
 
 #: Draws behind means, quantiles and modes, and the same where they have weights.
 N_POINTS, N_CANDIDATES = 1024, 8192
@@ -78,6 +78,37 @@ class SameOutputs:
     def is_continuous(self) -> bool:
         """Whether every output has a density everywhere."""
         return self.density.is_continuous
+
+
+def is_shared(density: Any, y: Any) -> bool:
+    """Whether a density is that of one row, for which there are several y."""
+    has_rows = hasattr(y, "__len__") and getattr(y, "ndim", 1) > 0
+    return len(density) == 1 and has_rows and len(y) != 1
+
+
+def summary_frame(density: Any, statistics: Any, index: Any) -> Any:
+    """`Density.summary` of a density of any kind."""
+    levels = validation.check_columns_of_summary(statistics)
+    check_index(index, len(density))
+    at = [level for level in levels.values() if level is not None]
+    wanted = [one for one, level in levels.items() if level is None] + ["quantiles"] * bool(at)
+    found = density.summarise(wanted, quantiles=at or 0.5)
+    if at:
+        quantiles = np.moveaxis(found["quantiles"], 1, 0)  # (n_levels, n_rows, n_outputs)
+        found |= zip([one for one in levels if levels[one] is not None], quantiles, strict=True)
+    names = density.output_names
+    columns = {
+        f"{name}_{one}": found[one].reshape(len(density), len(names))[:, j]
+        for j, name in enumerate(names)
+        for one in levels
+    }
+    return named_columns(columns, density.index if index is None else index)
+
+
+def check_index(index: Any, n_rows: int) -> None:
+    """Raise unless `index` is None or has a name for each row."""
+    if index is not None and np.shape(index)[:1] != (n_rows,):
+        raise ValueError(f"index must have one entry for each of the {n_rows} rows, got {index!r}.")
 
 
 class Density(OwnState, ABC):
@@ -137,12 +168,17 @@ class Density(OwnState, ABC):
         Parameters
         ----------
         y : array-like of shape (n_rows, n_outputs) or (n_rows, n_points, n_outputs)
+            The density of a single row takes any number of y, (n_points, n_outputs), as well.
 
         Returns
         -------
         ndarray of shape (n_rows,) or (n_rows, n_points)
-            In nats per unit of every output; -inf outside the limits.
+            In nats per unit of every output; -inf outside the limits. (n_points,) for so many y of
+            a single row.
         """
+        if is_shared(self, y):
+            values = self[np.zeros(len(y), dtype=int)]._check_y(y)
+            return self._log_prob(values[None])[0]
         return self._log_prob(self._check_y(y, several=True))
 
     @abstractmethod
@@ -284,10 +320,7 @@ class Density(OwnState, ABC):
             called row, and by draw.
         """
         validation.check_integer("n_draws", n_draws, 1)
-        if index is not None and np.shape(index)[:1] != (len(self),):
-            raise ValueError(
-                f"index must have one entry for each of the {len(self)} rows, got {index!r}."
-            )
+        check_index(index, len(self))
         noise = make_noise(random_state, row_ids, len(self))
         blocks = self._draw_blocks(n_draws, noise, method)
         draws = np.empty((len(self), n_draws, self.n_outputs))
@@ -334,6 +367,26 @@ class Density(OwnState, ABC):
         return {
             one: self.mode() if one == "mode" else self._present(found[one]) for one in statistics
         }
+
+    def summary(
+        self, statistics: Any = ("mean", "std", "q05", "q50", "q95"), *, index: Any = None
+    ) -> Any:
+        """Summaries as a pandas frame, with names of rows and outputs.
+
+        Parameters
+        ----------
+        statistics : str or sequence of str, default=("mean", "std", "q05", "q50", "q95")
+            Any of "mean", "median", "std" and "mode", and quantiles in percent, such as "q16" or
+            "q97.5".
+        index : sequence of length n_rows, default=None
+            Names of the rows; None takes the index of the frame that they come from, else numbers.
+
+        Returns
+        -------
+        DataFrame
+            One row for each row, and for each output the columns name_mean, name_q16 and so on.
+        """
+        return summary_frame(self, statistics, index)
 
     def mean(self) -> np.ndarray:
         """Expectation of every output, (n_rows, n_outputs); for labels the most probable one."""
@@ -511,7 +564,7 @@ class Density(OwnState, ABC):
         ]
         names = [self.output_names[j] for j in columns]
         if len(columns) == 1:
-            return Marginal(names, grids, self._grid_density(columns[0], grids[0], n_draws))
+            return Marginal(names, grids[0], self._grid_density(columns[0], grids[0], n_draws))
         pinned = {columns[0]: grids[0][None, :, None], columns[1]: grids[1][None, None]}
         return Marginal(names, grids, np.exp(self._pinned_log_prob(pinned, n_draws)))
 

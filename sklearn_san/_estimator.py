@@ -87,10 +87,14 @@ class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseE
         same way.
     likelihood_params : dict, default=None
         Constructor arguments for families given by name.
-    limits : array-like of shape (n_outputs, 2), default=None
+    limits : array-like of shape (n_outputs, 2), pair, or dict of pairs, default=None
         Lower and upper limit of every output in the units of y; infinities allowed. No draw
-        leaves them, and the density is normalised inside. A frame with the names of the outputs
-        as its index is read by name.
+        leaves them, and the density is normalised inside. One pair, such as ``(0, np.inf)``,
+        holds for all outputs; a dict, such as ``{"redshift": (0, 4)}``, for those that it names,
+        and others have none. A frame with the names of the outputs as its index is read by name.
+    output_names : sequence of str, default=None
+        Names of the outputs, wherever these are named, for y without names of its own. None takes
+        those of a frame, else y0, y1, ...
     order : "auto", None or sequence of int or str, default="auto"
         Autoregressive order of the outputs, by column number or name. "auto" takes another order
         than that of y's columns where it is much easier to learn, as at most 10,000 rows tell;
@@ -101,11 +105,13 @@ class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseE
         Whether the network models the residual of a least-squares fit of each output on x and
         the outputs before it. "auto" does so for outputs of which that leaves less than half
         the standard deviation.
-    x_scaler, y_scaler : {"standard", "minmax", "maxabs", "robust", "power"}, scaler or None, \
-default="standard"
+    x_scaler, y_scaler : {"standard", "minmax", "maxabs", "robust", "power", "box-cox"}, scaler \
+or None, default="standard"
         Scaler of the features and the targets: a short name, an instance of the scikit-learn
         class it stands for, or None for none. Fitted on the training part only. "standard" leaves
-        out values that are far from all others, and compresses what lies far beyond the rest.
+        out values that are far from all others, and compresses what lies far beyond the rest. For
+        skewed positive targets take "box-cox" with ``limits=(0, np.inf)``; "power", Yeo-Johnson,
+        is for skewed ones of either sign and may give heavy tails.
     missing_rate : float or "auto", default="auto"
         What of X training hides, other values in each epoch. "auto" hides in each row what is
         missing (nan) in another row of `fit`, in fewer and fewer rows to the end of training;
@@ -254,6 +260,7 @@ default="standard"
         likelihood: Any = "auto",
         likelihood_params: dict[str, Any] | None = None,
         limits: Any = None,
+        output_names: Any = None,
         order: Any = "auto",
         linear_base: bool | str = "auto",
         x_scaler: Any = "standard",
@@ -292,6 +299,7 @@ default="standard"
         self.likelihood = likelihood
         self.likelihood_params = likelihood_params
         self.limits = limits
+        self.output_names = output_names
         self.order = order
         self.linear_base = linear_base
         self.x_scaler = x_scaler
@@ -525,12 +533,14 @@ default="standard"
 
     def _model(self) -> FittedModel:
         """The network and all that surrounds it."""
+        limits = self.limits_.copy()
+        limits[self.order_, 0] = np.maximum(limits[self.order_, 0], self.y_scaler_.least())
         return FittedModel(
             self.network_,
             self.input_encoder_,
             self.y_scaler_,
             self.order_,
-            self.limits_,
+            limits,
             self.families_,
             self.codec_,
             self._one_dimensional,
@@ -593,7 +603,7 @@ default="standard"
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Features.
+            Features; a single row, such as ``x_o[None]`` of one observation, goes with every y.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets.
         given : dict, default=None
@@ -606,7 +616,7 @@ default="standard"
 
         Returns
         -------
-        ndarray of shape (n_samples,)
+        ndarray of shape (n_samples,), as many as y has
             In nats, per unit of every output; -inf outside the limits.
         """
         density = self._density(X, X_err, on_bad_rows, y)
@@ -726,6 +736,7 @@ default="standard"
         *,
         output_type: Any = "mean",
         quantiles: Any = (0.05, 0.5, 0.95),
+        level: float = 0.9,
         n_samples: int = 1,
         random_state: Any = None,
         X_err: Any = None,
@@ -743,12 +754,14 @@ default="standard"
         X : array-like of shape (n_samples, n_features)
             Features.
         output_type : str or sequence of str, default="mean"
-            "mean", "median", "std", "quantiles", "mode" or "samples"; or several of the first
-            five, which are then computed together. Mean, median, standard deviation and quantiles
-            are those of the marginal distribution of each output; the mode is the point of highest
-            joint density.
+            "mean", "median", "std", "quantiles", "mode", "interval" or "samples"; or several of
+            the first five, which are then computed together. All but mode and samples are those
+            of the marginal distribution of each output; the mode is the point of highest joint
+            density. An interval has equal probability below and above it.
         quantiles : float or sequence of float, default=(0.05, 0.5, 0.95)
             Levels for ``output_type="quantiles"``, strictly between 0 and 1.
+        level : float, default=0.9
+            Probability inside for ``output_type="interval"``, strictly between 0 and 1.
         n_samples : int, default=1
             Number of draws for ``output_type="samples"``.
         random_state : int, RandomState or None, default=None
@@ -763,8 +776,9 @@ default="standard"
         Returns
         -------
         ndarray of shape (n_samples, n_outputs), or dict of str to these
-            In the units of y; ``(n_samples,)`` if y was one-dimensional in `fit`. Quantiles and
-            draws have their own axis after that of the rows. A sequence of types returns a dict.
+            In the units of y; ``(n_samples,)`` if y was one-dimensional in `fit`. Quantiles,
+            draws and the two ends of intervals, ``(n_samples, 2, n_outputs)``, have their own axis
+            after that of the rows. A sequence of types returns a dict.
         """
         if isinstance(output_type, (list, tuple)):
             validation.check_statistics("output_type", output_type)
@@ -782,6 +796,8 @@ default="standard"
             )
         if output_type == "quantiles":
             return density.quantile(quantiles)
+        if output_type == "interval":
+            return density.interval(level)
         return getattr(density, output_type)()
 
     def distill(

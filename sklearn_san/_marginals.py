@@ -50,14 +50,14 @@ class Marginal:
     ----------
     outputs : list of str
         Their names.
-    grid : list of ndarray of shape (n_points,)
-        Values of each output.
+    grid : ndarray of shape (n_points,), or list of two
+        Values of the output, or of each of two.
     density : ndarray of shape (n_rows, n_points) or (n_rows, n_points, n_points)
         Per unit of each output; probabilities for whole numbers and point masses.
     """
 
     outputs: list[str]
-    grid: list[np.ndarray]
+    grid: np.ndarray | list[np.ndarray]
     density: np.ndarray
 
     def __repr__(self) -> str:

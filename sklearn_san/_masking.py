@@ -17,7 +17,7 @@ import numpy as np
 
 from . import _validation as validation
 from ._caller_state import OwnState
-from ._density_base import Density, SameOutputs
+from ._density_base import Density, SameOutputs, check_index, is_shared, summary_frame
 from ._keyed_noise import KeyedNoise
 from ._marginals import Components, Marginal
 from ._targets import draws_index
@@ -85,9 +85,7 @@ class MaskedDensity(SameOutputs, OwnState):
         """Number of columns of y."""
         return self.density.n_outputs
 
-    log_prob, grad_log_prob, cdf, inverse_cdf = map(
-        _by_row, ("log_prob", "grad_log_prob", "cdf", "inverse_cdf")
-    )
+    grad_log_prob, cdf, inverse_cdf = map(_by_row, ("grad_log_prob", "cdf", "inverse_cdf"))
     mean, std, cov, quantile, median, interval, mode, entropy, pdf_grid = map(
         _plain,
         ("mean", "std", "cov", "quantile", "median", "interval", "mode", "entropy", "pdf_grid"),
@@ -95,6 +93,12 @@ class MaskedDensity(SameOutputs, OwnState):
     marginal_log_prob, marginal_cdf, marginal_inverse_cdf = (
         _by_row(name, 1) for name in ("marginal_log_prob", "marginal_cdf", "marginal_inverse_cdf")
     )
+
+    def log_prob(self, y: Any) -> np.ndarray:
+        """Log density at one or several y for each row; see `Density.log_prob`."""
+        if is_shared(self, y):
+            return self.density.log_prob(y) if self.usable[0] else np.full(len(y), np.nan)
+        return self._spread(self.density.log_prob(self._own(y)))
 
     def sample(
         self,
@@ -129,10 +133,7 @@ class MaskedDensity(SameOutputs, OwnState):
         **options: Any,
     ) -> Any:
         """Draws as a pandas frame; see `Density.to_frame`."""
-        if index is not None and np.shape(index)[:1] != (len(self),):
-            raise ValueError(
-                f"index must have one entry for each of the {len(self)} rows, got {index!r}."
-            )
+        check_index(index, len(self))
         frame = self.density.to_frame(
             n_draws,
             random_state=self._own_noise(random_state),
@@ -149,6 +150,12 @@ class MaskedDensity(SameOutputs, OwnState):
         """Several summaries at once; see `Density.summarise`."""
         found = self.density.summarise(*args, **options)
         return {name: self._spread(values) for name, values in found.items()}
+
+    def summary(
+        self, statistics: Any = ("mean", "std", "q05", "q50", "q95"), *, index: Any = None
+    ) -> Any:
+        """Summaries as a pandas frame; see `Density.summary`."""
+        return summary_frame(self, statistics, index)
 
     def kl(self, other: Any, n_draws: int = 1024) -> np.ndarray:
         """Kullback-Leibler divergence from `other` in nats; see `Density.kl`."""

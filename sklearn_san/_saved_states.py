@@ -70,7 +70,7 @@ from ._network import ACTIVATIONS, SAN, Block, LayerNorm, Linear, LinearBase
 from ._novelty import Novelty
 from ._plain_trees import Record
 from ._saved_networks import rebuild_network
-from ._scaling import SCALERS, OutputScaler, _ColumnScaler
+from ._scaling import SCALERS, SHORT_NAMES, OutputScaler, _ColumnScaler
 from ._targets import TargetCodec
 from .likelihoods import LIKELIHOODS, Inflated, Likelihood
 
@@ -162,7 +162,7 @@ RULES: dict[type, Rule] = {
     ),
     InputEncoder: Rule(
         {
-            "scaler": instance(*SCALERS.values()),
+            "scaler": instance(*SCALERS),
             "n_categories": listed(NONE | whole(1)),
             "numbers": Kind("column numbers", lambda v, s: array(RISING, len(v)).holds(v, s)),
             "missing_rate": SHARE,
@@ -256,7 +256,7 @@ RULES: dict[type, Rule] = {
     ),
     _ColumnScaler: Rule(
         {
-            "affine": instance(*(set(SCALERS.values()) - {PowerTransformer})),
+            "affine": instance(*(set(SCALERS) - {PowerTransformer})),
             "power": NONE | instance(PowerTransformer),
             "slope": array(POSITIVES, "slope"),
             "robust": LEFT_OUT | FLAG,
@@ -277,7 +277,7 @@ RULES: dict[type, Rule] = {
     ),
     OutputScaler: Rule(
         {
-            "spec": NONE | one_of(*SCALERS) | instance(*SCALERS.values()),
+            "spec": NONE | one_of(*SHORT_NAMES) | instance(*SCALERS),
             "scaling": NONE | listed(one_of("free", "affine", "none"), "slope"),
             "parts": listed(
                 Kind(

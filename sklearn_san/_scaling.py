@@ -12,7 +12,8 @@ With z = t(y) applied to each output, ``log p(y | x) = log p(z | x) + sum_d log 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,14 +27,25 @@ from sklearn.preprocessing import (
 )
 from sklearn.utils.validation import has_fit_parameter
 
+#: Classes of scalers that can be inverted.
+SCALERS: tuple[type, ...] = (
+    StandardScaler,
+    MinMaxScaler,
+    MaxAbsScaler,
+    RobustScaler,
+    PowerTransformer,
+)
 #: Short names that `x_scaler` and `y_scaler` accept.
-SCALERS: dict[str, type] = {
+SHORT_NAMES: dict[str, Callable[[], Any]] = {
     "standard": StandardScaler,
     "minmax": MinMaxScaler,
     "maxabs": MaxAbsScaler,
     "robust": RobustScaler,
     "power": PowerTransformer,
+    "box-cox": partial(PowerTransformer, method="box-cox"),
 }
+#: What Box-Cox takes begins here: a positive number in single precision as well.
+LEAST_POSITIVE = float(np.finfo(np.float32).tiny)
 
 #: Values are far, if they are so many robust deviations from the median, and so many times as far
 #: as the next, the former if they repeat each other, and if they are no more than such a share.
@@ -96,12 +108,12 @@ def make_scaler(spec: Any, name: str) -> Any:
     if spec is None:
         return StandardScaler(with_mean=False, with_std=False)
     if isinstance(spec, str):
-        if spec not in SCALERS:
-            known = ", ".join(map(repr, SCALERS))
+        if spec not in SHORT_NAMES:
+            known = ", ".join(map(repr, SHORT_NAMES))
             raise ValueError(f"{name}={spec!r} is unknown; choose one of {known}, or None.")
-        return SCALERS[spec]()
-    if not isinstance(spec, tuple(SCALERS.values())):
-        known = ", ".join(scaler.__name__ for scaler in SCALERS.values())
+        return SHORT_NAMES[spec]()
+    if not isinstance(spec, SCALERS):
+        known = ", ".join(scaler.__name__ for scaler in SCALERS)
         raise TypeError(
             f"{name} must be None, a short name or an instance of {known}; got {spec!r}."
         )
@@ -192,6 +204,14 @@ class OutputScaler:
         """Values of y whose image is 0; shape (n_outputs,)."""
         return self.inverse_transform(np.zeros((1, len(self.slope))))[0]
 
+    def least(self) -> np.ndarray:
+        """Least values that can be transformed, (n_outputs,): positive for Box-Cox, else -inf."""
+        least = np.full(len(self.slope), -np.inf)
+        for columns, scaler in self.parts:
+            if scaler.is_box_cox:
+                least[columns] = LEAST_POSITIVE
+        return least
+
     def transform_limits(self, limits: np.ndarray) -> np.ndarray:
         """Limits (n_outputs, 2) in scaled units.
 
@@ -249,6 +269,11 @@ class _ColumnScaler:
         """Whether every column is scaled linearly."""
         return self.power is None and self.bound is None
 
+    @property
+    def is_box_cox(self) -> bool:
+        """Whether values must be positive."""
+        return self.power is not None and self.power.method == "box-cox"
+
     def adopt(self, affine: Any) -> _ColumnScaler:
         """Take a linear scaler that is fitted already."""
         self.affine = affine
@@ -291,7 +316,7 @@ class _ColumnScaler:
             return np.where(excess > 0, -sign * self.slope / (1.0 + excess), 0.0)
         if self.power is None:
             return np.zeros(y.shape)
-        argument = y if self.power.method == "box-cox" else 1.0 + np.abs(y)
+        argument = y if self.is_box_cox else 1.0 + np.abs(y)
         return (self.power.lambdas_ - 1.0) / argument
 
     def transform_limits(self, limits: np.ndarray) -> np.ndarray:
@@ -299,7 +324,7 @@ class _ColumnScaler:
         if self.power is not None:
             low, high = self._saturation()
             # A lower limit that Box-Cox cannot take stands for 0, its own lower limit.
-            known = np.isfinite(limits) & ((self.power.method != "box-cox") | (limits > 0))
+            known = np.isfinite(limits) & ((not self.is_box_cox) | (limits > 0))
             inside = scaled(self.power, np.where(known, limits, 1.0))
             limits = np.where(known, inside, np.stack([low, high]))
         finite = np.isfinite(limits)
@@ -314,7 +339,7 @@ class _ColumnScaler:
         low, high = np.full(len(lambdas), -np.inf), np.full(len(lambdas), np.inf)
         falls = lambdas < 0
         high[falls] = -1.0 / lambdas[falls]
-        if self.power.method == "box-cox":
+        if self.is_box_cox:
             rises = lambdas > 0
             low[rises] = -1.0 / lambdas[rises]
         else:
@@ -325,13 +350,13 @@ class _ColumnScaler:
     def _power_log_slope(self, y: np.ndarray) -> np.ndarray:
         """Log derivative of the power transform (Yeo and Johnson 2000; Box and Cox 1964)."""
         lambdas = self.power.lambdas_
-        if self.power.method == "box-cox":
+        if self.is_box_cox:
             return (lambdas - 1.0) * np.log(y)
         return np.sign(y) * (lambdas - 1.0) * np.log1p(np.abs(y))
 
     def _check_box_cox(self, y: np.ndarray) -> None:
-        if self.power is not None and self.power.method == "box-cox" and (y <= 0).any():
+        if self.is_box_cox and (y <= 0).any():
             raise ValueError(
-                f"y_scaler with method='box-cox' needs positive targets, got {y.min():g}; "
-                "use method='yeo-johnson'."
+                f"y_scaler 'box-cox' needs positive targets, got {np.nanmin(y):g}; drop those "
+                "rows, or use 'power', which takes any."
             )

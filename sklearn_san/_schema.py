@@ -217,6 +217,12 @@ def read_features(
     else:
         table = schema.table
         check_units(units_of(X), schema.units, "X")
+        if getattr(X, "shape", None) == (estimator.n_features_in_,):
+            raise ValueError(
+                f"Expected 2D array, got the shape {X.shape}. Reshape your data: one observation "
+                "x_o goes in as x_o[None] or x_o.reshape(1, -1), a row of a frame as "
+                "frame.iloc[[row]]."
+            )
     _check_labels(estimator, X, reset=reset)
     if table is None:
         dtypes = np.float64 if reset else [np.float64, np.float32]
@@ -356,6 +362,9 @@ class Reader:
         columns, names, one_dimensional = split_columns(y)
         check_consistent_length(features[0] if isinstance(features, list) else features, columns[0])
         if first:
+            are_own = is_frame(y) or (is_series(y) and names != ["y0"])
+            given = self.estimator.output_names
+            names = validation.check_output_names(given, names, are_own=are_own)
             self._begin(table, columns, names, one_dimensional, category_targets(y))
             self.schema.units.update(units_of(X))
             if units:

@@ -243,6 +243,13 @@ def in_single_precision(limits: np.ndarray) -> np.ndarray:
     return np.stack([low, high], axis=-1)
 
 
+def named_columns(columns: Mapping[str, np.ndarray], index: Any) -> Any:
+    """Columns as a pandas frame, each in the type of what it holds."""
+    import pandas as pd
+
+    return pd.DataFrame(columns, index=index).infer_objects()
+
+
 def draws_index(names: Any, n_rows: int, n_draws: int) -> Any:
     """Index of a frame of draws, by the names of the rows or their numbers, and the draw."""
     import pandas as pd

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from numbers import Integral
 from typing import Any
@@ -49,7 +50,7 @@ MIN_ROWS_FOR_TIES, MAX_DIFFERENT = 50, 0.2
 #: Positive values of which the largest is so many times the smallest are close to zero.
 POSITIVE_RATIO = 10.0
 #: Scalers that commute with means.
-LINEAR = tuple(cls for cls in SCALERS.values() if cls is not PowerTransformer)
+LINEAR = tuple(cls for cls in SCALERS if cls is not PowerTransformer)
 #: Rows whose spread says something, and errors above it that may have other units.
 MIN_ROWS_FOR_SPREAD, LARGE_ERROR = 10, 1.1
 #: So many different values do no harm.
@@ -66,7 +67,7 @@ LARGEST = 2**31 - 1
 LEAST = 1e-100
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 SUMMARIES = ("mean", "median", "std", "quantiles", "mode")
-OUTPUT_TYPES = (*SUMMARIES, "samples")
+OUTPUT_TYPES = (*SUMMARIES, "interval", "samples")
 
 
 def check_integer(
@@ -267,7 +268,15 @@ PARAMETERS: dict[str, Callable[[str, Any], None]] = {
     "checkpoint_dir": check_folder,
 }
 #: Those that are looked at together with the data, or by scikit-learn.
-WITH_DATA = {"likelihood", "likelihood_params", "limits", "order", "device", "random_state"}
+WITH_DATA = {
+    "likelihood",
+    "likelihood_params",
+    "limits",
+    "order",
+    "output_names",
+    "device",
+    "random_state",
+}
 
 
 def check_parameters(params: dict[str, Any]) -> None:
@@ -286,6 +295,8 @@ def check_limits(limits: Any, names: list[str]) -> np.ndarray:
     n_outputs = len(names)
     if limits is None:
         return np.tile([-np.inf, np.inf], (n_outputs, 1))
+    if isinstance(limits, Mapping):
+        return _limits_by_name(limits, names)
     if (rows := row_names(limits)) is not None and rows.dtype.kind not in "iu":
         own = [str(name) for name in rows]
         places = places_of(names, own, "y has", "limits by its index", unnamed=False)
@@ -297,23 +308,80 @@ def check_limits(limits: Any, names: list[str]) -> np.ndarray:
             f"limits must be numbers in an array of shape ({n_outputs}, 2), got {limits!r}; "
             "use -inf and inf where an output has no limit."
         ) from None
-    if array.shape == (2,) and n_outputs == 1:
-        array = array.reshape(1, 2)
+    if array.shape == (2,):
+        array = np.tile(array, (n_outputs, 1))
     if array.shape != (n_outputs, 2):
         raise ValueError(
             f"limits must have shape ({n_outputs}, 2), one row of lower and upper limit for each "
-            f"output; got shape {array.shape}."
+            f"output, or be one pair for all or a dict of pairs by name; got shape {array.shape}."
         )
     for d, (low, high) in enumerate(array):
-        if np.isnan(low) or np.isnan(high):
-            raise ValueError(
-                f"limits[{d}] = ({low:g}, {high:g}): use -inf and inf where there is no limit."
-            )
-        if not low < high or low == np.inf or high == -np.inf:
-            raise ValueError(
-                f"limits[{d}] = ({low:g}, {high:g}): the lower limit must be below the upper one."
-            )
+        _check_pair(low, high, f"limits[{d}]")
     return array
+
+
+def _limits_by_name(limits: Mapping[Any, Any], names: list[str]) -> np.ndarray:
+    """Limits of the outputs that a dict names; others have none."""
+    _refuse_unknown(limits, names, "limits")
+    array = np.tile([-np.inf, np.inf], (len(names), 1))
+    for name, pair in limits.items():
+        try:
+            low, high = _real_array(pair)
+            array[names.index(name)] = low, high
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"limits[{name!r}] must be a lower and an upper limit, got {pair!r}."
+            ) from None
+        _check_pair(low, high, f"limits[{name!r}]")
+    return array
+
+
+def _check_pair(low: float, high: float, where: str) -> None:
+    """Raise for limits of one output that leave nothing between them."""
+    if np.isnan(low) or np.isnan(high):
+        raise ValueError(
+            f"{where} = ({low:g}, {high:g}): use -inf and inf where there is no limit."
+        )
+    if not low < high or low == np.inf or high == -np.inf:
+        raise ValueError(
+            f"{where} = ({low:g}, {high:g}): the lower limit must be below the upper one."
+        )
+
+
+def _refuse_unknown(given: Iterable[Any], names: list[str], what: str) -> None:
+    """Raise for a key that is the name of no output."""
+    for key in given:
+        if key not in names:
+            raise ValueError(
+                f"{what} names {key!r}, which is not a column of y; they are {', '.join(names)}."
+            )
+
+
+def check_output_names(given: Any, names: list[str], *, are_own: bool) -> list[str]:
+    """Names of the outputs: those that are given, else `names`, which may be y's own."""
+    if given is None:
+        return names
+    entries: list[Any] = [None]
+    if is_sequence(given) or hasattr(given, "nlevels"):
+        entries = list(given)
+    if not all(isinstance(entry, str) for entry in entries):
+        raise TypeError(f"output_names must be a sequence of text or None, got {given!r}.")
+    entries = [str(entry) for entry in entries]
+    if len(entries) != len(names):
+        raise ValueError(
+            f"output_names has {len(entries)} entries, but y has {len(names)} outputs; name each."
+        )
+    for entry in entries:
+        if entries.count(entry) > 1:
+            raise ValueError(
+                f"output_names must differ, got {entry!r} {entries.count(entry)} times."
+            )
+    if are_own and entries != names:
+        raise ValueError(
+            f"output_names must be those of y where it has names, {', '.join(names)}, got "
+            f"{', '.join(entries)}; leave it out, or rename the columns."
+        )
+    return entries
 
 
 def check_names(names: list[str]) -> None:
@@ -503,12 +571,7 @@ def _likelihood_entries(likelihood: Any, names: list[str]) -> list[Any]:
     if isinstance(likelihood, (str, Likelihood)):
         return [likelihood] * len(names)
     if isinstance(likelihood, Mapping):
-        unknown = [key for key in likelihood if key not in names]
-        if unknown:
-            raise ValueError(
-                f"likelihood names {unknown[0]!r}, which is not a column of y; they are "
-                f"{', '.join(names)}."
-            )
+        _refuse_unknown(likelihood, names, "likelihood")
         return [likelihood.get(name, "auto") for name in names]
     if not isinstance(likelihood, Sequence):
         raise TypeError(
@@ -730,8 +793,8 @@ def warn_of_power(
         if free and least > 0 and most > POSITIVE_RATIO * least:
             warn_caller(
                 f"y_scaler={scaler!r} does not keep output {d} ({names[d]}) positive, as it is in "
-                f"y, from {least:g} to {most:g}: draws may be negative. Set limits of (0, inf), or "
-                "model the logarithm.",
+                f"y, from {least:g} to {most:g}: draws may be negative. Use y_scaler='box-cox' "
+                "with limits=(0, inf), or model the logarithm.",
                 ScaleWarning,
             )
             return
@@ -854,6 +917,25 @@ def check_statistics(name: str, value: Any) -> list[str]:
     if not names or not all(isinstance(one, str) and one in statistics for one in names):
         raise ValueError(f"{name} must be {accepted}, got {value!r}.")
     return names
+
+
+def check_columns_of_summary(value: Any) -> dict[str, float | None]:
+    """Levels of summaries that are quantiles in percent, None for others, by their names."""
+    plain = ("mean", "median", "std", "mode")
+    names = [value] if isinstance(value, str) else value
+    levels: dict[str, float | None] = {}
+    for one in names if is_sequence(names) else [names]:
+        match = re.fullmatch(r"q([0-9]+(\.[0-9]+)?)", one) if isinstance(one, str) else None
+        level = float(match[1]) / 100.0 if match else math.nan
+        if not (isinstance(one, str) and one in plain) and not 0.0 < level < 1.0:
+            raise ValueError(
+                f"statistics must be one or several of {', '.join(map(repr, plain))}, or quantiles "
+                f"in percent such as 'q05', got {value!r}."
+            )
+        levels[str(one)] = level if match else None
+    if not levels:
+        raise ValueError(f"statistics must name a summary, such as 'mean', got {value!r}.")
+    return levels
 
 
 def check_quantiles(quantiles: Any) -> np.ndarray:

@@ -130,6 +130,9 @@ def test_moments_and_quantiles_agree_with_many_draws(bimodal, y_scaler, n_member
     u = (draws[:, :, None] <= quantiles[:, None]).mean(1)  # cdf at the quantiles
     np.testing.assert_allclose(u, np.tile(np.array(levels)[:, None], (3, 1, 2)), atol=0.02)
     np.testing.assert_allclose(est.predict(X[:3], output_type="median"), quantiles[:, 1])
+    interval = est.predict(X[:3], output_type="interval", level=0.5)
+    ends = est.predict(X[:3], output_type="quantiles", quantiles=[0.25, 0.75])
+    np.testing.assert_array_equal(interval, ends)
 
 
 @pytest.mark.parametrize("n_members", [1, 3])

@@ -97,3 +97,8 @@ def test_configuration_file_of_the_guide_is_accepted(tmp_path):
     assert options.features == ["u", "g", "r", "i", "z"]
     assert options.limits == {"redshift": [0, 13]}
     assert options.parameters == {"epochs": 20}
+
+
+@pytest.mark.parametrize("word", ["SBC", "NPE", "theta", "x_o", "prior", "pairplot", "MAP"])
+def test_the_guide_has_the_words_of_simulation_based_inference(word):
+    assert re.search(rf"\b{word}\b", GUIDE)

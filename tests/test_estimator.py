@@ -202,10 +202,48 @@ def test_parameters_are_used(name, bimodal, default):
 
 
 def test_every_other_parameter_is_tested_elsewhere():
-    elsewhere = {"limits", "order", "nondetection", "categorical_features", "use_errors", "n_jobs",
-                 "train_rsample", "device", "n_iter_no_change", "verbose", "warm_start",
-                 "checkpoint_dir", "feature_encoding", "tree_features"}  # fmt: skip
+    elsewhere = {"limits", "output_names", "order", "nondetection", "categorical_features",
+                 "use_errors", "n_jobs", "train_rsample", "device", "n_iter_no_change", "verbose",
+                 "warm_start", "checkpoint_dir", "feature_encoding", "tree_features"}  # fmt: skip
     assert elsewhere | PARAMETERS.keys() == small().get_params().keys()
+
+
+def test_names_of_outputs_without_any(bimodal):
+    X, y, _ = bimodal
+    names = ["z", "mass"]
+    est = small(epochs=1, output_names=names, order=["mass", "z"], limits={"z": (-99, 99)})
+    est.fit(X, y)
+    assert est.output_names_ == names
+    assert est.order_.tolist() == [1, 0]
+    assert est.limits_[0].tolist() == [-99.0, 99.0]
+    assert list(est.sample(X[:2], as_frame=True).columns) == names
+    assert est.predict_density(X[:1]).marginal("mass").outputs == names[1:]
+    frame = pd.DataFrame(y[:, ::-1], columns=names[::-1])  # found by name
+    np.testing.assert_array_equal(est.log_prob(X, frame), est.log_prob(X, y))
+    assert est.fit(X, frame[names]).output_names_ == names
+    assert small(epochs=1, output_names=["z"]).fit(X, y[:, 0]).output_names_ == ["z"]
+    assert small(epochs=1, output_names=frame.columns).fit(X, y).output_names_ == names[::-1]
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "message"),
+    [
+        ("zm", TypeError, "output_names must be a sequence of text or None, got 'zm'"),
+        (["z", 1], TypeError, "output_names must be a sequence of text or None"),
+        (["z"], ValueError, "output_names has 1 entries, but y has 2 outputs"),
+        (["z", "z"], ValueError, "output_names must differ, got 'z' 2 times"),
+    ],
+)
+def test_names_of_outputs_that_are_refused(names, error, message, bimodal):
+    X, y, _ = bimodal
+    with pytest.raises(error, match=message):
+        small(output_names=names).fit(X, y)
+
+
+def test_names_of_outputs_may_not_contradict_a_frame(bimodal):
+    X, y, _ = bimodal
+    with pytest.raises(ValueError, match="those of y where it has names, a, b, got z, mass"):
+        small(output_names=["z", "mass"]).fit(X, pd.DataFrame(y, columns=["a", "b"]))
 
 
 def test_min_scale_is_in_the_units_of_y(bimodal):

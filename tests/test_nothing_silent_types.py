@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import sklearn
 from conftest import small
+from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import cross_val_score
@@ -420,7 +421,7 @@ WARNED = {
     "24: a power transform of what is positive": (
         lambda est: tiny(y_scaler="power").fit(X, POSITIVE),
         ScaleWarning,
-        r"does not keep output 0 \(y0\) positive, .* Set limits of \(0, inf\)",
+        r"does not keep output 0 \(y0\) positive, .* Use y_scaler='box-cox' with limits=\(0, inf\)",
     ),
 }
 
@@ -441,6 +442,19 @@ def test_means_of_a_linear_transformation_are_right():
 def test_a_power_transform_inside_limits_gives_no_negative_draws():
     est = tiny(y_scaler="power", limits=[(0.0, np.inf)], epochs=3).fit(X, POSITIVE)
     assert (est.sample(X, 200, random_state=0) > 0.0).all()
+
+
+def test_box_cox_has_no_density_where_y_cannot_be():
+    for limits in (None, (0.0, np.inf)):
+        est = tiny(y_scaler="box-cox", limits=limits, epochs=2).fit(X, POSITIVE)
+        assert (est.sample(X, 200, random_state=0) > 0.0).all()
+        values = np.array([-1.0, 0.0, 1.0])
+        inside = np.isfinite(est.predict_density(X[:1]).log_prob(values[None]))[0]
+        np.testing.assert_array_equal(inside, [False, False, True])
+        pdf = est.predict_density(X[:1]).pdf_grid(0, values)[0]
+        np.testing.assert_array_equal(pdf > 0.0, [False, False, True])
+        with pytest.raises(ValueError, match="y_scaler 'box-cox' needs positive targets, got 0"):
+            clone(est).fit(X, POSITIVE - POSITIVE.min())
 
 
 # Limits in single precision

@@ -6,9 +6,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import small
 from scipy.special import ndtr
 from scipy.stats import binom, chi2, multivariate_normal, norm, rankdata
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import r2_score
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -66,7 +69,7 @@ class GaussianDensity:
 
     def marginal(self, outputs):
         grid = np.linspace(self.center.min() - 5, self.center.max() + 5, 400)
-        return SimpleNamespace(grid=[grid], density=norm.pdf(grid - self.center[:, [outputs]]))
+        return SimpleNamespace(grid=grid, density=norm.pdf(grid - self.center[:, [outputs]]))
 
 
 class GaussianEstimator:
@@ -418,6 +421,23 @@ def test_training_curves(fitted):
     labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
     assert labels[2].startswith(f"kept: epoch {fitted.best_epoch_},")
     assert len(TrainingDisplay([2.0, 1.0]).plot().lines_) == 1
+
+
+def test_displays_of_a_search_over_pipelines(bimodal):
+    X, y, _ = bimodal
+    chain = make_pipeline(StandardScaler(), small(epochs=2))
+    with pytest.raises(NotFittedError):
+        TrainingDisplay.from_estimator(chain)
+    search = GridSearchCV(chain, {"sanconditionaldensityestimator__K": [2]}, cv=2).fit(X, y)
+    display = TrainingDisplay.from_estimator(search)
+    best = search.best_estimator_[-1]
+    np.testing.assert_array_equal(display.lines_[0].get_ydata(), best.loss_curve_)
+    again = TrainingDisplay.from_estimator(search.best_estimator_)
+    np.testing.assert_array_equal(again.lines_[0].get_ydata(), best.loss_curve_)
+    for made in (MarginalDisplay, CornerDisplay):
+        made.from_estimator(search, X[:1])
+    for made in (PITDisplay, RecoveryDisplay, CoverageDisplay):
+        made.from_estimator(search, X[:40], y[:40])
 
 
 # Every display

@@ -8,7 +8,7 @@ from scipy.integrate import cumulative_trapezoid
 from scipy.stats import kstest
 
 from sklearn_san.density import GivenDensity, resample
-from sklearn_san.exceptions import EffectiveSampleSizeWarning
+from sklearn_san.exceptions import BadRowsWarning, EffectiveSampleSizeWarning
 
 ROWS = 3
 
@@ -61,6 +61,66 @@ def test_several_points_for_each_row(density):
         np.testing.assert_allclose(log_prob[:, s], density.log_prob(y[:, s]))
     with pytest.raises(ValueError, match="X has 3 rows, but y has 2"):
         density.log_prob(y[:2])
+
+
+@pytest.mark.parametrize("kind", ["plain", "given", "reweighted", "one output", "named"])
+def test_one_row_goes_with_every_y(density, ensemble, kind):
+    one, y = density[:1], density.sample(9, random_state=0)[0]
+    if kind == "given":
+        one = one.given({0: 0.5})
+    elif kind == "reweighted":
+        one = one.marginalise(lambda values: np.exp(-(values[:, 0] ** 2)))
+    elif kind == "one output":
+        x = np.random.default_rng(0).normal(size=(60, 2))
+        one, y = small(epochs=1).fit(x, x[:, 0] ** 2).predict_density(x[:1]), y[:, 0]
+    expected = one.log_prob(y[None])[0]
+    assert expected.shape == (9,)
+    if kind == "named":
+        y = pd.DataFrame(y, columns=one.output_names)
+    np.testing.assert_array_equal(one.log_prob(y), expected)
+    assert one.log_prob(y[:0]).shape == (0,)
+    assert one.log_prob(y[:1]).shape == (1,)
+
+
+def test_one_observation_of_many_y(ensemble, bimodal):
+    X, y, _ = bimodal
+    found = ensemble.log_prob(X[:1], y[:40])
+    np.testing.assert_allclose(found, ensemble.log_prob(np.tile(X[:1], (40, 1)), y[:40]), rtol=1e-5)
+    np.testing.assert_array_equal(ensemble.log_prob(X[:1], y[:40], on_bad_rows="nan"), found)
+    with pytest.warns(BadRowsWarning):
+        bad = ensemble.log_prob(np.full_like(X[:1], np.nan), y[:40], on_bad_rows="nan")
+    np.testing.assert_array_equal(bad, np.full(40, np.nan))
+    for wrong in (X[0], pd.DataFrame(X).iloc[0]):
+        with pytest.raises(ValueError, match=r"as x_o\[None\] or x_o.reshape\(1, -1\)"):
+            ensemble.log_prob(wrong, y)
+
+
+def test_summaries_in_a_frame(density, ensemble, bimodal):
+    frame = density.summary(["mean", "std", "q16", "mode", "q97.5"], index=["a", "b", "c"])
+    assert list(frame.index) == ["a", "b", "c"]
+    assert list(frame.columns[:5]) == ["y0_mean", "y0_std", "y0_q16", "y0_mode", "y0_q97.5"]
+    expected = density.summarise(["mean", "std", "quantiles"], quantiles=[0.16, 0.975])
+    for j in range(2):
+        np.testing.assert_array_equal(frame[f"y{j}_mean"], expected["mean"][:, j])
+        np.testing.assert_array_equal(frame[f"y{j}_q16"], expected["quantiles"][:, 0, j])
+        np.testing.assert_array_equal(frame[f"y{j}_q97.5"], expected["quantiles"][:, 1, j])
+        np.testing.assert_array_equal(frame[f"y{j}_mode"], density.mode()[:, j])
+    assert density.summary("std").columns.tolist() == ["y0_std", "y1_std"]
+    rows = pd.DataFrame(bimodal[0][:3], index=["p", "q", "r"])
+    rows.iloc[1] = np.nan
+    with pytest.warns(BadRowsWarning):
+        masked = ensemble.predict_density(rows, on_bad_rows="nan").summary(["q05", "median"])
+    assert masked.isna().all(axis=1).tolist() == [False, True, False]
+    assert list(masked.index) == ["p", "q", "r"]
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    labels = np.where(x[:, 0] > 0, "star", "galaxy")
+    one = small(epochs=1).fit(x, labels).predict_density(x[:4])
+    assert one.summary("mean")["y0_mean"].tolist() == one.mean().tolist()
+    for wrong in ("quantiles", "q0", "q100", [], ["mean", 3], None):
+        with pytest.raises(ValueError, match="statistics must"):
+            density.summary(wrong)
+    with pytest.raises(ValueError, match="index must have one entry for each of the 3 rows"):
+        density.summary(index=["a"])
 
 
 def test_moments_and_covariance(density, grid):
@@ -131,7 +191,7 @@ def test_marginal_of_one_output(density, grid, output):
     assert marginal.outputs == [f"y{output}"]
     np.testing.assert_allclose(marginal.density, exact, atol=0.02 * exact.max())
     own = density.marginal(f"y{output}", n_points=200)
-    np.testing.assert_allclose(integrate(own.density, own.grid[0]), 1.0, atol=0.01)
+    np.testing.assert_allclose(integrate(own.density, own.grid), 1.0, atol=0.01)
 
 
 @pytest.mark.parametrize("outputs", [(0, 1), ("y1", "y0")])

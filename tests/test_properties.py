@@ -697,7 +697,8 @@ ACCEPTED = {
     "layer_norm": _BOOLEAN,
     "likelihood": "{}",  # no output is named, so that all are "auto"
     "likelihood_params": "None, {}",
-    "limits": "None",
+    "limits": "None, {}",  # no output is named, so that none has limits
+    "output_names": "None",
     "order": "None",
     "linear_base": _BOOLEAN,
     "x_scaler": "None",
@@ -832,7 +833,7 @@ DETAILS = [
         "cannot be combined with the instance",
     ),
     ({"limits": [[0, 1]]}, r"limits must have shape \(2, 2\).* got shape \(1, 2\)"),
-    ({"limits": [0, 1]}, r"limits must have shape \(2, 2\)"),
+    ({"limits": [0, 1, 2]}, r"limits must have shape \(2, 2\)"),
     ({"limits": [[0, 1, 2]] * 2}, r"limits must have shape \(2, 2\)"),
     ({"limits": [[0], [0, 1]]}, r"limits must be numbers .* got \[\[0\], \[0, 1\]\]"),
     ({"limits": [[0, "one"], [0, 1]]}, "limits must be numbers"),
@@ -846,7 +847,7 @@ DETAILS = [
         {"limits": [[-9, -8], [-9, 9]]},
         r"y has 24 values outside limits for output 0 \(y0\), which allow \[-9, -8\]; widen",
     ),
-    ({"limits": {"y0": (-9, 9)}}, "limits must be numbers"),
+    ({"limits": {"y7": (-9, 9)}}, "limits names 'y7', which is not a column of y; they are y0"),
     ({"order": [0]}, "must name each of the 2 outputs"),
     ({"order": [0, 0]}, r"order=\[0, 0\] must name each of the 2 outputs .* exactly once"),
     ({"order": [0, -2]}, "must name each of the 2 outputs"),
@@ -1777,7 +1778,7 @@ def commands():
         yield line, partial(command, *argv), names
     start = "fit table.csv --model new --features a b --targets y --seed 0 --set K=2 epochs=1"
     for name in SANConditionalDensityEstimator().get_params():
-        if name in ("limits", "random_state", "verbose"):
+        if name in ("limits", "output_names", "random_state", "verbose"):
             continue
         # No parameter takes this number; `parameters` has all other values
         yield name, partial(command, *start.split(), f"{name}=1j"), rf"\b{name}\b.*1j"

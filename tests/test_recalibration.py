@@ -164,6 +164,8 @@ def test_a_trained_estimator(bimodal, cv):
     np.testing.assert_array_equal(draws, model.sample(X[:4], 50, random_state=0))
     for output_type in ("mean", "median", "std"):
         assert model.predict(X[:4], output_type=output_type).shape == (4, 2)
+    interval = model.predict(X[:4], output_type="interval", level=0.8)
+    np.testing.assert_array_equal(interval, model.predict_density(X[:4]).interval(0.8))
     quantiles = model.predict(X[:4], output_type="quantiles")
     assert quantiles.shape == (4, 3, 2)
     interval = model.predict_density(X[:4]).interval(0.99, method="conformal")

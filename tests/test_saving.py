@@ -32,7 +32,7 @@ HALF = [[-9.0, 9.0], [-np.inf, 9.0]]
 
 CASES = {
     "mixtures": ({}, X, Y),
-    "limits": ({"limits": HALF}, X, Y),
+    "limits": ({"limits": HALF, "output_names": ["a", "b"]}, X, Y),
     "spline": ({"likelihood": "spline"}, X, Y),
     "histogram": ({"likelihood": "softmax", "limits": [[-9, 9]], "dtype": "float64"}, X, Y[:, 0]),
     "betas": ({"likelihood": "mob", "limits": np.array([[-9, 9]])}, X, Y[:, 0]),
@@ -45,13 +45,14 @@ CASES = {
     "mixed frame": (
         {
             "likelihood": {"n": "ordinal"},
-            "limits": [[-np.inf, np.inf]] * 4,
+            "limits": {"n": (-np.inf, np.inf)},
             "order": ["n", 1, 0, 2],
         },
         pd.DataFrame(X, columns=["a", "b"]),
         FRAME,
     ),
     "power scalers": ({"x_scaler": "power", "y_scaler": PowerTransformer()}, X, Y),
+    "Box-Cox": ({"y_scaler": "box-cox", "limits": (0, np.inf)}, X, np.exp(Y)),
     "robust scaler": ({"x_scaler": RobustScaler(unit_variance=True), "y_scaler": None}, X, Y),
     "members": ({"n_members": 3}, X, Y),
     "linear base": ({"linear_base": True, "n_members": 2}, X, Y),

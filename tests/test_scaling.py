@@ -19,6 +19,7 @@ SPECS = [
     "maxabs",
     "robust",
     "power",
+    "box-cox",
     StandardScaler(with_std=False),
     StandardScaler(with_mean=False),
     MinMaxScaler(feature_range=(-3, 5)),

@@ -226,16 +226,17 @@ class CalibratedDensity(OwnState, MetaEstimatorMixin, RegressorMixin, BaseEstima
 
     def predict(
         self, X: Any, *, output_type: str = "mean", quantiles: Any = (0.05, 0.5, 0.95),
-        n_samples: int = 1, random_state: Any = None, X_err: Any = None, row_ids: Any = None,
-        on_bad_rows: str = "raise",
+        level: float = 0.9, n_samples: int = 1, random_state: Any = None, X_err: Any = None,
+        row_ids: Any = None, on_bad_rows: str = "raise",
     ) -> np.ndarray:  # fmt: skip
         """Summarise the density of every row, as `SANConditionalDensityEstimator.predict` does.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-        output_type : {"mean", "median", "std", "quantiles", "samples"}, default="mean"
+        output_type : {"mean", "median", "std", "quantiles", "interval", "samples"}, default="mean"
         quantiles : float or sequence of float, default=(0.05, 0.5, 0.95)
+        level : float, default=0.9
         n_samples : int, default=1
         random_state : int, RandomState or None, default=None
         X_err : array-like of shape (n_samples, n_features), default=None
@@ -246,13 +247,15 @@ class CalibratedDensity(OwnState, MetaEstimatorMixin, RegressorMixin, BaseEstima
         -------
         ndarray
         """
-        types = ("mean", "median", "std", "quantiles", "samples")
+        types = ("mean", "median", "std", "quantiles", "interval", "samples")
         check_choice("output_type", output_type, types)
         density = self.predict_density(X, X_err=X_err, on_bad_rows=on_bad_rows)
         if output_type == "samples":
             return density.sample(n_samples, random_state=random_state, row_ids=row_ids)
         if output_type == "quantiles":
             return density.quantile(quantiles)
+        if output_type == "interval":
+            return density.interval(level)
         return getattr(density, output_type)()
 
     def save(self, path: Any) -> None:

@@ -17,7 +17,12 @@ from typing import Any
 from .formats import listing, suggestion
 from .tables import UsageError, check_file
 
-_OTHER_WAYS = {"limits": "--limits", "random_state": "--seed", "verbose": "--quiet"}
+_OTHER_WAYS = {
+    "limits": "--limits",
+    "output_names": "--targets",
+    "random_state": "--seed",
+    "verbose": "--quiet",
+}
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 
 

@@ -107,7 +107,7 @@ class CornerDisplay:
 
         Parameters
         ----------
-        estimator : estimator or Pipeline
+        estimator : estimator, Pipeline or search
             Fitted, with a method ``predict_density``.
         X : array-like of shape (n_rows, n_features)
             At most 7 rows.

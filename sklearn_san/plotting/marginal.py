@@ -97,7 +97,7 @@ class MarginalDisplay:
 
         Parameters
         ----------
-        estimator : estimator or Pipeline
+        estimator : estimator, Pipeline or search
             Fitted, with a method ``predict_density``.
         X : array-like of shape (n_rows, n_features)
             At most 7 rows.
@@ -132,7 +132,7 @@ class MarginalDisplay:
         columns = arrays.select(outputs, density.output_names)
         marginals = [density.marginal(int(j)) for j in columns]
         display = cls(
-            [arrays.as_numbers(marginal.grid[0], "grid") for marginal in marginals],
+            [arrays.as_numbers(marginal.grid, "grid") for marginal in marginals],
             [np.asarray(marginal.density) for marginal in marginals],
             y=None if y is None else arrays.as_rows(y, density, columns),
             limits=np.asarray(density.limits)[columns],

@@ -94,7 +94,7 @@ class RecoveryDisplay:
 
         Parameters
         ----------
-        estimator : estimator or Pipeline
+        estimator : estimator, Pipeline or search
             Fitted, with a method ``predict_density``.
         X : array-like of shape (n_rows, n_features)
             Rows that were not trained on.

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from ..chains import as_density_estimator, inner_estimator
 from . import drawing
 
 
@@ -62,7 +63,7 @@ class TrainingDisplay:
 
         Parameters
         ----------
-        estimator : estimator or Pipeline
+        estimator : estimator, Pipeline or search
             Fitted, with ``loss_curve_``, ``validation_curve_`` and ``best_epoch_``.
         ax : axes, default=None
             Where to draw; None makes a figure.
@@ -79,7 +80,10 @@ class TrainingDisplay:
         NotFittedError
             If the estimator has not been fitted.
         """
-        estimator = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+        if hasattr(inner_estimator(estimator)[0], "predict_density"):
+            estimator = as_density_estimator(estimator).estimator_
+        elif isinstance(estimator, Pipeline):
+            estimator = estimator[-1]
         check_is_fitted(estimator, "loss_curve_")
         display = cls(
             estimator.loss_curve_,

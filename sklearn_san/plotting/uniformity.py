@@ -85,7 +85,7 @@ class PITDisplay:
 
         Parameters
         ----------
-        estimator : estimator or Pipeline
+        estimator : estimator, Pipeline or search
             Fitted, with a method ``predict_density``.
         X : array-like of shape (n_rows, n_features)
             Rows that were not trained on.
@@ -254,7 +254,7 @@ class RankDisplay:
 
         Parameters
         ----------
-        estimator : estimator or Pipeline
+        estimator : estimator, Pipeline or search
             Fitted, with a method ``predict_density``.
         X : array-like of shape (n_rows, n_features)
             Rows that were not trained on.
