@@ -154,13 +154,12 @@ class Weights:
             product = part @ part.mT if left else part.mT @ part
             block(self.statistics, place, n).lerp_(product, 1.0 - STATISTICS_DECAY)
 
-    def turn(self, members: slice = slice(None)) -> None:
+    def turn(self) -> None:
         """Bring bases nearer to the eigenvectors of the statistics, and the mean gradient along."""
-        bases, means = self.bases[members], self.mean[members]
         # What is not finite belongs to a member whose epoch will be undone
-        statistics = self.statistics[members].nan_to_num(0.0, 0.0, 0.0)
+        statistics = self.statistics.nan_to_num(0.0, 0.0, 0.0)
         for matrix, place, n, left in self.sides():
-            basis, mean = block(bases, place, n), matrix.of(means)
+            basis, mean = block(self.bases, place, n), matrix.of(self.mean)
             new = torch.linalg.qr(block(statistics, place, n) @ basis).Q
             change = basis.mT @ new
             mean.copy_(change.mT @ mean if left else mean @ change)

@@ -208,7 +208,8 @@ def test_moments(bounds, spread):
     raw[:50, 5:10] *= 30.0  # locations far outside the bounds
     low, high = columns(support, n)
     mean, variance = np.empty(n), np.empty(n)
-    mixtures.moments(raw.numpy(), support is not None, family.min_scale, low, high, mean, variance)
+    arguments = (raw.numpy(), support is not None, family.min_scale, low, high)
+    mixtures.moments_64(*arguments, mean, variance)
     support64 = None if support is None else Support(*(b.double() for b in support))
     exact_mean = family.mean(raw.double(), support64).numpy()
     exact_variance = family.variance(raw.double(), support64).numpy()
@@ -218,6 +219,32 @@ def test_moments(bounds, spread):
     # Almost everywhere far better: only far tails are approximated
     assert np.median(np.abs(mean - exact_mean) / unit) < 1e-8
     assert np.median(np.abs(variance / exact_variance - 1.0)) < 1e-7
+    # In float32 terms may cancel by some thousand
+    single_mean, single_variance = np.empty(n), np.empty(n)
+    mixtures.moments(*arguments, single_mean, single_variance)
+    unit = np.maximum(np.sqrt(variance), np.abs(mean))
+    error = np.abs(single_mean - mean) / unit
+    assert error.max() < 2e3 * EPS
+    assert np.median(error) < 4 * EPS
+    error = np.abs(single_variance / variance - 1.0)
+    assert error.max() < 4e3 * EPS
+    assert np.median(error) < 40 * EPS
+
+
+def test_moments_are_in_float64_where_single_precision_is_not_enough():
+    _, raw, _, support = problem(BOUNDS["both"], 64, spread=0.5)
+    low, high = columns(support, 64)
+    raw[::7, 5] = -1e4  # of one component in each of these rows the support is its far tail
+    high[3] = low[3] + 1e-6  # whose width float32 does not see
+    low[5], high[5] = 1e6 + low[5], 1e6 + high[5]
+    results = []
+    for kernel in (mixtures.moments, mixtures.moments_64):
+        mean, variance = np.empty(64), np.empty(64)
+        kernel(raw.numpy(), True, 1e-4, low, high, mean, variance)
+        results.append(variance)
+    # Each row for itself, whatever is beside it
+    is_double = np.flatnonzero(results[0] == results[1])
+    np.testing.assert_array_equal(is_double, [0, 3, 5, *range(7, 64, 7)])
 
 
 @pytest.mark.parametrize("distance", [0.0, 3.0, 30.0, 49.0, 51.0, 300.0, 1e4])

@@ -18,6 +18,7 @@ from sklearn_san._network import SAN, LinearBase, uniform
 from sklearn_san._optimizer import Weights, block
 from sklearn_san._training import Objective, Rows
 from sklearn_san.compiled.engine import CompiledEngine, CompiledObjective, Threads
+from sklearn_san.compiled.training import PANEL, orthogonal
 from sklearn_san.likelihoods import (
     MixtureOfGaussians,
     MixtureOfLogistics,
@@ -228,6 +229,41 @@ def test_a_step_is_that_of_the_reference(case, turned, n_steps):
         torch.testing.assert_close(array.double(), expected[name], rtol=0.0, atol=400 * EPS)
         still = {"statistics": STATISTICS_EVERY, "bases": BASES_EVERY}.get(name, 1)
         assert torch.equal(array, before[name]) == (n_steps % still > 0 or array.numel() == 0)
+
+
+@pytest.mark.parametrize("n_rows", [1, 3, 8, 46, 64, 128])
+@pytest.mark.parametrize("kind", ["full rank", "rank of two", "tiny", "nothing"])
+def test_orthogonal_factors(n_rows, kind):
+    random = np.random.default_rng(0)
+    a = random.normal(size=(n_rows, n_rows)) + 4.0 * np.eye(n_rows)
+    if kind == "rank of two":
+        a[:, 2:] = a[:, :2].sum(axis=1, keepdims=True)
+    a *= {"tiny": 1e-30, "nothing": 0.0}.get(kind, 1.0)
+    out = np.empty((n_rows, n_rows), dtype=np.float32)
+    orthogonal(a.astype(np.float32), out, np.empty((2 * n_rows + 2 * PANEL, n_rows), np.float32))
+    np.testing.assert_allclose(out.T @ out, np.eye(n_rows), atol=20 * EPS)
+    exact = np.linalg.qr(a)[0]  # with the same signs; beyond the rank anything goes
+    n_told = {"rank of two": 2, "nothing": 0}.get(kind, n_rows)
+    # Columns are what a condition of some 100 leaves of sums of as many terms
+    np.testing.assert_allclose(out[:, :n_told], exact[:, :n_told], atol=400 * EPS)
+
+
+def test_steps_at_once_are_steps_one_by_one():
+    n_steps = 2 * BASES_EVERY + 3
+    results = []
+    for at_once in (True, False):
+        network = make_network()
+        x, y, index, _ = rows_of(network)
+        compiled, weights = objective_of(CompiledObjective, network, x, y, index, None, turned=True)
+        compiled.threads.n = 1  # so that members do not share the rows of a batch
+        batches = [index] * n_steps
+        own = compiled if at_once else super(CompiledObjective, compiled)
+        own.steps(batches, [1e-3] * n_steps)
+        compiled.close()
+        results.append(weights.arrays())
+        assert weights.n_steps == n_steps
+    for name, array in results[0].items():
+        torch.testing.assert_close(array, results[1][name], rtol=1e-3, atol=1e-4)
 
 
 def different_draws(own, exact, tolerance):

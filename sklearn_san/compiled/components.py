@@ -1,6 +1,6 @@
 """Components of mixtures compiled, free or inside limits; the reference has the same names.
 
-All are pieces of the loops in `mixtures`, in float64 but for one. A component has a location and a
+All are pieces of the loops in `mixtures`, in float64 but for two. A component has a location and a
 scale, and bounds of which `HUGE` stands for infinite ones. With ``z = (y - loc) / scale``,
 standardised bounds a and b, and c the point of [a, b] next to 0:
 
@@ -14,6 +14,7 @@ mass is ``F(b) F(-a) (1 - exp(a - b))``, that leaves ``-|z - c|`` and one logari
 `normal_terms_32`                            the same in float32, where that is enough
 `normal_quantile`, `logistic_quantile`       quantile
 `normal_moments`, `logistic_moments`         mean and variance
+`normal_moments_32`                          the same in float32, where that is enough
 ===========================================  ==============================================
 """
 
@@ -162,6 +163,32 @@ def normal_moments(loc, scale, bottom, top, bounded):
         mean = min(max(loc + scale * z, bottom), top)
         variance *= max(square_z, 0.0)
     return mean, variance
+
+
+@piece
+def normal_moments_32(loc, scale, bottom, top, bounded):
+    """Mean and variance in float32.
+
+    Then the sizes of terms that cancel in the mean and in the variance, and the mass inside the
+    bounds as by `mass_and_ends_32`.
+    """
+    square = scale * scale
+    mean, variance, shift, terms, mass = loc, square, _ZERO_32, _ZERO_32, _ONE_32
+    if bounded:
+        inverse = _ONE_32 / scale
+        a, b = (bottom - loc) * inverse, (top - loc) * inverse
+        mass, at_low, at_high = mass_and_ends_32(a, b, (top - bottom) * inverse)
+        share = _ONE_32 / mass
+        at_low = at_low * share
+        at_high = at_high * share
+        moment_low, moment_high = a * at_low, b * at_high
+        z = at_low - at_high
+        mean = min(max(loc + scale * z, bottom), top)
+        variance = square * max(_ONE_32 + moment_low - moment_high - z * z, _ZERO_32)
+        shift = scale * (at_low + at_high)
+        terms = square * (abs(moment_low) + abs(moment_high) + z * z)
+        terms += scale * (at_low * abs(bottom) + at_high * abs(top))  # bounds are rounded
+    return mean, variance, shift, terms, mass
 
 
 @piece

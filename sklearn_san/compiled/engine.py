@@ -24,7 +24,6 @@ from joblib.parallel import get_active_backend
 from scipy.special import logsumexp
 from torch import Tensor
 
-from .._constants import BASES_EVERY
 from .._engine import Engine, Summaries, chunks
 from .._network import ACTIVATIONS, SAN, Block, Linear
 from .._optimizer import Settings, Weights
@@ -58,6 +57,8 @@ _FAMILIES: dict[type[Likelihood], int] = {
 }
 
 
+#: Steps of a member from one look for an interrupt to the next.
+STEPS = 20
 #: Points that are not worth another thread.
 FEW = 32
 
@@ -287,13 +288,7 @@ class CompiledObjective(Objective):
 
         def task(m: int) -> Callable[[], None]:
             own = [a[m] for a in arrays]
-
-            def step() -> None:
-                adamw(*own, self.matrices, weights.settings, rate, weights.n_steps)
-                if weights.n_steps % BASES_EVERY == 0:
-                    weights.turn(slice(m, m + 1))
-
-            return step
+            return lambda: adamw(*own, self.matrices, weights.settings, rate, weights.n_steps)
 
         self.threads.run([task(m) for m in range(len(weights.values))])
 
@@ -319,18 +314,16 @@ class CompiledObjective(Objective):
             own_index, own_share = index[m].astype(np.int64), _at_the_door(share[m], np.float32)
 
             def run() -> None:
-                start = 0
-                while start < n and not is_over.is_set():
-                    stop = min(n, start + BASES_EVERY - (done + start) % BASES_EVERY)
+                for start in range(0, n, STEPS):
+                    if is_over.is_set():
+                        break
+                    stop = min(n, start + STEPS)
                     part = slice(start * size, stop * size)
                     self.train(
                         *own, self.matrices, weights.settings, self.scorer.plan_for_gradient,
                         self.scorer.rows, own_index[part], own_share[part], size,
                         each_rate[start:stop], done + start, log_prob[m, part],
                     )  # fmt: skip
-                    start = stop
-                    if (done + start) % BASES_EVERY == 0:
-                        weights.turn(slice(m, m + 1))
 
             return run
 

@@ -1,8 +1,9 @@
 """Mixtures compiled, free or inside limits: log density with gradient, draws, moments.
 
-One pass per value instead of some fifty passes over arrays, in float64 but for log densities of
-Gaussians that are not extreme. The reference is `likelihoods.mixtures`. Values are handled in
-blocks of `LANES`, so that the compiler turns the innermost loops into vector instructions.
+One pass per value instead of some fifty passes over arrays, in float64 but for log densities and
+moments of Gaussians that are not extreme. The reference is `likelihoods.mixtures`. Values are
+handled in blocks of `LANES`, so that the compiler turns the innermost loops into vector
+instructions.
 Components are normal; those of the twins are logistic.
 """
 
@@ -25,6 +26,9 @@ from .components import (
     normal_moments as component_moments,
 )
 from .components import (
+    normal_moments_32 as moments_32,
+)
+from .components import (
     normal_quantile as component_quantile,
 )
 from .components import (
@@ -39,6 +43,8 @@ from .truncated_normal import HUGE, truncated_quantile
 LANES = 16
 #: What float32 is good for: norms of components, by which densities are divided, and terms of
 #: gradients that may cancel.
+#: Those of moments, in units of these, cancel in narrow supports.
+_ROUGH = np.float32(2000.0)
 _LEAST_NORM, _MOST_NORM, _AMPLIFIED = np.float32(1e-12), np.float32(1e6), np.float32(300.0)
 _HUGE_32, _LEAST_32, _MAX_RAW_SCALE_32 = (
     np.float32(1e8),
@@ -303,7 +309,90 @@ def draw(raw, noise_component, noise_value, bounded, floor, low, high, out):
 
 @kernel
 def moments(raw, bounded, floor, low, high, mean, variance):
-    """Mean and variance (n,) of mixtures with raw parameters (n, 3 K)."""
+    """Mean and variance (n,) of mixtures with raw parameters (n, 3 K).
+
+    In float32, good to some hundred units of rounding of the variance and of the larger one of mean
+    and standard deviation. Rows for which that would not be so are done again in float64.
+    """
+    n, n_params = raw.shape
+    K = n_params // 3
+    f32 = np.float32
+    floor_32 = f32(floor)
+    block = np.empty((n_params, LANES), f32)
+    largest, total, centre = np.empty(LANES, f32), np.empty(LANES, f32), np.empty(LANES, f32)
+    spread, rough, rough_square = np.empty(LANES, f32), np.empty(LANES, f32), np.empty(LANES, f32)
+    bottom, top, extreme = np.zeros(LANES, f32), np.zeros(LANES, f32), np.empty(LANES, f32)
+    exact_mean, exact_variance = np.empty(LANES), np.empty(LANES)
+    for start in range(0, n, LANES):
+        count = min(LANES, n - start)
+        _load(raw, start, count, block)
+        for j in range(LANES):
+            i = start + min(j, count - 1)
+            if bounded:
+                bottom[j] = max(f32(low[i]), -_HUGE_32)
+                top[j] = min(f32(high[i]), _HUGE_32)
+            largest[j] = _LOWEST_32
+            total[j] = _ZERO_32
+            centre[j] = _ZERO_32
+            spread[j] = _ZERO_32
+            rough[j] = _ZERO_32
+            rough_square[j] = _ZERO_32
+            extreme[j] = _ZERO_32
+        for k in range(K):
+            for j in range(LANES):
+                largest[j] = max(largest[j], block[k, j])
+        for k in range(K):  # from here on weights, means and variances of components
+            for j in range(LANES):
+                w = exp_32(max(block[k, j] - largest[j], _LEAST_32))
+                scale = floor_32 + exp_32(min(block[2 * K + k, j], _MAX_RAW_SCALE_32))
+                m, square, shift, terms, norm = moments_32(
+                    block[K + k, j], scale, bottom[j], top[j], bounded
+                )
+                block[k, j] = w
+                block[K + k, j] = m
+                block[2 * K + k, j] = square
+                total[j] += w
+                centre[j] += w * m
+                rough[j] += w * shift
+                rough_square[j] += w * terms
+                is_good = norm > _LEAST_NORM and scale < _HUGE_32
+                extreme[j] += _ZERO_32 if is_good else _ONE_32
+        for j in range(LANES):
+            centre[j] /= total[j]
+        for k in range(K):
+            for j in range(LANES):
+                distance = block[K + k, j] - centre[j]
+                spread[j] += block[k, j] * (block[2 * K + k, j] + distance * distance)
+        n_extreme = _ZERO_32
+        for j in range(LANES):
+            inverse = _ONE_32 / total[j]
+            spread[j] *= inverse
+            shift = rough[j] * inverse
+            is_good = (
+                rough_square[j] * inverse < _ROUGH * spread[j]
+                and shift * shift < _ROUGH * _ROUGH * spread[j]
+            )  # not so for nan
+            extreme[j] += _ZERO_32 if is_good else _ONE_32
+            n_extreme += extreme[j]
+        for j in range(count):
+            mean[start + j] = centre[j]
+        for j in range(count):
+            variance[start + j] = spread[j]
+        if n_extreme > _ZERO_32:
+            stop = start + count
+            moments_64(
+                raw[start:stop], bounded, floor, low[start:stop], high[start:stop], exact_mean,
+                exact_variance,
+            )  # fmt: skip
+            for j in range(count):
+                if extreme[j] > _ZERO_32:
+                    mean[start + j] = exact_mean[j]
+                    variance[start + j] = exact_variance[j]
+
+
+@kernel
+def moments_64(raw, bounded, floor, low, high, mean, variance):
+    """`moments` in float64 throughout."""
     n, n_params = raw.shape
     K = n_params // 3
     weight, block = np.empty((K, LANES)), np.empty((n_params, LANES), dtype=np.float32)
@@ -348,5 +437,5 @@ logistic_log_prob = twin(log_prob_64, "logistic_log_prob", component_density=log
 logistic_draw = twin(draw, "logistic_draw", component_quantile=logistic_quantile)
 #: Of free mixtures alone
 logistic_mixture_moments = twin(
-    moments, "logistic_mixture_moments", component_moments=logistic_moments
+    moments_64, "logistic_mixture_moments", component_moments=logistic_moments
 )

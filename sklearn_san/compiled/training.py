@@ -1,6 +1,7 @@
 """Steps of the training compiled; the reference are `_training.Objective` and `_optimizer`.
 
 =============  =============================================================================
+`orthogonal`   orthogonal factor of a QR decomposition
 `adamw`        one step of the optimiser
 `train`        several steps of one member: gradients and the optimiser
 `train_for`    that, or its twin where an output is no mixture of Gaussians
@@ -14,12 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from .._constants import STATISTICS_DECAY, STATISTICS_EVERY
+from .._constants import BASES_EVERY, STATISTICS_DECAY, STATISTICS_EVERY
 from .jit import kernel, twin
 from .network import Plan, kernels_for, score, score_any
-from .products import multiply, transpose
+from .products import add_product, multiply, transpose
 
 _F32 = np.float32
+_ZERO, _ONE = _F32(0.0), _F32(1.0)
+#: Columns that are reflected one by one, before the rest of the matrix is by products.
+PANEL = 4
 
 
 @kernel(reorder_sums=True)
@@ -92,6 +96,117 @@ def _turn_back(vector, bases, matrices, memory):
             g[:] = other
 
 
+@kernel(reorder_sums=True)
+def _reflect(panel, factor):
+    """Householder vectors of the columns of a matrix, which are the rows of `panel` (b, m).
+
+    In place. With ``V = panel.T``, the product of the reflections is ``I - V @ factor @ V.T``.
+    """
+    b, m = panel.shape
+    for j in range(b):
+        v = panel[j]
+        beyond = 0.0  # squared length of what is to vanish; of tiny numbers it needs float64
+        for i in range(j + 1, m):
+            beyond += np.float64(v[i]) * np.float64(v[i])
+        head = np.float64(v[j])
+        rate, inverse = _ZERO, _ZERO  # with nothing to reflect
+        if beyond > 0.0:
+            length = math.sqrt(head * head + beyond)
+            length = -length if head > 0.0 else length
+            rate, inverse = _F32((length - head) / length), 1.0 / (head - length)
+        for i in range(j):
+            v[i] = _ZERO
+        v[j] = _ONE
+        for i in range(j + 1, m):
+            v[i] = _F32(v[i] * inverse)
+        for other in range(j + 1, b):
+            row, total = panel[other], _ZERO
+            for i in range(j, m):
+                total += v[i] * row[i]
+            total *= rate
+            for i in range(j, m):
+                row[i] -= total * v[i]
+        factor[j, :] = _ZERO
+        factor[j, j] = rate
+        for other in range(j):
+            total = _ZERO
+            for i in range(j, m):
+                total += panel[other, i] * v[i]
+            for i in range(other + 1):
+                factor[i, j] -= rate * factor[i, other] * total
+
+
+@kernel
+def orthogonal(a, out, memory):
+    """Orthogonal factor (n, n) of the QR decomposition of a (n, n), which is overwritten.
+
+    By Householder's reflections, so that it is orthogonal whatever the rank of a. `memory` is of
+    shape (2 * n + 2 * PANEL, n).
+    """
+    n = len(a)
+    vectors, factors, turned = memory[:n], memory[n : 2 * n], memory[2 * n :]
+    for start in range(0, n, PANEL):
+        stop = min(start + PANEL, n)
+        b = stop - start
+        panel, factor = vectors[start:stop, start:], factors[start:stop, :b]
+        transpose(a[start:, start:stop], panel)
+        _reflect(panel, factor)
+        if stop < n:
+            rest = a[start:, stop:]
+            first, second = turned[:b, stop:], turned[PANEL : PANEL + b, stop:]
+            multiply(panel, rest, first)
+            multiply(factor.T, first, second)
+            _subtract(panel, second, rest)
+    out[:] = _ZERO
+    for i in range(n):
+        out[i, i] = _ONE
+    for k in range((n - 1) // PANEL, -1, -1):
+        start = k * PANEL
+        stop = min(start + PANEL, n)
+        b = stop - start
+        panel, rest = vectors[start:stop, start:], out[start:, start:]
+        first, second = turned[:b, start:], turned[PANEL : PANEL + b, start:]
+        multiply(panel, rest, first)
+        multiply(factors[start:stop, :b], first, second)
+        _subtract(panel, second, rest)
+
+
+@kernel
+def _subtract(panel, turned, out):
+    for i in range(len(turned)):
+        for j in range(turned.shape[1]):
+            turned[i, j] = -turned[i, j]
+    add_product(panel.T, turned, out)
+
+
+@kernel
+def _new_bases(mean, statistics, bases, matrices, longest):
+    """Bring bases nearer to the eigenvectors of the statistics, and the mean gradient along."""
+    memory = np.empty((3, longest * longest), dtype=np.float32)
+    own = np.empty((2 * longest + 2 * PANEL) * longest, dtype=np.float32)
+    for k in range(len(matrices)):
+        start, n_in, n_out, left, right = matrices[k]
+        g, other = _matrix(mean, start, n_in, n_out), _matrix(memory[0], 0, n_in, n_out)
+        for place, n in ((left, n_in), (right, n_out)):
+            if place < 0:
+                continue
+            statistic, basis = _matrix(statistics, place, n, n), _matrix(bases, place, n, n)
+            a, new = _matrix(memory[1], 0, n, n), _matrix(memory[2], 0, n, n)
+            # What is not finite belongs to a member whose epoch will be undone
+            for i in range(n):
+                for j in range(n):
+                    new[i, j] = statistic[i, j] if np.isfinite(statistic[i, j]) else _ZERO
+            multiply(new, basis, a)
+            orthogonal(a, new, _matrix(own, 0, 2 * n + 2 * PANEL, n))
+            multiply(basis.T, new, a)
+            if place == left:
+                multiply(a.T, g, other)
+            else:
+                multiply(g, a, other)
+            g[:] = other
+            basis[:] = new
+
+
 @kernel
 def adamw(
     values,
@@ -141,6 +256,8 @@ def adamw(
     size = _F32(rate / (1.0 - beta1**n_steps))
     for i in range(len(values)):
         values[i] = shrink * values[i] - size * gradient[i]
+    if n_steps % BASES_EVERY == 0:
+        _new_bases(mean, statistics, bases, matrices, longest)
 
 
 @kernel
