@@ -60,11 +60,12 @@ OPTIMISM = 2.0
 NEEDLE, NEEDLE_ROWS = -float(np.log(10.0 * DEFAULT_MIN_SCALE)) - 1.42, 200
 #: "auto" tries features of x where there are between so many rows: in ensembles of so many members,
 #: fitted to so many rows divided by the outputs, but no fewer than these, for a share of the
-#: epochs, with a share of the rows to validate on. They must be better by so many nats, divided by
-#: the root of all rows validated on.
+#: epochs, with a share of the rows to validate on. They must be better by so many nats per output,
+#: since short fits favour what is learned quickly, and so many divided by the root of all rows
+#: validated on.
 LEAST_TRIED, MOST_TRIED = 200, 50_000
 PILOT_MEMBERS, PILOT_ROWS, FEWEST_PILOT, PILOT_EPOCHS, PILOT_HELD = 1, 20_000, 2000, 0.25, 0.25
-MARGIN = 0.5
+LEAST_GAIN, MARGIN = 0.05, 0.5
 #: Smallest scale of an output's components, in its units in the network, times the rows.
 FEW_FLOOR = 0.5
 
@@ -257,7 +258,7 @@ def choose_features(
     part = _pilot_rows(rows)
     pairs = [start, *candidates]
     losses = [_pilot(options, reader, part, device, pair) for pair in pairs]
-    losses[0] -= MARGIN / np.sqrt(part.n_held)
+    losses[0] -= LEAST_GAIN * part.sample.y.shape[1] + MARGIN / np.sqrt(part.n_held)
     return pairs[int(np.argmin(losses))]
 
 

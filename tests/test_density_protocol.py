@@ -113,6 +113,7 @@ def calls(density, y):
         "mode": (lambda d: d.mode(), y.shape),
         "summarise": (lambda d: d.summarise(["quantiles"], quantiles=0.3)["quantiles"][:, 0],
                       y.shape),
+        "summary": (lambda d: d.summary(["mean", "q16"]), (n, 2 * density.n_outputs)),
         "entropy": (lambda d: d.entropy(), (n,)),
         "kl": (lambda d: d.kl(d), (n,)),
         "marginal": (lambda d: d.marginal(j, n_points=30).density, (n, 30)),
@@ -168,7 +169,7 @@ def test_rows_do_not_depend_on_their_neighbours(densities, kind):
     for member in of_all.keys() - random - REFUSED.get(kind, {}).keys():
         result = np.asarray(of_all[member][0](density))[[i]]
         if member == "marginal":  # whose grid covers all rows
-            grid = density.marginal(free(density), n_points=30).grid[0]
+            grid = density.marginal(free(density), n_points=30).grid
             np.testing.assert_allclose(
                 one.pdf_grid(free(density), grid), result, rtol=1e-6, atol=1e-9
             )

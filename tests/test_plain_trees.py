@@ -58,7 +58,7 @@ def test_versions_come_along(tmp_path):
     assert read_plain(tmp_path / "m", content="tree")[1]["torch"] == torch.__version__
 
 
-@pytest.mark.parametrize("cls", [*LIKELIHOODS.values(), *SCALERS.values()])
+@pytest.mark.parametrize("cls", [*LIKELIHOODS.values(), *SCALERS])
 def test_what_is_usual_is_the_default(cls, tmp_path):
     for name, one in inspect.signature(cls).parameters.items():
         if one.default is not None:
