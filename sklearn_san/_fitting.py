@@ -296,12 +296,7 @@ def _pilot(
 ) -> float:
     """Validation loss of a short fit with such features."""
     pilot = copy.copy(options)
-    batch_size = options.batch_size
-    if batch_size == "auto":
-        batch_size = auto_batch_size(rows.n_rows)
-    epochs = options.epochs
-    if epochs == "auto":
-        epochs = auto_epochs(rows.n_rows, turned=_is_turned(options, batch_size))
+    _, epochs, _ = _sizes(options, rows.n_rows)
     vars(pilot).update(
         feature_encoding="piecewise_linear" if chosen[0] else None,
         tree_features=chosen[1],
@@ -535,11 +530,7 @@ def _recipe(
     options: Any, n_rows: int, validates: bool, n_pools: int, *, increment: bool
 ) -> tuple[Recipe, int]:
     """Recipe for `n_rows` rows, read in so many pools per epoch, and the number of epochs."""
-    sized = options.batch_size != "auto"
-    batch_size = int(options.batch_size) if sized else auto_batch_size(n_rows)
-    turned = _is_turned(options, batch_size)
-    automatic = options.epochs == "auto"
-    epochs = auto_epochs(n_rows, turned=turned) if automatic else int(options.epochs)
+    batch_size, epochs, turned = _sizes(options, n_rows)
     patience = options.n_iter_no_change
     if increment:
         rate = INCREMENT_RATE * options.learning_rate
@@ -555,10 +546,15 @@ def _recipe(
     return recipe, epochs
 
 
-def _is_turned(options: Any, batch_size: int) -> bool:
-    """Whether steps are in eigenbases."""
+def _sizes(options: Any, n_rows: int) -> tuple[int, int, bool]:
+    """Rows per batch, epochs, and whether steps are in eigenbases, for so many rows."""
+    sized = options.batch_size != "auto"
+    batch_size = int(options.batch_size) if sized else auto_batch_size(n_rows)
     shapes = (options.module_shape, options.first_module_shape, options.encoder_shape)
-    return turns(batch_size, max(width for shape in shapes for width in shape or ()))
+    turned = turns(batch_size, max(width for shape in shapes for width in shape or ()))
+    automatic = options.epochs == "auto"
+    epochs = auto_epochs(n_rows, turned=turned) if automatic else int(options.epochs)
+    return batch_size, epochs, turned
 
 
 def _seeds(n_members: int, generator: torch.Generator) -> Sequence[list[int]]:
