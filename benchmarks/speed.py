@@ -750,6 +750,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--outputs", type=int, nargs="+", default=[9])
     add("--module-shape", type=int, nargs="+", default=[64, 64, 64])
     add("--repeats", type=int, default=15)
+    add("--device", choices=devices(), nargs="+", default=devices(), help="to compute on")
     for name in ("speed", "first-call", "import-time"):
         add(f"--no-{name}", action="store_true")
     for name in ("avx2", "first-call", "peers", "sbi", "growth", "catalogue", "pareto"):
@@ -773,7 +774,7 @@ def main() -> None:
     repeats = arguments.repeats
     peers = ["zuko NSF", "zuko MAF"] * arguments.peers + ["sbi"] * arguments.sbi
     if not arguments.no_speed:
-        for device in devices():
+        for device in arguments.device:
             for n in arguments.outputs:
                 report_speed(report, n, shape, device, peers, repeats)
     if arguments.avx2:
