@@ -90,6 +90,8 @@ SIZES = {
     SUMMARIES: 1000, MODE: 200, GRID: 1000, EPOCH: N_ROWS,
 }  # fmt: skip
 LEVELS = (0.025, 0.16, 0.5, 0.84, 0.975)
+#: Short fits come before the epochs, and would be counted among them.
+WITHOUT_PILOTS = {"order": None, "feature_encoding": None, "tree_features": False}
 
 #: A name of `SIZES` and how to do that; what returns a float has measured its own seconds.
 Functions = dict[str, Callable[[], Any]]
@@ -185,7 +187,9 @@ def fit(
 ) -> SANConditionalDensityEstimator:
     """Our estimator after an epoch; its kernels are then in the cache of compiled code."""
     defaults = {"epochs": 1, "early_stopping": False, "random_state": 0, "device": "cpu"}
-    est = SANConditionalDensityEstimator(limits=limits, **{**defaults, **parameters})
+    est = SANConditionalDensityEstimator(
+        limits=limits, **{**defaults, **WITHOUT_PILOTS, **parameters}
+    )
     est.fit(X, y)
     est.sample(X[:1], 10, random_state=0)
     est.predict(X[:2], output_type=("mean", "std", "quantiles", "mode"))
