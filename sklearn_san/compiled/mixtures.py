@@ -256,9 +256,9 @@ def draw(raw, noise_component, noise_value, bounded, floor, low, high, out):
     """
     n, n_params = raw.shape
     K = n_params // 3
-    weight, block = np.empty((K, LANES)), np.empty((n_params, LANES), dtype=np.float32)
-    largest, total, threshold = np.empty(LANES), np.empty(LANES), np.empty(LANES)
-    cumulative = np.empty(LANES)
+    block = np.empty((n_params, LANES), dtype=np.float32)
+    largest = np.empty(LANES, dtype=np.float32)
+    total, threshold, cumulative = np.empty(LANES), np.empty(LANES), np.empty(LANES)
     chosen = np.empty(LANES, dtype=np.int64)
     loc, scale, u = np.empty(LANES), np.empty(LANES), np.empty(LANES)
     bottom, top = np.full(LANES, -HUGE), np.full(LANES, HUGE)
@@ -274,23 +274,24 @@ def draw(raw, noise_component, noise_value, bounded, floor, low, high, out):
                 top[j] = min(high[i], HUGE)
         _load(raw, start, count, block)
         for j in range(LANES):
-            largest[j] = -np.inf
+            largest[j] = _LOWEST_32
             total[j] = 0.0
             cumulative[j] = 0.0
             chosen[j] = 0
         for k in range(K):
             for j in range(LANES):
-                weight[k, j] = block[k, j]
-                largest[j] = max(largest[j], weight[k, j])
+                largest[j] = max(largest[j], block[k, j])
+        # Weights in float32, whose small ones keep their digits; sums of them would not
         for k in range(K):
             for j in range(LANES):
-                weight[k, j] = exp(weight[k, j] - largest[j])
-                total[j] += weight[k, j]
+                block[k, j] = exp_32(block[k, j] - largest[j])
+            for j in range(LANES):
+                total[j] += block[k, j]
         for j in range(LANES):
             threshold[j] *= total[j]
         for k in range(K - 1):
             for j in range(LANES):
-                cumulative[j] += weight[k, j]
+                cumulative[j] += block[k, j]
                 chosen[j] += 1 if threshold[j] >= cumulative[j] else 0
         for j in range(LANES):
             i = start + min(j, count - 1)

@@ -38,8 +38,8 @@ from .activations import (
 from .jit import kernel, piece, twin
 from .products import add_product, multiply, transpose
 
-#: Rows that go through the network together.
-TILE = 64
+#: Rows that go through the network together; more of them for draws, which keep less of each.
+TILE, DRAWS_TILE = 64, 128
 #: Columns of `Plan.layers`: widths; places of the parameters; places in the scratch memory
 (_IN, _OUT, _WEIGHT, _BIAS, _GAIN, _SHIFT, _INPUT, _NORMAL, _SLOPE, _RSTD, _RESULT) = range(11)
 _F32 = np.float32
@@ -168,7 +168,7 @@ def make_plan(
         largest=largest,
         n_values=layers.n_values,
         n_scratch=layers.n_kept + layers.n_shared,
-        tile=TILE,
+        tile=TILE if for_gradient else DRAWS_TILE,
     )
 
 

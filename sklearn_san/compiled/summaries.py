@@ -73,6 +73,19 @@ def _normal_64(z, offset):
 
 
 @piece
+def _normal_rough(z, offset):
+    """As `_normal_64`, to single precision."""
+    tail, density, slope = _normal_32(_F32(z), _F32(offset))
+    return np.float64(tail), np.float64(density), np.float64(slope)
+
+
+@piece
+def _exp_rough(x):
+    """As `exp`, to single precision."""
+    return np.float64(exp_32(_F32(x)))
+
+
+@piece
 def _logistic_32(z, offset):
     distance = abs(z)
     far = exp_32(-distance)
@@ -270,23 +283,34 @@ def _cut(table, n, low, high):
 _logistic_cut = twin(
     _cut, "_logistic_cut", reorder_sums=True, _normal_64=_logistic_64, _IS_LOGISTIC=True
 )
+_rough_weigh = twin(_weigh, "_rough_weigh", exp=_exp_rough)
+_rough_place = twin(_place, "_rough_place", reorder_sums=True, exp=_exp_rough)
+_rough_cut = twin(_cut, "_rough_cut", reorder_sums=True, _normal_64=_normal_rough)
 
 
 @kernel
-def _collect(plan, target, raws, locations, first, step, n_points, d, least, table):
+def _collect(plan, target, raws, locations, first, step, n_points, d, least, roughly, table):
     """Components of the conditionals of output d of a row, about an origin, in a table.
 
     Returns their number, the origin, a spread, what they have below and above the limits, and
-    whether sums must be in float64.
+    whether sums must be in float64. With `roughly` all is done to single precision, where that is
+    not so; what it then holds is to be collected again.
     """
     K, is_logistic = plan.n_raw[d] // 3, plan.family[d] == families.LOGISTICS
-    n = _weigh(raws, locations, first, step, n_points, d, K, least, table)
-    origin, spread = _place(table, n, target.base[d, -1], math.exp(plan.log_floor[d]))
+    scale, floor = target.base[d, -1], math.exp(plan.log_floor[d])
+    if roughly:
+        n = _rough_weigh(raws, locations, first, step, n_points, d, K, least, table)
+        origin, spread = _rough_place(table, n, scale, floor)
+    else:
+        n = _weigh(raws, locations, first, step, n_points, d, K, least, table)
+        origin, spread = _place(table, n, scale, floor)
     below, above, extreme = 0.0, 0.0, 0.0
     if plan.bounded[d]:
         low, high = max(target.limits[d, 0], -HUGE), min(target.limits[d, 1], HUGE)
         if is_logistic:
             below, above, extreme = _logistic_cut(table, n, low, high)
+        elif roughly:
+            below, above, extreme = _rough_cut(table, n, low, high)
         else:
             below, above, extreme = _cut(table, n, low, high)
         origin = min(max(origin, low), high)
@@ -453,11 +477,16 @@ def quantiles(plan, target, draws, n_points, first_step, levels, only, out):
                 for i in range(len(levels)):
                     out[row, i, d] = _histogram_quantile(own, interpolated, levels[i], low, high)
                 continue
-            n, origin, spread, below, above, extreme = _collect(
-                plan, target, raws, locations, first, step, n_points, d,
-                _NEGLIGIBLE * least * 3.0 / n_raw, double,
-            )  # fmt: skip
-            in_single = n >= _MANY and not extreme and least >= _LEAST_LEVEL
+            negligible = _NEGLIGIBLE * least * 3.0 / n_raw
+            in_single = least >= _LEAST_LEVEL
+            while True:
+                n, origin, spread, below, above, extreme = _collect(
+                    plan, target, raws, locations, first, step, n_points, d, negligible, in_single,
+                    double,
+                )  # fmt: skip
+                if not in_single or (n >= _MANY and not extreme):
+                    break
+                in_single = False
             if in_single:
                 for r in range(5):
                     for k in range(n):
@@ -507,7 +536,7 @@ def cdfs(plan, target, draws, n_points, step, d, values, out):
                 out[row, i] = min(below, 1.0)
             continue
         n, origin, _, below, _, _ = _collect(
-            plan, target, raws, locations, first, step, n_points, d, 0.0, double
+            plan, target, raws, locations, first, step, n_points, d, 0.0, nothing, double
         )
         for i in range(values.shape[1]):
             y = values[row, i] - origin
@@ -530,6 +559,7 @@ def log_densities(plan, target, draws, n_points, step, d, values, quickly, out):
     low, high = target.limits[d, 0], target.limits[d, 1]
     is_logistic = family == families.LOGISTICS
     interpolated = family == families.INTERPOLATED_HISTOGRAM
+    nothing = n_points < 0  # False; as a literal it would have callees compiled again
     for row in range(len(out)):
         first = row * n_points
         at = values[row % len(values)]
@@ -541,7 +571,7 @@ def log_densities(plan, target, draws, n_points, step, d, values, quickly, out):
                 out[row, i] = math.log(max(height, 1e-300))
             continue
         n, origin, _, _, _, extreme = _collect(
-            plan, target, raws, locations, first, step, n_points, d, 0.0, double
+            plan, target, raws, locations, first, step, n_points, d, 0.0, nothing, double
         )
         in_single = quickly and not extreme
         for k in range(n):
