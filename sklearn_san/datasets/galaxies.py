@@ -244,9 +244,7 @@ def spectra(parameters: np.ndarray) -> np.ndarray:
 
     The rest-frame grid of the model is about as fine as the bins, whose middles stand for them.
     """
-    return _in_chunks(
-        lambda rows: _flux_densities(rows, WAVELENGTHS), parameters, len(WAVELENGTHS)
-    )
+    return _in_chunks(lambda rows: _flux_densities(rows, WAVELENGTHS), parameters, len(WAVELENGTHS))
 
 
 def _in_chunks(
