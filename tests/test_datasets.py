@@ -202,12 +202,11 @@ def test_sources_have_the_stated_posterior():
     limits = np.array([[2.0, 13.0], [2.0, 13.0], [20.0, 60.0]])
     half = 0.5 * np.diff(limits)[:, 0]
     grids = limits.mean(1)[:, None] + half[:, None] * points
-    blur = lambda c: (
-        np.exp(-0.5 * ((np.arange(16) - np.atleast_1d(c)[:, None]) / 1.5) ** 2)
-        / (  # noqa: E731
-            1.5 * np.sqrt(2 * np.pi)
-        )
-    )
+
+    def blur(centre):
+        offset = np.arange(16) - np.atleast_1d(centre)[:, None]
+        return np.exp(-0.5 * (offset / 1.5) ** 2) / (1.5 * np.sqrt(2 * np.pi))
+
     rows, columns, fluxes = blur(grids[0]), blur(grids[1]), grids[2]
     volume = (half[0] * weights)[:, None, None] * (half[1] * weights)[:, None]
     volume = volume * (half[2] * weights)

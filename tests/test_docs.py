@@ -18,8 +18,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 PACKAGE = Path(__file__).parents[1] / "sklearn_san"
 GUIDE = (DOCS / "guide.rst").read_text()
 MODULES = (
-    "calibration", "chains", "datasets", "density", "exceptions", "likelihoods", "metrics",
-    "photoz", "plotting", "recalibration",
+    "calibration", "chains", "datasets", "density", "encoders", "exceptions", "likelihoods",
+    "metrics", "photoz", "plotting", "recalibration",
 )  # fmt: skip
 #: Public in their modules, but no part of the interface; or documented under another name.
 INNER = {

@@ -11,8 +11,8 @@ The first two have white noise of variance 1 and a template g(p) of known shape,
     log p(x | p, f) = f b(p) - f^2 a(p) / 2 + const,  a = sum g(p)^2,  b = sum x g(p),
 
 where sums go over the pixels that are not nan. The prior is uniform; posteriors are normalised by
-quadrature over p, with the flux f integrated in closed form [1]_. In the third the prior is conjugate
-[2]_, and so is the posterior.
+quadrature over p [1]_, with the flux f integrated in closed form. In the third problem the prior
+is conjugate, and the posterior of the same form [2]_.
 
 References
 ----------

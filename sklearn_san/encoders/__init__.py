@@ -1,12 +1,16 @@
 """Encoders: networks that reduce one row of X, such as a spectrum, to features.
 
-==================  ======================  ==============================================
-`SpectrumEncoder`   ``"spectrum"``          spectra and light curves on a common grid
-`ImageEncoder`      ``"image"``             images of one or several channels
-`SetEncoder`        ``"set"``               sets of varying size, such as irregular light
-                                            curves; `pad_sets` puts them into one array
-`PlainEncoder`      ``"plain"``             numbers in no order
-==================  ======================  ==============================================
+==================  ==============================  ======================================
+encoder             shape of a row                  for
+==================  ==============================  ======================================
+`SpectrumEncoder`   (length,)                       spectra and light curves on a common
+                    (channels, length)              grid
+`ImageEncoder`      (height, width)                 images
+                    (channels, height, width)
+`SetEncoder`        (max_length, n_columns)         sets of varying size, such as irregular
+                                                    light curves, from `pad_sets`
+`PlainEncoder`      any                             numbers of which no two are neighbours
+==================  ==============================  ======================================
 
 An encoder has plain parameters, which a search can vary. Called with the shape of a row, it makes a
 module, whose features ``(n, n_features)`` depend on the values ``(n, *shape)`` of each row alone:
@@ -23,16 +27,7 @@ from .convolutions import ImageEncoder, SpectrumEncoder
 from .plain import PlainEncoder
 from .sets import SetEncoder, pad_sets
 
-#: Encoders by their short names.
-ENCODERS: dict[str, type[Encoder]] = {
-    "spectrum": SpectrumEncoder,
-    "image": ImageEncoder,
-    "set": SetEncoder,
-    "plain": PlainEncoder,
-}
-
 __all__ = [
-    "ENCODERS",
     "Encoder",
     "EncoderModule",
     "ImageEncoder",

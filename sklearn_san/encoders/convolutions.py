@@ -2,16 +2,16 @@
 
 Each choice and its reason:
 
-- **Three kinds of input channels**: the standardised values, 0 where they are missing; a mask, since 0
-  is also a value; the coordinates along each axis, so that a filter may know where it is.
-- **Residual blocks with the norm first** [1]_: what enters passes through all stages as it is, so that
-  fluxes survive the normalisation of each row. Group normalisation with one group [2]_ looks at one
-  row alone, so that no row depends on the others of its batch.
-- **Averages of two neighbours** between stages, rather than strides: these would tell even from odd
-  pixels, and lines that move by one pixel would change the features in jumps.
-- **Two ways to read the last stage**: averages over a few bins along each axis, since one average over
-  all would forget where a line is; and attention, whose mean coordinates follow one source to
-  fractions of a pixel however long the row is.
+- **Three kinds of input channels**: the standardised values, 0 where they are missing; a mask,
+  since 0 is also a value; the coordinates along each axis, so that a filter may know where it is.
+- **Residual blocks with the norm first** [1]_: what enters passes through all stages as it is, so
+  that fluxes survive the normalisation of each row. Group normalisation with one group [2]_ looks
+  at one row alone, so that no row depends on the others of its batch.
+- **Averages of two neighbours** between stages, rather than strides: these would tell even from
+  odd pixels, and a line that moves by one pixel would change the features in jumps.
+- **Two ways to read the last stage**: averages over a few bins along each axis, since one average
+  over all would forget where a line is; and attention, whose mean coordinates follow one source
+  to fractions of a pixel.
 - **SiLU**: smooth, as the posterior is in the values.
 
 References

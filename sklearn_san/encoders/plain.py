@@ -4,10 +4,10 @@ Each choice and its reason:
 
 - **Every value has a scale of its own**: nothing is known of how values are related.
 - **A mask next to the values**, since 0 is also a value.
-- **A piecewise-linear encoding** [1]_ of each value, if asked for: it lets one layer follow what changes
-  fast along one value, and costs on smooth problems.
-- **Residual layers with layer normalisation first** [2]_: depth does no harm, and no row depends on the
-  others of its batch.
+- **A piecewise-linear encoding** [1]_ of each value, if asked for: it lets one layer follow what
+  changes fast along one value, and costs on smooth problems.
+- **Residual layers with layer normalisation first** [2]_: depth does no harm, and no row depends
+  on the others of its batch.
 
 References
 ----------

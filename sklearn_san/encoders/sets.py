@@ -2,12 +2,12 @@
 
 Each choice and its reason:
 
-- **One small network for all elements, then means over them** [1]_: every function of a set that does
-  not depend on the order can be written so.
-- **The plain mean and attention** [2]_: sufficient statistics of independent elements are means; the
-  few elements that matter among many need weights.
-- **An element that is not there has a score too**, so that attention over an empty set is no division
-  by zero, and weights fall where nothing fits.
+- **One small network for all elements, then means over them** [1]_: every function of a set that
+  does not depend on the order can be written so.
+- **The plain mean and attention** [2]_: sufficient statistics of independent elements are means;
+  the few elements that matter among many need weights.
+- **An element that is not there has a score too**, so that attention over an empty set is no
+  division by zero, and weights fall where nothing fits.
 - **The logarithm of the size** next to them: means forget it, and errors fall with it.
 - **A mask for each column**, so that an element may lack some of its values.
 
@@ -64,13 +64,14 @@ def pad_sets(sets: Sequence[Any], max_length: int | None = None) -> np.ndarray:
     if not arrays:
         raise ValueError("sets is empty; pass at least one set, which may have no elements.")
     # An empty list says nothing about columns
-    widths = {array.shape[1]: i for i, array in reversed([*enumerate(arrays)]) if array.shape[1]}
-    if len(widths) > 1:
-        (first, i), (other, j) = sorted(widths.items(), key=lambda item: item[1])[:2]
-        raise ValueError(
-            f"sets[{i}] has {first} columns and sets[{j}] has {other}; give all the same columns, "
-            "nan where a value is missing."
-        )
+    wide = [i for i, array in enumerate(arrays) if array.shape[1]]
+    n_columns = arrays[wide[0]].shape[1] if wide else 1
+    for i in wide:
+        if arrays[i].shape[1] != n_columns:
+            raise ValueError(
+                f"sets[{wide[0]}] has {n_columns} columns and sets[{i}] has {arrays[i].shape[1]}; "
+                "give all the same columns, nan where a value is missing."
+            )
     largest = max(len(array) for array in arrays)
     if max_length is None:
         max_length = max(largest, 1)
@@ -82,7 +83,7 @@ def pad_sets(sets: Sequence[Any], max_length: int | None = None) -> np.ndarray:
             "max_length or leave elements out."
         )
     single = all(array.dtype == np.float32 for array in arrays)
-    shape = (len(arrays), max_length, max(widths, default=1))
+    shape = (len(arrays), max_length, n_columns)
     padded = np.full(shape, np.nan, dtype=np.float32 if single else np.float64)
     for row, array in zip(padded, arrays, strict=True):
         if len(array):
@@ -92,17 +93,17 @@ def pad_sets(sets: Sequence[Any], max_length: int | None = None) -> np.ndarray:
 
 def _as_set(values: Any, i: int) -> np.ndarray:
     """Array (length, n_columns); no columns where an empty list does not say how many."""
-    array = np.asarray(values)
+    array: np.ndarray = np.asarray(values)
     if not np.issubdtype(array.dtype, np.floating):
         array = array.astype(float)
     if array.ndim == 1:
-        array = array[:, None] if len(array) else array.reshape(0, 0)
+        array = array.reshape((-1, 1) if len(array) else (0, 0))
     if array.ndim != 2:
         raise ValueError(
             f"sets[{i}] has shape {array.shape}; a set has shape (length, n_columns) or (length,)."
         )
-    empty = np.flatnonzero(np.isnan(array).all(axis=1)) if array.size else ()
-    if len(empty):
+    empty = np.flatnonzero(np.isnan(array).all(axis=1))
+    if len(empty) and array.size:
         raise ValueError(
             f"sets[{i}][{empty[0]}] is nan throughout and would pass for padding; leave it out."
         )
@@ -127,9 +128,9 @@ class SetEncoder(Encoder):
 
     Notes
     -----
-    Rows have shape ``(max_length, n_columns)``; elements that are nan throughout are padding and may
-    stand anywhere. Neither they nor the order of the elements change the features, apart from
-    rounding. A set may be empty.
+    Rows have shape ``(max_length, n_columns)``; elements that are nan throughout are padding and
+    may stand anywhere. Neither they nor the order of the elements change the features, apart
+    from rounding. A set may be empty.
 
     Examples
     --------
