@@ -23,7 +23,8 @@ MODULES = (
 )  # fmt: skip
 #: Public in their modules, but no part of the interface; or documented under another name.
 INNER = {
-    "CalibratedDensity", "DIAGNOSTICS", "LIKELIHOODS", "SCORERS", "ScoreMap", "fit_score_map",
+    "CalibratedDensity", "DIAGNOSTICS", "GALAXY_BANDS", "GALAXY_LIMITS", "GALAXY_PARAMETERS",
+    "GALAXY_WAVELENGTHS", "LIKELIHOODS", "SCORERS", "ScoreMap", "fit_score_map",
 }  # fmt: skip
 
 
