@@ -101,10 +101,15 @@ class EncoderModule(nn.Module, ABC):
 
     @torch.no_grad()
     def observe(self, values: Tensor) -> None:
-        """Set `location` and `scale` to those of the rows to train on, (n, *shape), nan left out.
+        """Set `location` and `scale` to those of the rows to train on, nan left out.
 
         They are the mean and the standard deviation, for which values outside the central 99.8 %
         count as the last one inside, so that a few extreme ones do not press all others together.
+
+        Parameters
+        ----------
+        values : Tensor of shape (n, ...)
+            Rows, whose shape is that for which the module was made.
         """
         self._check(values)
         location, scale = moments(self._columns(values))
@@ -116,7 +121,7 @@ class EncoderModule(nn.Module, ABC):
         """Values (n, *shape) as (n_values, n_columns); those of a column share their scale."""
 
     def forward(self, values: Tensor) -> Tensor:
-        """Features of each row, (n, n_features), for values (n, *shape)."""
+        """Features ``(n, n_features)`` for values ``(n, *shape)``."""
         self._check(values)
         standard = (values - self.location) / self.scale
         seen = ~standard.isnan()

@@ -119,7 +119,7 @@ class Perceptron(EncoderModule):
 
     @torch.no_grad()
     def observe(self, values: Tensor) -> None:
-        """Set location and scale, and the knots, to those of the rows (n, *shape)."""
+        """Set location and scale, and the knots, to those of the rows ``(n, *shape)``."""
         super().observe(values)
         if len(self.knots):
             standard = some_rows(((values - self.location) / self.scale).flatten(1))
