@@ -145,7 +145,7 @@ def moments(columns: Tensor) -> tuple[Tensor, Tensor]:
 
     Columns without values have 0 and 1, constant ones their value and 1.
     """
-    columns = some_rows(columns).double()
+    columns = some_rows(columns)
     low, high = quantiles(columns, torch.tensor([TRIMMED, 1.0 - TRIMMED]))
     location, scale = _plain_moments(columns.clamp(low, high))
     # Where all but a few values are the same, these few are the scale
@@ -161,20 +161,22 @@ def _plain_moments(columns: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def some_rows(columns: Tensor) -> Tensor:
-    """At most `ENOUGH_VALUES` rows of (n_values, n_columns), always the same ones."""
-    if len(columns) <= ENOUGH_VALUES:
-        return columns
-    generator = torch.Generator().manual_seed(0)
-    chosen = torch.randint(len(columns), (ENOUGH_VALUES,), generator=generator)
-    return columns[chosen.to(columns.device)]
+    """At most `ENOUGH_VALUES` rows of (n_values, n_columns), the same each time.
+
+    On the CPU in double precision, which other devices may lack.
+    """
+    if len(columns) > ENOUGH_VALUES:
+        generator = torch.Generator().manual_seed(0)
+        chosen = torch.randint(len(columns), (ENOUGH_VALUES,), generator=generator)
+        columns = columns[chosen.to(columns.device)]
+    return columns.cpu().double()
 
 
 def quantiles(columns: Tensor, levels: Tensor) -> Tensor:
     """Order statistics next to the levels, nan left out; (n_levels, n_columns), 0 where none is."""
     ordered = columns.sort(0).values  # nan come last
     last = ((~columns.isnan()).sum(0) - 1).clamp(min=0)
-    levels = levels.to(device=columns.device, dtype=torch.float64)
-    places = (levels[:, None] * last).round().long()
+    places = (levels.double()[:, None] * last).round().long()
     return ordered.gather(0, places).nan_to_num()
 
 
