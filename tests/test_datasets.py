@@ -207,6 +207,9 @@ def test_sources_have_the_stated_posterior():
         offset = np.arange(16) - np.atleast_1d(centre)[:, None]
         return np.exp(-0.5 * (offset / 1.5) ** 2) / (1.5 * np.sqrt(2 * np.pi))
 
+    # And what the prior does not allow: far too bright, and darker than nothing
+    X[2], y[2] = 150.0 * np.outer(blur(7.0), blur(7.0)), [7.0, 7.0, 59.0]
+    X[3] = -5.0
     rows, columns, fluxes = blur(grids[0]), blur(grids[1]), grids[2]
     volume = (half[0] * weights)[:, None, None] * (half[1] * weights)[:, None]
     volume = volume * (half[2] * weights)
