@@ -9,8 +9,8 @@ __version__ = "0.1.0.dev0"
 __all__ = ["CalibratedDensity", "SANConditionalDensityEstimator", "__version__", "merge"]
 
 _MODULES = (
-    "adapters", "calibration", "chains", "datasets", "density", "exceptions", "likelihoods",
-    "metrics", "photoz", "plotting", "recalibration",
+    "adapters", "calibration", "chains", "datasets", "density", "encoders", "exceptions",
+    "likelihoods", "metrics", "photoz", "plotting", "recalibration",
 )  # fmt: skip
 #: Modules in which other public names are found.
 _HOMES = {
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         chains,
         datasets,
         density,
+        encoders,
         exceptions,
         likelihoods,
         metrics,

@@ -3,16 +3,22 @@
 import numpy as np
 import pytest
 from scipy.integrate import dblquad, quad
+from scipy.stats import invgamma, kstest, norm
 
 from sklearn_san.datasets import (
     GALAXY_BANDS,
     GALAXY_LIMITS,
     GALAXY_PARAMETERS,
+    GALAXY_WAVELENGTHS,
     _gaussian_moments,
     galaxies,
     make_bimodal,
     make_galaxies,
+    make_galaxy_spectra,
     make_heteroscedastic_gaussian,
+    make_line_spectra,
+    make_normal_sets,
+    make_source_images,
 )
 
 TYPICAL = dict(
@@ -118,7 +124,10 @@ def test_asinh_magnitudes_are_ab_magnitudes_where_bright():
 @pytest.mark.parametrize(
     ("n_samples", "error"), [(0, ValueError), (2.5, TypeError), (True, TypeError)]
 )
-@pytest.mark.parametrize("make", [make_galaxies, make_bimodal, make_heteroscedastic_gaussian])
+@pytest.mark.parametrize("make", [
+    make_galaxies, make_bimodal, make_heteroscedastic_gaussian, make_galaxy_spectra,
+    make_line_spectra, make_source_images, make_normal_sets,
+])  # fmt: skip
 def test_bad_sizes(make, n_samples, error):
     with pytest.raises(error, match=f"n_samples must be .* got {n_samples}"):
         make(n_samples)
@@ -141,3 +150,114 @@ def test_gaussian_density_has_the_stated_moments():
     np.testing.assert_allclose(np.cov(white.T), np.eye(3), atol=0.03)
     entropy = 1.5 * np.log(2 * np.pi * np.e) + np.log(np.einsum("nii->ni", factor)).sum(1).mean()
     assert -log_density(X, y).mean() == pytest.approx(entropy, abs=0.03)
+
+
+def test_spectra_of_galaxies_agree_with_their_photometry():
+    X, y = make_galaxy_spectra(300, noise=False, random_state=0)
+    assert X["spectrum"].shape == (300, len(GALAXY_WAVELENGTHS))
+    spectra, fluxes = galaxies.spectra(y), galaxies.fluxes(y)
+    bright = fluxes[:, 2] > 5 * galaxies.SKY_NOISE[2]
+    inside = (GALAXY_WAVELENGTHS > 5520.0) & (GALAXY_WAVELENGTHS < 6900.0)
+    in_band = spectra[:, inside].mean(1)
+    # Both are means of a few points
+    np.testing.assert_allclose(in_band[bright], fluxes[bright, 2], rtol=0.15)
+    assert np.median(in_band[bright] / fluxes[bright, 2]) == pytest.approx(1.0, abs=0.02)
+    noisy, same = make_galaxy_spectra(300, random_state=0)
+    np.testing.assert_array_equal(y, same)
+    difference = (noisy["spectrum"] - X["spectrum"])[bright]
+    assert 0.0 < np.abs(difference).mean() < 0.5
+    assert galaxies.spectra(y[:0]).shape == (0, len(GALAXY_WAVELENGTHS))
+
+
+def test_lines_have_the_stated_posterior():
+    X, y, log_density = make_line_spectra(300, bad_share=0.1, random_state=0)
+    assert np.isnan(X).mean() == pytest.approx(0.1, abs=0.02)
+    grid = np.linspace(0.0, 63.0, 4001)
+
+    def likelihood(position, x):
+        """Against no line; of one position or of several."""
+        pixels = np.arange(64) - np.asarray(position)[..., None]
+        line = 3.0 * np.exp(-0.5 * (pixels / 2.0) ** 2)
+        return np.exp(-0.5 * np.nansum((x - line) ** 2 - x**2, axis=-1))
+
+    density = np.exp(log_density(X, y))
+    for x, position, own in zip(X[:3], y[:3], density[:3], strict=True):
+        mode = grid[likelihood(grid, x).argmax()]
+        near = [max(mode - 3.0, 0.0), mode, min(mode + 3.0, 63.0)]
+        evidence = quad(likelihood, 0.0, 63.0, (x,), points=near, limit=500, epsrel=1e-8)[0]
+        assert own == pytest.approx(likelihood(position, x) / evidence, rel=1e-4)
+    assert log_density(X[:1], np.array([63.5]))[0] == -np.inf
+    # The share of the posterior below the truth is uniform: a false alarm in 1,000 seeds
+    below = []
+    for x, position, own in zip(X, y, density, strict=True):
+        curve = own * likelihood(grid, x) / likelihood(position, x)
+        assert np.trapezoid(curve, grid) == pytest.approx(1.0, abs=1e-3)
+        below.append(np.trapezoid(np.where(grid < position, curve, 0.0), grid))
+    assert kstest(below, "uniform").pvalue > 1e-3
+
+
+def test_sources_have_the_stated_posterior():
+    X, y, log_density = make_source_images(4, bad_share=0.1, random_state=1)
+    points, weights = np.polynomial.legendre.leggauss(150)
+    limits = np.array([[2.0, 13.0], [2.0, 13.0], [20.0, 60.0]])
+    half = 0.5 * np.diff(limits)[:, 0]
+    grids = limits.mean(1)[:, None] + half[:, None] * points
+
+    def blur(centre):
+        offset = np.arange(16) - np.atleast_1d(centre)[:, None]
+        return np.exp(-0.5 * (offset / 1.5) ** 2) / (1.5 * np.sqrt(2 * np.pi))
+
+    # And what the prior does not allow: far too bright, and darker than nothing
+    X[2], y[2] = 150.0 * np.outer(blur(7.0), blur(7.0)), [7.0, 7.0, 59.0]
+    X[3] = -5.0
+    rows, columns, fluxes = blur(grids[0]), blur(grids[1]), grids[2]
+    volume = (half[0] * weights)[:, None, None] * (half[1] * weights)[:, None]
+    volume = volume * (half[2] * weights)
+    for x, truth in zip(X, y, strict=True):
+        good = ~np.isnan(x)
+        # -chi^2 / 2 against no source, for all centres and fluxes
+        linear = rows @ np.nan_to_num(x) @ columns.T
+        square = rows**2 @ good @ (columns**2).T
+        log_likelihood = fluxes * linear[..., None] - 0.5 * fluxes**2 * square[..., None]
+        top = log_likelihood.max()
+        log_evidence = top + np.log((np.exp(log_likelihood - top) * volume).sum())
+        image = truth[2] * np.outer(blur(truth[0]), blur(truth[1]))
+        here = -0.5 * np.nansum((x - image) ** 2 - x**2)
+        assert log_density(x[None], truth[None])[0] == pytest.approx(here - log_evidence, abs=1e-3)
+    assert log_density(X[:1], np.array([[5.0, 5.0, 61.0]]))[0] == -np.inf
+
+
+def test_normal_sets_have_the_stated_posterior():
+    X, y, log_density = make_normal_sets(2000, random_state=0)
+    size = (~np.isnan(X)).sum((1, 2))
+    assert (size.min(), size.max()) == (0, 30)
+    variance = np.exp(2.0 * y[:, 1])
+    assert kstest(variance, invgamma(3.0, scale=2.0).cdf).pvalue > 1e-3
+    assert kstest(y[:, 0] / (2.0 * np.sqrt(variance)), norm.cdf).pvalue > 1e-3
+
+    def log_joint(x, mean, log_scale):
+        scale = np.exp(log_scale)
+        prior = invgamma.logpdf(scale**2, 3.0, scale=2.0) + np.log(2.0) + 2.0 * log_scale
+        prior += norm.logpdf(mean, 0.0, 2.0 * scale)
+        return prior + norm.logpdf(x[~np.isnan(x)], mean, scale).sum()
+
+    log_scales, shifts = np.linspace(-3.0, 4.0, 150), np.linspace(-14.0, 14.0, 400)
+    for size_wanted in (0, 1, 20):
+        x = X[np.flatnonzero(size == size_wanted)[0]]
+        evidence = [log_joint(x, *theta) - log_density(x[None], theta[None])[0] for theta in y[:20]]
+        np.testing.assert_allclose(evidence, evidence[0], atol=1e-8)
+        # In units of the scale, in which the mean is sought
+        scale, shift = (array.ravel() for array in np.meshgrid(log_scales, shifts))
+        theta = np.column_stack([np.exp(scale) * shift, scale])
+        theta[:, 0] += np.nanmean(x) if size_wanted else 0.0
+        log_mass = log_density(np.tile(x, (len(theta), 1, 1)), theta) + scale
+        mass = np.exp(log_mass).sum() * np.ptp(log_scales[:2]) * np.ptp(shifts[:2])
+        assert mass == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("make", [make_line_spectra, make_source_images])
+def test_bad_shares_of_bad_pixels(make):
+    with pytest.raises(ValueError, match=r"bad_share must be .* got 1.0"):
+        make(3, bad_share=1.0)
+    with pytest.raises(TypeError, match="bad_share must be a number, got 'all'"):
+        make(3, bad_share="all")

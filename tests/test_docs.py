@@ -18,12 +18,13 @@ DOCS = Path(__file__).parents[1] / "docs"
 PACKAGE = Path(__file__).parents[1] / "sklearn_san"
 GUIDE = (DOCS / "guide.rst").read_text()
 MODULES = (
-    "calibration", "chains", "datasets", "density", "exceptions", "likelihoods", "metrics",
-    "photoz", "plotting", "recalibration",
+    "calibration", "chains", "datasets", "density", "encoders", "exceptions", "likelihoods",
+    "metrics", "photoz", "plotting", "recalibration",
 )  # fmt: skip
 #: Public in their modules, but no part of the interface; or documented under another name.
 INNER = {
-    "CalibratedDensity", "DIAGNOSTICS", "LIKELIHOODS", "SCORERS", "ScoreMap", "fit_score_map",
+    "CalibratedDensity", "DIAGNOSTICS", "GALAXY_BANDS", "GALAXY_LIMITS", "GALAXY_PARAMETERS",
+    "GALAXY_WAVELENGTHS", "LIKELIHOODS", "SCORERS", "ScoreMap", "fit_score_map",
 }  # fmt: skip
 
 

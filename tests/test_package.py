@@ -33,8 +33,8 @@ assert sklearn_san.SANConditionalDensityEstimator is SANConditionalDensityEstima
 def test_what_is_public():
     names = {
         "CalibratedDensity", "SANConditionalDensityEstimator", "adapters", "calibration", "chains",
-        "datasets", "density", "exceptions", "likelihoods", "merge", "metrics", "photoz",
-        "plotting", "recalibration",
+        "datasets", "density", "encoders", "exceptions", "likelihoods", "merge", "metrics",
+        "photoz", "plotting", "recalibration",
     }  # fmt: skip
     assert names <= set(dir(sklearn_san))
     assert set(sklearn_san.__all__) <= set(dir(sklearn_san))

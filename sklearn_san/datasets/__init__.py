@@ -2,6 +2,10 @@
 
 =================================  ========================================================
 `make_galaxies`                    eight bands of photometry, nine physical parameters
+`make_galaxy_spectra`              the same with a spectrum of low resolution
+`make_line_spectra`                position of a line in a spectrum
+`make_source_images`               centre and flux of a point source in an image
+`make_normal_sets`                 mean and scale of normal samples of varying size
 `make_heteroscedastic_gaussian`    correlated outputs whose covariance changes with x
 `make_bimodal`                     two outputs on one of two branches
 =================================  ========================================================
@@ -13,9 +17,24 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_random_state
 
 from . import galaxies
+from .arguments import check_n_samples, random_stream
+from .measurements import make_line_spectra, make_normal_sets, make_source_images
+
+__all__ = [
+    "GALAXY_BANDS",
+    "GALAXY_LIMITS",
+    "GALAXY_PARAMETERS",
+    "GALAXY_WAVELENGTHS",
+    "make_bimodal",
+    "make_galaxies",
+    "make_galaxy_spectra",
+    "make_heteroscedastic_gaussian",
+    "make_line_spectra",
+    "make_normal_sets",
+    "make_source_images",
+]
 
 #: Names of the columns of y in `make_galaxies`.
 GALAXY_PARAMETERS = galaxies.PARAMETERS
@@ -24,6 +43,9 @@ GALAXY_BANDS = galaxies.BANDS
 #: Prior limits of each parameter of `make_galaxies`, (9, 2).
 GALAXY_LIMITS = galaxies.LIMITS.copy()
 GALAXY_LIMITS.setflags(write=False)
+#: Wavelengths of the spectra of `make_galaxy_spectra` in Angstrom, (96,).
+GALAXY_WAVELENGTHS = galaxies.WAVELENGTHS.copy()
+GALAXY_WAVELENGTHS.setflags(write=False)
 
 LogDensity = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -74,8 +96,8 @@ def make_galaxies(
     >>> X.shape, y.shape
     ((5, 8), (5, 9))
     """
-    _check_n_samples(n_samples)
-    random = _random_stream(random_state)
+    check_n_samples(n_samples)
+    random = random_stream(random_state)
     y = galaxies.draw_parameters(n_samples, random)
     flux = galaxies.fluxes(y)
     if noise:
@@ -83,6 +105,54 @@ def make_galaxies(
     X = galaxies.asinh_magnitudes(flux)
     if return_errors:
         return X, y, galaxies.magnitude_errors(flux)
+    return X, y
+
+
+def make_galaxy_spectra(
+    n_samples: int = 1000, *, noise: bool = True, random_state: Any = None
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Simulate galaxies with a spectrum of low resolution next to their photometry.
+
+    The galaxies are those of `make_galaxies`. The spectrum has the flux density in 96
+    bins of equal width in log wavelength from 4,000 to 9,500 Angstrom, a resolution of 110, with
+    a 5-sigma depth of 24.5 mag (AB) in each bin. It shows breaks, but no lines.
+
+    Parameters
+    ----------
+    n_samples : int, default=1000
+        Number of galaxies.
+    noise : bool, default=True
+        Whether to add measurement noise: Gaussian in flux, with the standard deviation of
+        the sky and of 2 % of the flux, added in quadrature.
+    random_state : int, RandomState or None, default=None
+        Source of randomness.
+
+    Returns
+    -------
+    X : dict of str to ndarray
+        ``"spectrum"`` of shape (n_samples, 96), asinh magnitudes (AB) at `GALAXY_WAVELENGTHS`;
+        ``"photometry"`` of shape (n_samples, 8), as in `make_galaxies`.
+    y : ndarray of shape (n_samples, 9)
+        `GALAXY_PARAMETERS`, as in `make_galaxies`.
+
+    Examples
+    --------
+    >>> from sklearn_san.datasets import make_galaxy_spectra
+    >>> X, y = make_galaxy_spectra(5, random_state=0)
+    >>> X["spectrum"].shape, X["photometry"].shape, y.shape
+    ((5, 96), (5, 8), (5, 9))
+    """
+    check_n_samples(n_samples)
+    random = random_stream(random_state)
+    y = galaxies.draw_parameters(n_samples, random)
+    X = {}
+    for name, flux, sky in [
+        ("spectrum", galaxies.spectra(y), galaxies.SPECTRUM_NOISE),
+        ("photometry", galaxies.fluxes(y), galaxies.SKY_NOISE),
+    ]:
+        if noise:
+            flux = flux + galaxies.noise_scale(flux, sky) * random.standard_normal(flux.shape)
+        X[name] = galaxies.asinh_magnitudes(flux, sky)
     return X, y
 
 
@@ -116,8 +186,8 @@ def make_heteroscedastic_gaussian(
     >>> log_density(X, y).shape
     (5,)
     """
-    _check_n_samples(n_samples)
-    random = _random_stream(random_state)
+    check_n_samples(n_samples)
+    random = random_stream(random_state)
     X = random.uniform(-1.0, 1.0, size=(n_samples, 2))
     mean, factor = _gaussian_moments(X)
     y = mean + np.einsum("nij,nj->ni", factor, random.standard_normal(mean.shape))
@@ -173,8 +243,8 @@ def make_bimodal(
     >>> y.shape, log_density(X, y).shape
     ((5, 2), (5,))
     """
-    _check_n_samples(n_samples)
-    random = _random_stream(random_state)
+    check_n_samples(n_samples)
+    random = random_stream(random_state)
     X = random.uniform(-1.0, 1.0, size=(n_samples, 1))
     weight, mean, scale = _branches(X)
     upper = (random.uniform(size=n_samples) < weight).astype(int)
@@ -197,15 +267,3 @@ def _bimodal_log_density(X: np.ndarray, y: np.ndarray) -> np.ndarray:
     z = (np.asarray(y) - mean) / scale[:, None]  # (2, n, 2)
     log_normal = -0.5 * (z**2 + np.log(2.0 * np.pi)).sum(-1) - np.log(scale).sum(-1)[:, None]
     return np.logaddexp(np.log1p(-weight) + log_normal[0], np.log(weight) + log_normal[1])
-
-
-def _random_stream(random_state: Any) -> np.random.RandomState:
-    """RandomState of our own; None takes fresh entropy instead of the global state."""
-    return np.random.RandomState() if random_state is None else check_random_state(random_state)
-
-
-def _check_n_samples(n_samples: int) -> None:
-    if isinstance(n_samples, bool) or not isinstance(n_samples, (int, np.integer)):
-        raise TypeError(f"n_samples must be an integer, got {n_samples!r}.")
-    if n_samples < 1:
-        raise ValueError(f"n_samples must be at least 1, got {n_samples}.")

@@ -1,4 +1,4 @@
-"""A small physical model of galaxy photometry: nine parameters to eight broad bands.
+"""A small physical model of galaxies: nine parameters to eight broad bands or a spectrum.
 
 The flux of a galaxy is stars behind dust, plus an accretion disc behind its own dust, plus hot
 dust of the torus, all redshifted and absorbed by the intergalactic medium. Wavelengths are in
@@ -18,6 +18,7 @@ References
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -82,6 +83,10 @@ _fraction = (np.arange(_NODES_PER_BAND) + 0.5) / _NODES_PER_BAND
 _NODES = (  # equally spaced in log wavelength, (n_bands, n_nodes)
     _BAND_EDGES[:, :1] ** (1.0 - _fraction) * _BAND_EDGES[:, 1:] ** _fraction
 )
+# Bins of the spectra of low resolution, and the sky noise in each of them.
+_BIN_EDGES = np.geomspace(4000.0, 9500.0, 97)
+WAVELENGTHS = np.sqrt(_BIN_EDGES[:-1] * _BIN_EDGES[1:])
+SPECTRUM_NOISE = np.full(len(WAVELENGTHS), 10.0 ** (-0.4 * 24.5) / 5.0)
 _LOG_GRID = np.linspace(np.log(550.0), np.log(21000.0), 500)  # rest-frame wavelengths
 _AGE_EDGES = np.concatenate([[0.0], np.geomspace(2e-3, 14.0, 40)])  # Gyr
 
@@ -227,16 +232,34 @@ def fluxes(parameters: np.ndarray) -> np.ndarray:
     -------
     ndarray of shape (n_samples, 8)
     """
-    chunks = [_fluxes(parameters[i : i + 2048]) for i in range(0, len(parameters), 2048)]
-    return np.concatenate(chunks) if chunks else np.empty((0, len(BANDS)))
+    return _in_chunks(
+        lambda rows: _flux_densities(rows, _NODES.ravel()).reshape(-1, *_NODES.shape).mean(axis=-1),
+        parameters,
+        len(BANDS),
+    )
 
 
-def _fluxes(parameters: np.ndarray) -> np.ndarray:
+def spectra(parameters: np.ndarray) -> np.ndarray:
+    """Noise-free flux densities at `WAVELENGTHS`, in units of 3631 Jy, (n_samples, 96).
+
+    The rest-frame grid of the model is about as fine as the bins, whose middles stand for them.
+    """
+    return _in_chunks(lambda rows: _flux_densities(rows, WAVELENGTHS), parameters, len(WAVELENGTHS))
+
+
+def _in_chunks(
+    function: Callable[[np.ndarray], np.ndarray], parameters: np.ndarray, n_columns: int
+) -> np.ndarray:
+    chunks = [function(parameters[i : i + 2048]) for i in range(0, len(parameters), 2048)]
+    return np.concatenate(chunks) if chunks else np.empty((0, n_columns))
+
+
+def _flux_densities(parameters: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Flux densities at observed wavelengths (n_wavelengths,); (n_samples, n_wavelengths)."""
     z, log_mass, dust, age, log_tau, log_agn, reddening, log_torus, inclination = (
         column[:, None] for column in parameters.T
     )
-    observed = _NODES.ravel()  # (n_nodes,)
-    rest = observed / (1.0 + z)  # (n_samples, n_nodes)
+    rest = observed / (1.0 + z)  # (n_samples, n_wavelengths)
 
     weights = _age_weights(age[:, 0], 10.0 ** log_tau[:, 0])
     stars = _interpolate(weights @ _populations(), np.log(rest))
@@ -255,8 +278,7 @@ def _fluxes(parameters: np.ndarray) -> np.ndarray:
     distance = np.interp(z, *_distance_table()) * MEGAPARSEC
     per_frequency = (stars + disc + torus) * rest**2 / SPEED_OF_LIGHT * SOLAR_LUMINOSITY
     flux = (1.0 + z) * per_frequency / (4.0 * np.pi * distance**2 * AB_ZERO)
-    flux *= np.exp(-_intergalactic_depth(observed, z))
-    return flux.reshape(len(z), *_NODES.shape).mean(axis=-1)
+    return flux * np.exp(-_intergalactic_depth(observed, z))
 
 
 def _interpolate(spectra: np.ndarray, log_wavelength: np.ndarray) -> np.ndarray:
@@ -270,14 +292,14 @@ def _interpolate(spectra: np.ndarray, log_wavelength: np.ndarray) -> np.ndarray:
     return (1.0 - share) * flat.take(index) + share * flat.take(index + 1)
 
 
-def noise_scale(flux: np.ndarray) -> np.ndarray:
+def noise_scale(flux: np.ndarray, sky: np.ndarray = SKY_NOISE) -> np.ndarray:
     """Standard deviation of an observed flux: sky, and calibration in proportion to the flux."""
-    return np.hypot(SKY_NOISE, RELATIVE_NOISE * np.maximum(flux, 0.0))
+    return np.hypot(sky, RELATIVE_NOISE * np.maximum(flux, 0.0))
 
 
-def asinh_magnitudes(flux: np.ndarray) -> np.ndarray:
+def asinh_magnitudes(flux: np.ndarray, sky: np.ndarray = SKY_NOISE) -> np.ndarray:
     """Asinh magnitudes whose softening is the sky noise of each band."""
-    return -2.5 / np.log(10.0) * (np.arcsinh(flux / (2.0 * SKY_NOISE)) + np.log(SKY_NOISE))
+    return -2.5 / np.log(10.0) * (np.arcsinh(flux / (2.0 * sky)) + np.log(sky))
 
 
 def magnitude_errors(flux: np.ndarray) -> np.ndarray:
