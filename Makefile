@@ -100,7 +100,6 @@ docs: $(STAMP)
 	$(MAKE) test-site
 
 # Of the site that is there. Pictures of its pages: make test-site SAN_SITE_PICTURES=folder
-export SAN_SITE_PICTURES
 test-site: $(STAMP)
 	$(BIN)/python -m pytest -q -rs tests/test_site.py
 

@@ -28,6 +28,7 @@ extensions = [
 exclude_patterns = ["_build", "**/sg_execution_times.rst", "sg_execution_times.rst"]
 templates_path = ["_templates"]
 autosummary_generate = True
+autodoc_typehints = "none"  # docstrings say more
 default_role = "py:obj"
 toc_object_entries_show_parents = "hide"
 myst_heading_anchors = 3
@@ -69,6 +70,7 @@ sphinx_gallery_conf = {
     "capture_repr": (),  # displays draw themselves
     "min_reported_time": 1e9,
     "show_signature": False,
+    "remove_config_comments": True,
     "download_all_examples": False,
     "within_subsection_order": "gallery.Order",
 }

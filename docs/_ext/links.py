@@ -23,7 +23,11 @@ def find(
         return None
     name = "." + node["reftarget"]
     objects = env.domains["py"].objects  # type: ignore[attr-defined]
-    found = [key for key, entry in objects.items() if key.endswith(name) and entry.objtype in KINDS]
+    found = [
+        key
+        for key, entry in objects.items()
+        if key.endswith(name) and entry.objtype in KINDS and not entry.aliased
+    ]
     if len(found) != 1:
         return None
     entry = objects[found[0]]
