@@ -157,6 +157,19 @@ def test_pages_load_nothing_from_other_hosts(site):
         assert not re.search(r"(url\(|@import)\s*['\"]?(https?:)?//", path.read_text()), path
 
 
+def test_names_lead_to_their_pages_and_these_to_examples(site):
+    made = "../api/generated/sklearn_san."
+    for name, target in [
+        ("guide/fit.html", f"{made}SANConditionalDensityEstimator.html"),
+        ("guide/misleading.html", f"{made}exceptions.ExtremeValuesWarning.html"),
+        (
+            "api/generated/sklearn_san.plotting.CornerDisplay.html",
+            "../../auto_examples/plot_gallery_of_pictures.html",
+        ),
+    ]:
+        assert any(link.startswith(target) for link in read(site / name).links), (name, target)
+
+
 def test_faults_of_a_page_are_seen(browser, tmp_path):
     page = tmp_path / "page.html"
     page.write_text(r"""<!doctype html>
