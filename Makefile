@@ -25,7 +25,8 @@ CLIENTS_STAMP := $(CLIENTS)/.installed
 RAIL := .venv-rail
 RAIL_STAMP := $(RAIL)/.installed
 
-.PHONY: demo test test-clients test-portable test-portable-short test-slow lint docs bench bench-speed clean
+.PHONY: demo test test-quick test-clients test-portable test-portable-short test-site test-slow lint docs \
+	bench bench-speed clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -77,6 +78,13 @@ test-portable: $(STAMP)
 test-portable-short: $(STAMP)
 	$(BIN)/python tests/portable.py $(SHORT)
 
+# For a first look at a change; what the rest of the tests is for takes minutes.
+QUICK := $(addprefix tests/test_, docs.py likelihoods.py network.py package.py scaling.py training.py \
+	truncated_normal.py validation.py)
+
+test-quick: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal $(QUICK)
+
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 
@@ -88,8 +96,14 @@ lint: $(STAMP)
 	$(BIN)/codespell
 	$(BIN)/python -m numpydoc.hooks.validate_docstrings $(DOCUMENTED)
 
+# Runs the examples, which takes minutes; then what a reader with or without a network would see.
 docs: $(STAMP)
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	$(MAKE) test-site
+
+# Of the site that is there. Pictures of its pages: make test-site SAN_SITE_PICTURES=folder
+test-site: $(STAMP)
+	$(BIN)/python -m pytest -q -rs tests/test_site.py
 
 bench: $(BENCH_STAMP)
 	$(BIN)/python benchmarks/accuracy.py
@@ -98,4 +112,4 @@ bench-speed: $(BENCH_STAMP)
 	$(BIN)/python benchmarks/speed.py --outputs 2 9 30 --peers
 
 clean:
-	rm -rf $(VENV) $(CLIENTS) $(RAIL) docs/_build docs/auto_examples docs/api/generated examples/output
+	rm -rf $(VENV) $(CLIENTS) $(RAIL) docs/_build docs/auto_examples docs/api/generated docs/api/backreferences examples/output

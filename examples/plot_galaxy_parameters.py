@@ -148,3 +148,5 @@ corner(int(depth.argmax()), "corner_two_redshifts")
 pit = PITDisplay.from_estimator(san, X_test, y_test, output_names=LABELS)
 pit.figure_.savefig(folder / "pit.png", dpi=120)
 print(f"pictures: {folder}/*.png for {', '.join(GALAXY_PARAMETERS)}")
+
+# sphinx_gallery_thumbnail_number = 3

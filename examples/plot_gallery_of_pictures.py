@@ -106,3 +106,5 @@ RankDisplay.from_estimator(san, X_test, y_test, output_names=labels, random_stat
 CoverageDisplay.from_estimator(
     san, X_test, y_test, output_names=labels, random_state=0, kind="difference"
 )
+
+# sphinx_gallery_thumbnail_number = 2

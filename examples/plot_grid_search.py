@@ -10,6 +10,7 @@ winner.
 # %%
 # The data: two outputs on one of two branches, whose exact density is known.
 
+import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
@@ -49,3 +50,13 @@ draws = best.predict(X_test[:3], output_type="samples", n_samples=1000, random_s
 print(draws.shape)
 print(np.round(draws.mean(axis=1), 2))
 print(np.round(best.predict(X_test[:3]), 2))
+
+# %%
+# A thousand draws for one row, next to the test rows with a similar x.
+
+near = np.abs(X_test[:, 0] - X_test[0, 0]) < 0.05
+figure, axes = plt.subplots(figsize=(4.5, 4.0), layout="constrained")
+axes.plot(*draws[0].T, ".", markersize=2, label="draws")
+axes.plot(*y_test[near].T, "o", color="tab:orange", markersize=4, label="test rows nearby")
+axes.set(xlabel="first output", ylabel="second output", title=f"x = {X_test[0, 0]:.2f}")
+axes.legend()

@@ -10,6 +10,7 @@ one in thirty lines and use it like the families that come with it.
 # A family maps raw numbers to a density. It says how many raw numbers it needs, where training
 # starts, and how to score, invert and draw. The network sees y scaled; `resolve` tells the origin.
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from scipy import special, stats
@@ -79,3 +80,18 @@ for likelihood in (Gamma(), "mog"):
 est = SANConditionalDensityEstimator(likelihood=Gamma(), **parameters).fit(X, y)
 draws = est.sample(X[:1000], 100, random_state=0)
 print(f"smallest of {draws.size:,} draws: {draws.min():.4f}")
+
+# %%
+# Its density at three values of x, and the exact one.
+
+values = np.linspace(0.02, 8.0, 201)
+figure, axes = plt.subplots(figsize=(6.0, 3.5), layout="constrained")
+for place, colour in zip([-0.8, 0.0, 0.8], ["tab:blue", "tab:orange", "tab:green"], strict=True):
+    exact = stats.gamma(2.0 + place, scale=np.exp(0.5 * place)).pdf(values)
+    axes.plot(values, exact, "--", color=colour)
+    learned = est.predict_density([[place]]).pdf_grid(0, values)[0]
+    axes.plot(values, learned, color=colour, label=f"x = {place:g}")
+axes.set(
+    xlabel="waiting time", ylabel="density per unit of time", title="learned, and exact (dashed)"
+)
+axes.legend()

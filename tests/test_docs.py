@@ -1,6 +1,7 @@
-"""The interface pages name everything public, and commands in the guide are real ones.
+"""What the pages say about the package is true, and so are the pieces that they are made with.
 
-The Python snippets of the guide are run in `test_readme`, the examples by ``make docs``.
+The Python snippets of the guide are run in `test_readme`, the examples by ``make docs``, and the
+built site is tested in `test_site`.
 """
 
 import importlib
@@ -11,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+import sklearn_san
 from sklearn_san.cli.options import complete
 from sklearn_san.cli.parser import make_parser
 
-DOCS = Path(__file__).parents[1] / "docs"
-PACKAGE = Path(__file__).parents[1] / "sklearn_san"
-GUIDE = (DOCS / "guide.rst").read_text()
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PACKAGE = ROOT / "sklearn_san"
+GUIDE = "".join(path.read_text() for path in sorted((DOCS / "guide").glob("*.rst")))
 MODULES = (
     "calibration", "chains", "datasets", "density", "encoders", "exceptions", "likelihoods",
     "metrics", "photoz", "plotting", "recalibration",
@@ -103,3 +106,75 @@ def test_configuration_file_of_the_guide_is_accepted(tmp_path):
 @pytest.mark.parametrize("word", ["SBC", "NPE", "theta", "x_o", "prior", "pairplot", "MAP"])
 def test_the_guide_has_the_words_of_simulation_based_inference(word):
     assert re.search(rf"\b{word}\b", GUIDE)
+
+
+def test_lines_of_the_front_page_are_those_of_the_readme():
+    text = (DOCS / "index.rst").read_text()
+    (block,) = re.findall(r"\.\. code-block:: python\n\n((?:   .*\n|\n)+)", text)
+    assert inspect.cleandoc(block) in (ROOT / "README.md").read_text()
+
+
+def test_every_page_of_the_guide_is_described_in_its_index():
+    text = (DOCS / "guide" / "index.rst").read_text()
+    for path in (DOCS / "guide").glob("*.rst"):
+        if path.stem != "index":
+            assert f"\n   {path.stem}\n" in text, path.stem
+            assert f"- :doc:`{path.stem}`: " in text, path.stem
+
+
+def test_citation_is_of_this_version_and_licence():
+    text = (ROOT / "CITATION.cff").read_text()
+    said = dict(re.findall(r"^([a-z-]+): (\S.*)$", text, flags=re.MULTILINE))
+    assert re.match(rf"{re.escape(said['version'])}(\.dev\d+)?$", sklearn_san.__version__)
+    assert said["cff-version"] == "1.2.0"
+    assert {"message", "title", "type"} <= said.keys()
+    assert f'license = "{said["license"]}"' in (ROOT / "pyproject.toml").read_text()
+    assert f"version = {{{said['version']}}}" in (DOCS / "development" / "citing.rst").read_text()
+
+
+def test_links_of_contributing_lead_somewhere():
+    targets = re.findall(r"\]\(([^)]+)\)", (ROOT / "CONTRIBUTING.md").read_text())
+    assert len(targets) == 2
+    for target in targets:
+        assert (ROOT / target).exists(), target
+
+
+@pytest.fixture
+def extension(monkeypatch):
+    """Loader of modules that the site is built with."""
+    pytest.importorskip("sphinx")
+    monkeypatch.syspath_prepend(DOCS / "_ext")
+    return importlib.import_module
+
+
+def test_licences_are_told_of_all_that_is_needed(extension):
+    licences = extension("licences")
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no reader of TOML")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = [re.match(r"[\w-]+", text)[0] for text in project["dependencies"]]
+    assert licences.needed() == sorted(needed, key=str.lower)
+    rows = licences.rows_of("needed") + licences.rows_of("in-turn")
+    assert {"numpy", "llvmlite", "threadpoolctl"} <= {name for name, _, _ in rows}
+    for name, version, licence in rows:
+        assert version, name
+        assert re.search("BSD|MIT|Apache|MPL|PSF|Python|ISC|HPND|Zlib|Unlicense", licence), name
+    assert ("plot", "matplotlib") in [row[:2] for row in licences.rows_of("extras")]
+    with pytest.raises(ValueError, match="'all' is none of"):
+        licences.rows_of("all")
+
+
+def test_formulas_become_mathml(extension):
+    mathml = extension("mathml")
+    line = mathml._markup(r"\log p(y_1)", False)
+    assert re.match("<math", line)
+    assert "<msub>" in line
+    assert re.search(r'<mi>log</mi>\s*<mspace width="[\d.]+em"/>\s*<mi>p</mi>', line)
+    assert "mspace" not in mathml._markup(r"\log (y)", False)
+    assert 'display="block"' in mathml._markup(r"\sum_d y_d", True)
+
+
+def test_the_gallery_starts_with_what_is_there(extension):
+    gallery = extension("gallery")
+    names = sorted(path.name for path in (ROOT / "examples").glob("plot_*.py"))
+    ordered = sorted(names, key=gallery.Order("examples"))
+    assert [name.removesuffix(".py") for name in ordered[: len(gallery.FIRST)]] == [*gallery.FIRST]

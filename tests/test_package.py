@@ -69,7 +69,7 @@ def test_every_folder_is_installed():
 def test_the_makefile_names_files_that_are_there():
     text = (ROOT / "Makefile").read_text().replace("\\\n", " ")
     lists = re.findall(r"^(\w+) := \$\(addprefix tests/test_, ([^)]*)\)", text, flags=re.MULTILINE)
-    assert {name for name, _ in lists} == {"NUMERICAL", "SHORT"}
+    assert {name for name, _ in lists} == {"NUMERICAL", "QUICK", "SHORT"}
     for _, names in lists:
         assert names.split()
         for name in names.split():

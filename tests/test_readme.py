@@ -11,6 +11,10 @@ import pytest
 from sklearn_san.cli import main
 
 ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+GUIDE = DOCS / "guide"
+GUIDES = ["photoz.rst", *sorted(f"guide/{path.name}" for path in GUIDE.glob("*.rst"))]
+FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
 def test_snippets_run(tmp_path, monkeypatch, capsys):
@@ -33,13 +37,30 @@ def test_snippets_run(tmp_path, monkeypatch, capsys):
     assert np.load("draws.npy").shape == (1600, 100, 2)
 
 
-@pytest.mark.parametrize("name", ["guide.rst", "photoz.rst"])
-def test_guides_run(name):
-    guide = ROOT / "docs" / name
-    flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
-    result = doctest.testfile(str(guide), module_relative=False, optionflags=flags)
-    assert result.attempted > 10
+@pytest.fixture(scope="module")
+def start():
+    """Names that the lines at the head of the pages of the guide define."""
+    text = (GUIDE / "start.txt").read_text()
+    test = doctest.DocTestParser().get_doctest(text, {}, "start.txt", None, 0)
+    assert doctest.DocTestRunner(optionflags=FLAGS).run(test, clear_globs=False).failed == 0
+    return test.globs
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_guides_run(name, start):
+    """Pages that show the lines of `start.txt` have its names, others nothing."""
+    path = DOCS / name
+    shown = ".. include:: start.txt" in path.read_text()
+    result = doctest.testfile(
+        str(path), module_relative=False, optionflags=FLAGS, globs=start if shown else {}
+    )
     assert result.failed == 0
+    assert result.attempted == path.read_text().count("\n>>> ")
+
+
+def test_most_pages_of_the_guide_have_snippets():
+    assert len(GUIDES) > 20
+    assert sum(">>> " in (DOCS / name).read_text() for name in GUIDES) > len(GUIDES) - 3
 
 
 def test_pictures_and_links_exist():
