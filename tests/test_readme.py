@@ -108,8 +108,9 @@ def run_command(line):
 
 
 def as_doctest(block):
-    """Commands of a block for a shell as lines of Python."""
-    lines = [line.strip() for line in block[1].replace("\\\n", "").splitlines()]
+    """Commands of a block for a shell as lines of Python, without processes of their own."""
+    text = block[1].replace("\\\n", "").replace("--workers 2", "")
+    lines = [" ".join(line.split()) for line in text.splitlines()]
     return "".join(f">>> run_command({line!r})\n" for line in lines if line)
 
 
