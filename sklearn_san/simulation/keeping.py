@@ -35,6 +35,7 @@ FACTS = {
     "batch_size": "batch_size",
     "allow_missing": "allow_missing",
     "seed": "random_state",
+    "region": "x_o, estimator, epsilon or n_simulations_per_round",
 }
 
 

@@ -114,6 +114,11 @@ class Prior:
         """Whether `log_prob` is known."""
         return all(getattr(one, "density", True) is not None for one in self._parts)
 
+    @property
+    def is_box(self) -> bool:
+        """Whether nothing more is known of the support than `limits`."""
+        return all(getattr(one, "density", None) is None for one in self._parts)
+
     def sample(self, n: int, random_state: np.random.Generator) -> np.ndarray:
         """Draws of theta.
 

@@ -242,14 +242,18 @@ class Job:
         check_boolean("allow_missing", allow_missing)
         return cls(simulate, batch_size, n_jobs, seed_of(random_state), allow_missing)
 
-    def facts(self, prior: Prior) -> dict[str, Any]:
-        """What the result depends on, but for the number of simulations."""
+    def facts(self, prior: Prior, region: str = "") -> dict[str, Any]:
+        """What the result depends on, but for the number of simulations.
+
+        `region` tells on what the region depends to which the prior was truncated.
+        """
         return {
             "prior": prior.fingerprint(),
             "simulate": told(self.simulate),
             "batch_size": int(self.batch_size),
             "allow_missing": bool(self.allow_missing),
             "seed": int(self.seed),
+            "region": region,
         }
 
     def batches(self, draw: Draw, n: int, stream: int, folder: Folder | None) -> Iterator[Batch]:
