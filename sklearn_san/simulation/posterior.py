@@ -96,8 +96,8 @@ class Posterior:
     Attributes
     ----------
     density : ConditionalDensity
-        The estimate as it is, one row, with `mean`, `quantile`, `mode`, `marginal` and all else that
-        densities have. It is inside the prior where `limits` are those of the prior.
+        The estimate as it is, one row, with `mean`, `quantile`, `mode`, `marginal` and all else
+        that densities have. It is inside the prior where `limits` are those of the prior.
 
     Examples
     --------

@@ -81,6 +81,7 @@ class Prior:
         if isinstance(prior, Mapping):
             names = list(prior) if names is None else names
             prior = list(prior.values())
+        self._parts: list[Any]
         if is_function:
             self._parts = [_Function(prior, log_prob)]
         elif _is_pair(prior) or hasattr(prior, "rvs"):
@@ -97,7 +98,8 @@ class Prior:
         self.names = None if names is None else list(map(str, names))
         if self.names is not None and len(self.names) != self.n_parameters:
             raise ValueError(
-                f"names has {len(self.names)} entries, but the prior {self.n_parameters} parameters."
+                f"names has {len(self.names)} entries, but the prior {self.n_parameters} "
+                "parameters."
             )
         labels = self.names or [f"y{j}" for j in range(self.n_parameters)]
         if is_function:
@@ -174,9 +176,7 @@ class Prior:
         """
         theta = np.asarray(theta, dtype=float)
         if theta.ndim != 2 or theta.shape[1] != self.n_parameters:
-            raise ValueError(
-                f"theta must have shape (n, {self.n_parameters}), got {theta.shape}."
-            )
+            raise ValueError(f"theta must have shape (n, {self.n_parameters}), got {theta.shape}.")
         ends = np.cumsum(self._widths)[:-1]
         columns = np.split(theta, ends, axis=1)
         pairs = zip(self._parts, columns, strict=True)
@@ -185,7 +185,9 @@ class Prior:
     def contains(self, theta: np.ndarray) -> np.ndarray:
         """Whether theta (n, n_parameters) is in the support, as far as it is known; (n,)."""
         inside = ((theta >= self.limits[:, 0]) & (theta <= self.limits[:, 1])).all(axis=1)
-        return inside & np.isfinite(self.log_prob(theta)) if self.has_density else inside
+        if self.has_density:
+            inside &= np.isfinite(self.log_prob(theta))
+        return inside
 
     def fingerprint(self) -> str:
         """Digest of some draws, which tells this prior from others."""
@@ -229,7 +231,8 @@ class _Frozen:
 
     def limits(self) -> tuple[float, float]:
         support = getattr(self.distribution, "support", None)  # of one parameter alone
-        return (-np.inf, np.inf) if support is None else tuple(map(float, support()))
+        low, high = (-np.inf, np.inf) if support is None else support()
+        return float(low), float(high)
 
     def draw(self, n: int, random: np.random.Generator) -> np.ndarray:
         draws = self.distribution.rvs(size=n, random_state=random)

@@ -101,8 +101,8 @@ def infer(
     Why the loss needs no correction: the parameters of all rounds together have the density
     ``p(theta) sum_r n_r 1[theta in R_r] / P(R_r)``, with R_r the region of round r and P(R_r) its
     share of the prior. Where all regions overlap, that is the prior times a constant, and there
-    maximum likelihood learns the posterior up to a constant. So **every region must hold the mass of
-    the true posterior at x_o**, all but a share that does not matter. If an early estimate is too
+    maximum likelihood learns the posterior up to a constant. So **every region must hold the mass
+    of the true posterior at x_o**, all but a share that does not matter. If an early estimate is too
     narrow or misses a mode, what it cuts off is simulated no more, and later rounds cannot tell.
     Hence the small `epsilon`, ensembles, and the column `coverage`: the simulations of a round are
     new to the estimate of the round before, and the share that lies in its regions of 90 %, cut to

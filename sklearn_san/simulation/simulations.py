@@ -267,12 +267,12 @@ class Job:
         sizes = [
             min(self.batch_size, n - start) for start in range(0, n, self.batch_size)
         ]  # fmt: skip
-        kept = [None if folder is None else folder.read(i, size) for i, size in enumerate(sizes)]
+        kept = [_read(folder, i, size) for i, size in enumerate(sizes)]
         missing = [i for i, one in enumerate(kept) if one is None]
         made = self._made(draw, [(i, sizes[i]) for i in missing], stream)
         first, n_seen, n_good = None, 0, 0
-        for number, arrays in enumerate(kept):
-            batch = next(made) if arrays is None else Batch(*arrays)
+        for number, known in enumerate(kept):
+            batch = next(made) if known is None else known
             first = first or batch
             _check_alike(first, batch)
             n_seen, n_good = n_seen + len(batch.failed), n_good + int((~batch.failed).sum())
@@ -282,9 +282,9 @@ class Job:
                     f"{first.message}; it is called as simulate(theta, random_state), with theta "
                     f"of shape {first.theta.shape}."
                 )
-            if folder is not None and arrays is None:
+            if folder is not None and known is None:
                 folder.write(number, batch.theta, batch.x, batch.failed, batch.message)
-                batch = Batch(*folder.read(number, sizes[number]))
+                batch = _read(folder, number, sizes[number]) or batch
             yield batch
 
     def _made(self, draw: Draw, tasks: list[tuple[int, int]], stream: int) -> Iterator[Batch]:
@@ -300,6 +300,12 @@ class Job:
         elif tasks:
             parallel = Parallel(self.n_jobs, return_as="generator")
             yield from parallel(delayed(_simulated)(*one) for one in arguments())
+
+
+def _read(folder: Folder | None, number: int, size: int) -> Batch | None:
+    """A batch that was kept, if there is one."""
+    arrays = None if folder is None else folder.read(number, size)
+    return None if arrays is None else Batch(*arrays)
 
 
 def _simulated(
