@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[1] / "sklearn_san"
 GUIDE = (DOCS / "guide.rst").read_text()
 MODULES = (
     "calibration", "chains", "datasets", "density", "exceptions", "likelihoods", "metrics",
-    "photoz", "plotting", "recalibration",
+    "photoz", "plotting", "recalibration", "simulation",
 )  # fmt: skip
 #: Public in their modules, but no part of the interface; or documented under another name.
 INNER = {

@@ -184,10 +184,10 @@ class Prior:
 
     def contains(self, theta: np.ndarray) -> np.ndarray:
         """Whether theta (n, n_parameters) is in the support, as far as it is known; (n,)."""
-        inside = ((theta >= self.limits[:, 0]) & (theta <= self.limits[:, 1])).all(axis=1)
+        inside = (theta >= self.limits[:, 0]) & (theta <= self.limits[:, 1])
         if self.has_density:
-            inside &= np.isfinite(self.log_prob(theta))
-        return inside
+            inside = inside & np.isfinite(self.log_prob(theta))[:, None]
+        return np.all(inside, axis=1)
 
     def fingerprint(self) -> str:
         """Digest of some draws, which tells this prior from others."""

@@ -102,13 +102,13 @@ def infer(
     ``p(theta) sum_r n_r 1[theta in R_r] / P(R_r)``, with R_r the region of round r and P(R_r) its
     share of the prior. Where all regions overlap, that is the prior times a constant, and there
     maximum likelihood learns the posterior up to a constant. So **every region must hold the mass
-    of the true posterior at x_o**, all but a share that does not matter. If an early estimate is too
-    narrow or misses a mode, what it cuts off is simulated no more, and later rounds cannot tell.
-    Hence the small `epsilon`, ensembles, and the column `coverage`: the simulations of a round are
-    new to the estimate of the round before, and the share that lies in its regions of 90 %, cut to
-    the region of `x_o`, is 0.9 if it is right around `x_o`. Well below that, regions are too small:
-    take more simulations in each round. The estimate of the last round is not checked, for no
-    simulations follow it.
+    of the true posterior at x_o**, all but a share that does not matter. If an early estimate is
+    too narrow or misses a mode, what it cuts off is simulated no more, and later rounds cannot
+    tell. Hence the small `epsilon`, ensembles, and the column `coverage`: the simulations of a
+    round are new to the estimate of the round before, and the share that lies in its regions of
+    90 %, cut to the region of `x_o`, is 0.9 if it is right around `x_o`. Well below that, regions
+    are too small: take more simulations in each round. The estimate of the last round is not
+    checked, for no simulations follow it.
 
     The result is for `x_o` alone: for other observations the truncated prior is not the prior. For
     many observations, or calibration over the prior, use `fit_simulator`.
@@ -124,10 +124,10 @@ def infer(
     >>> from sklearn_san.simulation import infer
     >>> def simulate(theta, random_state):
     ...     return theta + 0.05 * random_state.normal(size=theta.shape)
-    >>> est = SANConditionalDensityEstimator(K=3, n_members=1, epochs=10, random_state=0)
+    >>> est = SANConditionalDensityEstimator(K=3, n_members=1, epochs=5, random_state=0)
     >>> posterior = infer(
     ...     [0.5, 1.0], est, {"a": (0, 1), "b": (0, 2)}, simulate,
-    ...     n_simulations_per_round=300, rounds=2, random_state=0,
+    ...     n_simulations_per_round=300, rounds=2, epsilon=1e-3, random_state=0,
     ... )
     >>> posterior
     Posterior(['a', 'b'], rounds=2)

@@ -148,8 +148,8 @@ def draw_simulations(
         Processes, as for joblib. Results do not depend on it.
     cache_dir : str or path, default=None
         Folder in which batches are kept as ``.npy`` files, one after the other. A run that was
-        killed goes on from there with the same result, and a larger `n_simulations` adds to it.
-        None keeps them in memory.
+        killed goes on from there with the same result, and a larger `n_simulations` adds batches
+        to it; the last one, if it was not full, is made anew. None keeps them in memory.
     allow_missing : bool, default=False
         Whether nan and infinity beside other values are data: missing values and non-detections,
         which the estimator must take. If not, such a simulation has failed. One with nothing but
