@@ -15,15 +15,9 @@ import numpy as np
 from sklearn.base import clone
 
 from .._validation import check_boolean, check_integer, check_limits
+from .batches import VALIDATION, Job, from_prior
 from .priors import Prior, as_prior
-from .simulations import (
-    VALIDATION,
-    Job,
-    Simulations,
-    draw_simulations,
-    from_prior,
-    warn_of_failed,
-)
+from .simulations import Simulations, draw_simulations, warn_of_failed
 
 #: Rows up to which all are read at once, and beyond which the estimator reads them in pieces.
 IN_MEMORY = 100_000

@@ -18,8 +18,9 @@ from sklearn.covariance import LedoitWolf
 from .._targets import named_columns
 from .._validation import check_integer
 from ..calibration.results import Result, table
+from .batches import Job
 from .posterior import Posterior, one_row
-from .simulations import Job, Simulations, warn_of_failed
+from .simulations import Simulations, warn_of_failed
 
 #: Streams of random numbers.
 PREDICTIVE, AT_ONE_DRAW = 0, 1

@@ -18,8 +18,8 @@ import numpy as np
 from .._targets import named_columns
 from .._validation import check_integer
 from ..calibration.results import table
+from .batches import seed_of
 from .priors import Prior, as_prior
-from .simulations import seed_of
 
 #: Draws that tell how much of a density is inside the prior, and at most so many per draw wanted.
 N_INSIDE, MOST_TRIED = 10_000, 1000

@@ -9,17 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 
+from .._checkpoints import fingerprint
 from .._files import write_atomically
 from .._validation import check_integer, check_real
+from .batches import Draw, Job, from_prior
 from .fitting import fit_pairs, prepared
 from .keeping import Folder
 from .posterior import Posterior, Round, one_row
 from .priors import Prior, as_prior
 from .regions import Region
-from .simulations import Draw, Job, Simulations, from_prior, warn_of_failed
+from .simulations import Simulations, warn_of_failed
 
 #: Simulations on which coverage is measured, draws for each, and how many must be in the region.
 N_COVERED, N_RANKED, FEWEST_RANKED = 400, 200, 20
@@ -143,9 +144,6 @@ def infer(
     check_real("tol", tol, 0.0, 1.0)
     estimator = prepared(estimator, prior)
     job = Job.make(simulate, batch_size, n_jobs, random_state, allow_missing=allow_missing)
-    depends_on = joblib.hash([
-        x_o, estimator.get_params(deep=False), epsilon, n_simulations_per_round
-    ])  # fmt: skip
     pairs: Simulations | None = None
     region: Region | None = None
     done: list[Round] = []
@@ -153,7 +151,9 @@ def infer(
         folder = None
         if cache_dir is not None:
             path = Path(cache_dir) / f"round-{number + 1:02d}"
-            facts = job.facts(prior, depends_on if number else "")
+            observed = x_o if isinstance(x_o, dict) else np.asarray(x_o)
+            parts = [observed, estimator.get_params(deep=False), epsilon, n_simulations_per_round]
+            facts = job.facts(prior, fingerprint(parts) if number else "")
             folder = Folder(path, facts, chosen_seed=job.seed if number else random_state)
             job = replace(job, seed=folder.seed)
         random = np.random.default_rng(np.random.SeedSequence(job.seed, spawn_key=(number,)))
