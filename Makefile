@@ -14,8 +14,10 @@ DOCUMENTED := $(addprefix sklearn_san/, _conditioning.py _density_base.py _draws
 	$(addprefix sklearn_san/encoders/, base.py convolutions.py plain.py sets.py) \
 	$(addprefix sklearn_san/metrics/, densities.py draws.py intervals.py scorers.py) \
 	$(addprefix sklearn_san/photoz/, displays.py pdfs.py points.py populations.py scores.py weights.py) \
-	$(addprefix sklearn_san/plotting/, corner.py coverage.py marginal.py recovery.py training.py \
-	uniformity.py)
+	$(addprefix sklearn_san/plotting/, corner.py coverage.py marginal.py predictive.py recovery.py \
+	training.py uniformity.py) \
+	$(addprefix sklearn_san/simulation/, fitting.py observations.py posterior.py priors.py rounds.py \
+	simulations.py)
 BENCH_STAMP := $(VENV)/.installed-bench
 
 # Packages that users have beside this one are tested in an environment of their own: some of them hold

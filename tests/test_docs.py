@@ -22,7 +22,7 @@ PACKAGE = ROOT / "sklearn_san"
 GUIDE = "".join(path.read_text() for path in sorted((DOCS / "guide").glob("*.rst")))
 MODULES = (
     "calibration", "chains", "datasets", "density", "encoders", "exceptions", "likelihoods",
-    "metrics", "photoz", "plotting", "recalibration",
+    "metrics", "photoz", "plotting", "recalibration", "simulation",
 )  # fmt: skip
 #: Public in their modules, but no part of the interface; or documented under another name.
 INNER = {

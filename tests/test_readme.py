@@ -13,7 +13,11 @@ from sklearn_san.cli import main
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 GUIDE = DOCS / "guide"
-GUIDES = ["photoz.rst", *sorted(f"guide/{path.name}" for path in GUIDE.glob("*.rst"))]
+GUIDES = [
+    "photoz.rst",
+    "simulation.rst",
+    *sorted(f"guide/{path.name}" for path in GUIDE.glob("*.rst")),
+]
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
