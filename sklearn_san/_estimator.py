@@ -1064,6 +1064,12 @@ or None, default="standard"
         validation.warn_of_transformed_targets()
         device, generator = validation.check_device(self.device), make_generator(self.random_state)
         draft = copy.copy(self)
+        if resume and (self.encoder is None) != (Schema.of(self).layout is None):
+            earlier = "without" if self.encoder is not None else "with"
+            raise ValueError(
+                f"The fit before was one {earlier} encoder, from which one with "
+                f"encoder={self.encoder!r} cannot go on; set warm_start=False, or fit anew."
+            )
         reader = Reader(draft, Schema.of(self) if resume else schema)
         seed = generator.initial_seed() % 2**32
         rows = as_rows(X, y, sample_weight, X_err, reader, seed, groups, validation_rows)
@@ -1087,7 +1093,7 @@ or None, default="standard"
             draft, reader, rows, device, generator, watch,
             before=before, checkpoint=checkpoint, increment=increment,
         )  # fmt: skip
-        draft.__dict__.update(fitted.attributes())
+        draft.__dict__.update(fitted.attributes(), layout_=reader.schema.layout)
         draft.__dict__.pop("_increment_state", None)
         if increment:
             draft._follow(before, checkpoint)

@@ -40,6 +40,7 @@ from ._part_encoders import (
     spread,
     with_features,
 )
+from ._parts import Layout
 from ._rows import Epochs, Pools, WholeTable
 from ._scaling import OutputScaler
 from ._schema import Block, Reader, Schema
@@ -168,9 +169,9 @@ def fit_ensemble(
     used = np.unique(split.training)
     dtype = validation.DTYPES[options.dtype]
     parts = None
-    if sample.parts:
+    if sample.parts and (layout := reader.schema.layout) is not None:
         parts = _encoders_of_parts(
-            options, reader, sample.take(used), n_members, before, generator, dtype
+            options, reader.schema, layout, sample.take(used), n_members, before, generator
         )
         rows.sample = sample = _with_states(reader.schema, sample)
     if before is None:
@@ -273,22 +274,14 @@ def fit_ensemble(
 
 def _encoders_of_parts(
     options: Any,
-    reader: Reader,
+    schema: Schema,
+    layout: Layout,
     part: Block,
     n_members: int,
     before: Fitted | None,
     generator: torch.Generator,
-    dtype: torch.dtype,
-) -> PartEncoders:
+) -> PartEncoders | None:
     """Encoders of the parts of X: new ones for rows to learn from, or copies of those there are."""
-    schema = reader.schema
-    if before is not None:
-        if before.encoders is None:
-            raise ValueError("warm_start goes on from a fit without encoder; fit without it.")
-        return copy.deepcopy(before.encoders)
-    layout = schema.layout
-    if layout is None:
-        raise ValueError("X has no parts.")
     if options.share_encoder and effective_n_jobs(options.n_jobs) > 1:
         raise ValueError(
             "share_encoder=True trains all members together, which processes cannot, got "
@@ -301,14 +294,11 @@ def _encoders_of_parts(
                     f"{name}={value!r} needs plain columns, but all of X goes through encoders; "
                     f"use 'auto' or {off}."
                 )
+    if before is not None:
+        return copy.deepcopy(before.encoders)
+    dtype, shared = validation.DTYPES[options.dtype], bool(options.share_encoder)
     encoders = make_encoders(
-        options.encoder,
-        layout,
-        part.parts,
-        n_members,
-        generator,
-        dtype,
-        shared=bool(options.share_encoder),
+        options.encoder, layout, part.parts, n_members, generator, dtype, shared=shared
     )
     schema.layout = replace(layout, accepts=encoders.accepts)
     return encoders
@@ -558,7 +548,7 @@ def _fit_scalers(
         missing_rate=0.0 if options.missing_rate == "auto" else options.missing_rate,
         nondetection=options.nondetection is not None,
         use_errors=options.use_errors,
-        names=schema.feature_names,
+        names=schema.column_names,
     ).fit(part.X, part.weight, part.X_err, missing=reader.missing, infinite=infinite,
           extremes=reader.x_range)  # fmt: skip
     y_scaler = OutputScaler(options.y_scaler, [one.scaling for one in schema.families])

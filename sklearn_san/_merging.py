@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from ._estimator import SANConditionalDensityEstimator
+from ._inputs import InputEncoder
 from ._network import SAN
 from ._part_encoders import PartEncoders, gather, spread
 
@@ -23,6 +24,7 @@ SHARED = {
     "the names of the features": "feature_names_in_",
     "the categories of the features": "feature_table_",
     "the parts of X": "layout_",
+    "the scaling of X": "input_encoder_",
     "the names of the outputs": "output_names_",
     "the labels of the outputs": "codec_",
     "the order": "order_",
@@ -117,10 +119,9 @@ def merge(estimators: Sequence[SANConditionalDensityEstimator]) -> SANConditiona
 def _differences(first: Any, other: Any) -> Iterator[str]:
     """In what two fitted estimators differ that the members of one ensemble share."""
     for what, name in SHARED.items():
-        if not _same(getattr(first, name, None), getattr(other, name, None)):
+        ours, theirs = (_shared(estimator, name) for estimator in (first, other))
+        if not _same(ours, theirs):
             yield what
-    if not _same(_inputs(first), _inputs(other)):
-        yield "the scaling of X"
     if not _same(_encoder_shapes(first), _encoder_shapes(other)):
         yield "the encoders"
     ours, theirs = _own_network(first), _own_network(other)
@@ -141,9 +142,12 @@ def _encoders(estimator: Any) -> PartEncoders | None:
     return getattr(estimator, "encoders_", None)
 
 
-def _inputs(estimator: Any) -> dict[str, Any]:
-    """What maps X to inputs of the network, whatever the number of members."""
-    return {k: v for k, v in vars(estimator.input_encoder_).items() if k not in OF_MEMBERS}
+def _shared(estimator: Any, name: str) -> Any:
+    """An attribute of a fitted estimator, without what goes with the number of members."""
+    value = getattr(estimator, name, None)
+    if isinstance(value, InputEncoder):
+        return {k: v for k, v in vars(value).items() if k not in OF_MEMBERS}
+    return value
 
 
 def _own_network(estimator: Any) -> SAN:

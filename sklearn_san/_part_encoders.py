@@ -326,13 +326,13 @@ def build(spec: Any, name: str, shape: tuple[int, ...]) -> nn.Module:
         module = spec(shape)
     except Exception as error:
         raise ValueError(
-            f"encoder of the part {name!r} failed to make a module for rows of the shape {shape} "
-            f"({type(error).__name__}: {error})."
+            f"encoder={spec!r} cannot make a module of the part {name!r} for rows of the shape "
+            f"{shape} ({type(error).__name__}: {error})."
         ) from error
     if not isinstance(module, nn.Module):
         raise TypeError(
-            f"encoder of the part {name!r} must make a torch module of the shape of a row, but "
-            f"made {type(module).__name__}."
+            f"encoder={spec!r} must make a torch module of the part {name!r} from the shape of a "
+            f"row, {shape}, but made {type(module).__name__}."
         )
     return module
 

@@ -100,7 +100,9 @@ def estimator_from(
     with rebuilding(repr(os.fspath(path))):
         if type(state) is not dict:
             raise UnfitState(f"it holds no model but a value of type {type(state).__name__}")
-        requests, encoded = state.pop(REQUESTS, {}), state.pop("encoders_", None)
+        requests, encoded = state.pop(REQUESTS, {}), state.get("encoders_")
+        if encoded is not None:
+            state["encoders_"] = None  # until they are rebuilt
         # Parameters that an older file does not know keep their defaults.
         estimator: Any = cls()
         _MODEL.check(state, "")
