@@ -44,6 +44,7 @@ from ._parts import Layout
 from ._rows import Epochs, Pools, WholeTable
 from ._scaling import OutputScaler
 from ._schema import Block, Reader, Schema
+from ._splitting import Split
 from ._training import (
     Checkpoint,
     History,
@@ -165,7 +166,13 @@ def fit_ensemble(
     """
     n_members = before.n_members if before is not None else _n_members(options, rows.n_rows)
     n_validation = 0 if increment else _n_validation(options, rows, n_members)
-    split, sample = rows.split(n_validation, n_members, generator), rows.sample
+    sample = rows.sample
+    if sample.parts and _shares(options, before):
+        split = Split(*(
+            np.tile(own, (n_members, 1)) for own in rows.split(n_validation, 1, generator)
+        ))  # fmt: skip
+    else:
+        split = rows.split(n_validation, n_members, generator)
     used = np.unique(split.training)
     dtype = validation.DTYPES[options.dtype]
     parts = None
@@ -209,7 +216,10 @@ def fit_ensemble(
     if increment and before is not None:  # other noise in each call
         seed = (seed + len(before.history.train)) % 2**32
     patterns = _patterns(sample.X) if options.missing_rate == "auto" and not increment else None
-    epochs = Epochs(rows, split, encoder, y_scaler, x, z, seed, dtype, device, patterns)
+    epochs = Epochs(
+        rows, split, encoder, y_scaler, x, z, seed, dtype, device, patterns,
+        once=parts is not None and parts.shared,
+    )  # fmt: skip
     jacobian = _log_jacobian(network, y_scaler, x, z, sample.y)
     training, holdout = epochs.training_rows(jacobian, split)
     recipe, n_epochs = _recipe(
@@ -272,6 +282,13 @@ def fit_ensemble(
     return fitted
 
 
+def _shares(options: Any, before: Fitted | None) -> bool:
+    """Whether all members are to have the same encoders."""
+    if before is not None and before.encoders is not None:
+        return before.encoders.shared
+    return bool(options.share_encoder)
+
+
 def _encoders_of_parts(
     options: Any,
     schema: Schema,
@@ -296,7 +313,7 @@ def _encoders_of_parts(
                 )
     if before is not None:
         return copy.deepcopy(before.encoders)
-    dtype, shared = validation.DTYPES[options.dtype], bool(options.share_encoder)
+    dtype, shared = validation.DTYPES[options.dtype], _shares(options, None)
     encoders = make_encoders(
         options.encoder, layout, part.parts, n_members, generator, dtype, shared=shared
     )
@@ -481,6 +498,8 @@ def _train(
         objective = FreeRunning(network, options.train_rsample, other_seeds)
     if parts is not None:
         objective = Encoded(objective, parts, _seeds(network.n_members, generator)[0])
+        if parts.shared:  # the same batches, so that each row is encoded once
+            seeds = [seeds[0]] * len(seeds)
     n_jobs = (
         1
         if increment or recipe.joint_epoch

@@ -134,25 +134,18 @@ class PartEncoders(nn.Module):
         x : Tensor of shape (n_members, n, n_inputs)
             The other inputs of the network.
         parts : sequence of Tensor of shape (n_members, n, ...)
+            (1, n, ...) where the encoders are shared: then all members have the same rows.
         generators : sequence of Generator
             Of what encoders draw in training, such as dropout; one for each member.
         """
         blocks = []
         for p, values in enumerate(parts):
             mask = self.masks[p]
-            there = None if mask is None else x[..., mask] == 0  # (n_members, n)
-            if self.shared:
-                flat = None if there is None else there.flatten()
-                seed = _seed_of(generators, 0)
-                own = self._encode(p, 0, values.flatten(0, 1), flat, seed)
-                blocks.append(own.unflatten(0, values.shape[:2]))
-                continue
-            rows: list[Tensor] = []
-            for m in range(self.n_members):
-                own_there = None if there is None else there[m]
-                seed = _seed_of(generators, m)
-                rows.append(self._encode(p, m, values[m], own_there, seed))
-            blocks.append(torch.stack(rows))
+            rows = []
+            for m in range(1 if self.shared else self.n_members):
+                there = None if mask is None else x[m, :, mask] == 0  # (n,)
+                rows.append(self._encode(p, m, values[m], there, _seed_of(generators, m)))
+            blocks.append(torch.stack(rows).expand(self.n_members, -1, -1))
         return torch.cat(blocks, -1)
 
     def _encode(self, p: int, m: int, values: Tensor, there: Tensor | None, seed: int) -> Tensor:

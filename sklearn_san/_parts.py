@@ -159,24 +159,28 @@ class PartColumn:
     part : Part
     dtype : torch.dtype
     device : torch.device
+    once : bool, default=False
+        Whether all members ask for the same rows, of which those of the first are enough.
     """
 
-    def __init__(self, part: Part, dtype: torch.dtype, device: torch.device):
-        self.part, self.dtype, self.device = part, dtype, device
+    def __init__(self, part: Part, dtype: torch.dtype, device: torch.device, *, once: bool = False):
+        self.part, self.dtype, self.device, self.once = part, dtype, device, once
 
     def __getitem__(self, rows: Tensor) -> Tensor:
-        """Values (*rows.shape, ...) of rows by their numbers."""
+        """Values (n_members or 1, n, ...) of rows (n_members, n) by their numbers."""
+        rows = rows[:1] if self.once else rows
         own = self.part.read(rows.flatten().cpu().numpy())
         tensor = torch.as_tensor(own, dtype=self.dtype, device=self.device)
         return tensor.reshape(*rows.shape, *self.part.shape)
 
     def to(self, device: torch.device) -> PartColumn:
         """The same on a device."""
-        return PartColumn(self.part, self.dtype, device)
+        return PartColumn(self.part, self.dtype, device, once=self.once)
 
     def joined(self, other: PartColumn) -> PartColumn:
         """These rows and those of another column behind them."""
-        return PartColumn(self.part.joined([other.part]), self.dtype, self.device)
+        part = self.part.joined([other.part])
+        return PartColumn(part, self.dtype, self.device, once=self.once)
 
 
 class SplitParts(NamedTuple):

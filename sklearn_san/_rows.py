@@ -211,6 +211,8 @@ class Epochs:
     patterns : ndarray of shape (n_patterns, n_features), default=None
         Values that are missing together in rows: training hides those of a random one in each
         row, to the end of training in fewer and fewer, so that it ends with rows as they are.
+    once : bool, default=False
+        Whether all members have the same rows in each batch.
 
     Attributes
     ----------
@@ -232,10 +234,12 @@ class Epochs:
         dtype: torch.dtype,
         device: torch.device,
         patterns: np.ndarray | None = None,
+        *,
+        once: bool = False,
     ):
         self.rows, self.encoder, self.y_scaler, self.seed = rows, encoder, y_scaler, seed
         self.dtype, self.device = dtype, device
-        self.patterns = patterns
+        self.patterns, self.once = patterns, once
         hides = patterns is not None or encoder.missing_rate > 0
         self.noisy = rows.sample.X_err is not None or hides
         pooled = isinstance(rows, Pools)
@@ -312,7 +316,8 @@ class Epochs:
 
     def _tensors(self, arrays: list[np.ndarray], parts: Sequence[Part]) -> tuple[Any, ...]:
         x, z, *weight = (torch.as_tensor(a, dtype=self.dtype, device=self.device) for a in arrays)
-        return x, z, *(PartColumn(part, self.dtype, self.device) for part in parts), *weight
+        columns = (PartColumn(part, self.dtype, self.device, once=self.once) for part in parts)
+        return x, z, *columns, *weight
 
 
 class Held(NamedTuple):

@@ -392,6 +392,7 @@ def test_goes_on_from_weights(parts, tmp_path):
         few(encoder={"spectrum": flat}, checkpoint_dir=tmp_path).fit(X, y)
 
 
+@pytest.mark.slow  # processes have to start
 def test_members_in_processes(parts):
     X, y = parts
     options = {"encoder": {"spectrum": Normalised}, "epochs": 1}
