@@ -4,6 +4,7 @@
 `Layout`            names and shapes of the parts, as `fit` saw them
 `Part`              rows of one part, read when they are needed
 `split_parts`       plain columns and parts of what the user passed as X
+`is_parts`          whether X is a dict of parts
 `n_rows_of`         rows of such an X
 `take_rows`         some of these
 ==================  ========================================================================
@@ -241,9 +242,14 @@ def encoders_by_name(encoder: Any) -> dict[str, Any]:
     return {}
 
 
+def is_parts(X: Any) -> bool:
+    """Whether X is a dict of parts."""
+    return isinstance(X, Mapping) and not hasattr(X, "shape")  # unlike a sparse matrix
+
+
 def n_rows_of(X: Any) -> int:
     """Rows of X, which may be a dict or a sequence of parts."""
-    if isinstance(X, Mapping) and not hasattr(X, "shape"):
+    if is_parts(X):
         return n_rows_of(next(one for one in X.values() if one is not None))
     return int(X.shape[0]) if hasattr(X, "shape") else len(X)
 
@@ -264,7 +270,7 @@ def _rows(values: Any, rows: np.ndarray) -> Any:
 
 def _layout_of(X: Any, encoder: Any) -> Layout:
     """How X is given, which must go with how encoders are."""
-    named = isinstance(X, Mapping) and not hasattr(X, "shape")
+    named = is_parts(X)
     own = encoders_by_name(encoder)
     if isinstance(encoder, Mapping):
         if not named:
@@ -302,7 +308,7 @@ def _layout_of(X: Any, encoder: Any) -> Layout:
 def _values_by_name(X: Any, layout: Layout, *, is_new: bool) -> dict[str, Any]:
     """What X has of each part, None for nothing."""
     if layout.kind == "array":
-        if isinstance(X, Mapping) and not hasattr(X, "shape"):
+        if is_parts(X):
             raise TypeError("X is a dict of parts, but was one array in fit.")
         return {WHOLE: X}
     if layout.kind == "list":
@@ -314,7 +320,7 @@ def _values_by_name(X: Any, layout: Layout, *, is_new: bool) -> dict[str, Any]:
             )
         values = dict(zip(names, X, strict=True))
     else:
-        if not isinstance(X, Mapping) or hasattr(X, "shape"):
+        if not is_parts(X):
             raise TypeError(f"X must be a dict of parts as in fit, got {type(X).__name__}.")
         own = {str(name): value for name, value in X.items()}
         if unknown := [name for name in own if name not in layout.names]:

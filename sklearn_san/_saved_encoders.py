@@ -40,7 +40,9 @@ _ENCODERS = Rule(
         "weight_names": listed(TEXT),
         "weights": _TENSORS,
         "buffer_names": listed(TEXT),
-        "buffers": _TENSORS,
+        "buffers": Kind(
+            "tensors", lambda v, _: type(v) is list and all(isinstance(t, Tensor) for t in v)
+        ),
     }
 )
 
@@ -129,11 +131,28 @@ def own_encoder(state: Any, layout: Layout) -> Any:
         name: _own_factory(source["path"], source["parameters"])
         for name, source in zip(layout.shapes, state["sources"], strict=True)
     }
+    _check_sizes(specs, layout, state)
     if layout.kind == "array":
         return specs[WHOLE]
     if layout.kind == "dict":
         return specs
     return [specs.get(name) for name in sorted(layout.names, key=int)]
+
+
+def _check_sizes(specs: Mapping[str, Any], layout: Layout, state: Any) -> None:
+    """Raise unless encoders have weights of the sizes in the file, before any memory is taken."""
+    expected = {
+        name: tuple(tensor.shape[1:])
+        for name, tensor in zip(state["weight_names"], state["weights"], strict=True)
+    }
+    for p, (name, shape) in enumerate(layout.shapes.items()):
+        with torch.device("meta"), own_random(0, torch.device("cpu")):
+            module = build(specs[name], name, shape)
+        for key, weight in module.named_parameters():
+            found = expected.get(f"{p}.{key}")
+            if found != tuple(weight.shape):
+                words = f"of shape {tuple(weight.shape)}, as its encoder has it"
+                raise unfit(f"encoders_.weights.{p}.{key}", words, found)
 
 
 def _own_factory(path: str, parameters: Mapping[str, Any]) -> Any:

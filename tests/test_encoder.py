@@ -1,5 +1,6 @@
 """Encoders of spectra, images and sets, trained with the network."""
 
+import copy
 import pickle
 import sys
 import types
@@ -15,10 +16,15 @@ from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from sklearn_san import SANConditionalDensityEstimator, merge
+from sklearn_san._container import MODEL, dump_tree
 from sklearn_san._engines import without_kernels
 from sklearn_san._part_encoders import gather, spread
 from sklearn_san._parts import Part, split_parts
+from sklearn_san._saving import tree_of
+from sklearn_san.calibration import calibration_report
+from sklearn_san.calibration.local import numeric_features
 from sklearn_san.exceptions import BadRowsWarning, CorruptModelError
+from sklearn_san.recalibration import CalibratedDensity
 
 N_PIXELS = 50
 LINE = np.exp(-0.5 * (np.linspace(-1.0, 1.0, N_PIXELS) / 0.2) ** 2)
@@ -71,6 +77,13 @@ def parts():
     random = np.random.default_rng(1)
     table = np.stack([random.normal(size=300), y + random.normal(size=300)], axis=1)
     return {"spectrum": X.reshape(300, 5, 10), "photometry": table}, y
+
+
+@pytest.fixture(scope="module")
+def fitted_parts(parts):
+    """Not to be changed."""
+    X, y = parts
+    return few(encoder={"spectrum": flat}, epochs=1).fit(X, y)
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -367,8 +380,52 @@ def test_encoders_of_the_package_are_rebuilt_without_help(parts, tmp_path, monke
     again = SANConditionalDensityEstimator.load(path)
     assert again.encoder["spectrum"].n_features == 3
     np.testing.assert_array_equal(again.log_prob(X, y), est.log_prob(X, y))
+    est.encoder["spectrum"].set_params(n_features=10**10)  # of which no memory is taken
+    est.save(path)
+    with pytest.raises(
+        CorruptModelError, match=r"linear\.weight must be of shape \(10000000000, 50"
+    ):
+        SANConditionalDensityEstimator.load(path)
     monkeypatch.delattr(made_up, "FlatFactory")
     with pytest.raises(CorruptModelError, match="the names of encoders of this package"):
+        SANConditionalDensityEstimator.load(path)
+
+
+def _set(tree, *keys, value):
+    for key in keys[:-1]:
+        tree = tree[key] if isinstance(tree, (dict, list)) else getattr(tree, key)
+    if isinstance(tree, (dict, list)):
+        tree[keys[-1]] = value
+    else:
+        vars(tree)[keys[-1]] = value
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (("encoders_",), 3, "encoders_ must be a dict"),
+        (("encoders_",), None, "layout_ must be None without encoders_"),
+        (("encoders_", "widths"), [2], "encoders_.widths must be those of the features of parts"),
+        (("encoders_", "widths"), [1, 1], r"encoders_.sources must be .* as many as widths"),
+        (("encoders_", "weights", 0), torch.full((2, 1, 50), np.nan), "must be tensors of finite"),
+        (("encoders_", "weights", 0), torch.ones(3, 1, 50), "weights must be one for each member"),
+        (("encoders_", "weights"), [], "encoders_.weights must be as many as there are names"),
+        (("encoders_", "sources", 0), {"path": "os.system", "parameters": {}}, "names of encoders"),
+        (("encoders_", "sources", 0), {"path": "a", "parameters": {"a": {}}}, "None or a dict"),
+        (("layout_", "shapes"), {"spectrum": (5, -10)}, "layout_.shapes must be a dict of shapes"),
+        (("layout_", "kind"), "array", "layout_.shapes must be those of other parts"),
+        (("layout_", "plain"), {"spectrum": 2}, "layout_.shapes must be those of other parts"),
+        (("layout_",), None, "feature_table_ must be that of the input_encoder_"),
+        (("input_encoder_", "n_encoded"), 0, "input_encoder_.n_encoded must be 0 without parts"),
+        (("input_encoder_", "n_encoded"), 3, "n_inputs must be the width of all blocks"),
+    ],
+)
+def test_files_that_nobody_saved(fitted_parts, tmp_path, keys, value, message):
+    tree = copy.deepcopy(tree_of(fitted_parts))
+    _set(tree, *keys, value=value)
+    path = tmp_path / "model"
+    path.write_bytes(dump_tree(tree, content=MODEL))
+    with pytest.raises(CorruptModelError, match=message):
         SANConditionalDensityEstimator.load(path)
 
 
@@ -433,6 +490,24 @@ def test_merged(parts):
     shared = few(encoder={"spectrum": flat}, share_encoder=True, epochs=1).fit(X, y)
     with pytest.raises(ValueError, match="share_encoder=True cannot be merged"):
         merge([shared, shared])
+
+
+def test_calibration(parts):
+    X, y = parts
+    est = few(encoder={"spectrum": flat}, epochs=1).fit(X, y)
+    report = calibration_report(est, X, y, n_draws=20, diagnostics=["hpd", "local"], random_state=0)
+    features = {region.feature for region in report.local.regions}
+    assert features == {"spectrum mean", "spectrum deviation", "photometry 0", "photometry 1"}
+    values = numeric_features(X["spectrum"]).values
+    expected = [X["spectrum"].mean((1, 2)), X["spectrum"].std((1, 2))]
+    np.testing.assert_allclose(values.T, expected, rtol=1e-5, atol=1e-6)
+    calibrated = CalibratedDensity(clone(est), cv=0.5, random_state=0).fit(X, y)
+    assert calibrated.predict_density(X).log_prob(y).shape == (300,)
+    whole = CalibratedDensity(few(epochs=1), cv=0.5).fit(X["spectrum"], y)
+    assert np.isfinite(whole.score(X["spectrum"], y))
+    in_order = few(encoder=[flat, None])
+    with pytest.raises(TypeError, match="CalibratedDensity splits parts of X in a dict, but enc"):
+        CalibratedDensity(in_order).fit(list(X.values()), y)
 
 
 def test_free_running_and_other_layers(parts):
