@@ -616,3 +616,15 @@ def test_states_and_keys_of_parts():
     split = split_parts({"a": values, "b": values[:, 0], "c": values[:, 1]}, {"a": len}, None)
     assert split.table.shape == (5, 6)
     assert split.layout.plain == {"b": 3, "c": 3}
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu(parts):
+    X, y = parts
+    rows = {"spectrum": X["spectrum"].reshape(300, -1)}
+    state = torch.cuda.get_rng_state()
+    est = few(encoder={"spectrum": Normalised}, device="cuda").fit(rows, y)
+    assert torch.equal(torch.cuda.get_rng_state(), state)
+    on_gpu = est.log_prob(rows, y)
+    np.testing.assert_allclose(est.set_params(device="cpu").log_prob(rows, y), on_gpu, atol=1e-2)
