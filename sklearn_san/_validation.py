@@ -233,12 +233,34 @@ def check_device(device: Any) -> torch.device:
     return torch.device("cpu") if checked.type == "cpu" else checked
 
 
+def check_encoder(name: str, value: Any) -> None:
+    """Raise unless `value` is an encoder, encoders of parts by name or in order, or None."""
+    if value is None or callable(value):
+        return
+    accepted = (
+        "a torch module, a function of the shape of a row that makes one, a dict of these by the "
+        "names of parts, a tuple or list of these in the order of parts, or None"
+    )
+    if isinstance(value, Mapping):
+        parts = list(value.values())
+    elif isinstance(value, (tuple, list)):
+        parts = list(value)
+    else:
+        raise TypeError(f"{name} must be {accepted}; got {value!r}.")
+    if any(not (one is None or callable(one)) for one in parts):
+        raise TypeError(f"{name} must be {accepted}; got {value!r}.")
+    if all(one is None for one in parts):
+        raise ValueError(f"{name} must be {accepted}; got {value!r}, which has none.")
+
+
 #: What each parameter of the constructor may be, whatever the data.
 PARAMETERS: dict[str, Callable[[str, Any], None]] = {
     "K": partial(check_integer, low=1),
     "module_shape": check_shape,
     "first_module_shape": partial(check_shape, optional=True),
     "sequence_features": partial(check_integer, low=1),
+    "encoder": check_encoder,
+    "share_encoder": check_boolean,
     "encoder_shape": partial(check_shape, optional=True),
     "feature_encoding": partial(check_choice, choices=("auto", "piecewise_linear"), optional=True),
     "tree_features": partial(check_boolean, or_auto=True),

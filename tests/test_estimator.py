@@ -204,7 +204,8 @@ def test_parameters_are_used(name, bimodal, default):
 def test_every_other_parameter_is_tested_elsewhere():
     elsewhere = {"limits", "output_names", "order", "nondetection", "categorical_features",
                  "use_errors", "n_jobs", "train_rsample", "device", "n_iter_no_change", "verbose",
-                 "warm_start", "checkpoint_dir", "feature_encoding", "tree_features"}  # fmt: skip
+                 "warm_start", "checkpoint_dir", "feature_encoding", "tree_features",
+                 "encoder", "share_encoder"}  # fmt: skip
     assert elsewhere | PARAMETERS.keys() == small().get_params().keys()
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
 from .._caller_state import own_state
+from .._parts import is_parts, n_rows_of
 from .._validation import check_choice, check_integer
 from ..chains import density_of
 from .coverage import CoverageTest
@@ -169,7 +170,7 @@ def calibration_report(
     """
     check_integer("n_draws", n_draws, 2)
     chosen = _chosen(diagnostics)
-    check_consistent_length(X, y)
+    check_consistent_length(np.empty(n_rows_of(X)) if is_parts(X) else X, y)
     if not len(y):
         raise ValueError("y has no rows, on which there is nothing to test.")
     seed = int(random_stream(random_state).randint(2**31 - 1))
