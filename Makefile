@@ -12,7 +12,7 @@ DOCUMENTED := $(addprefix sklearn_san/, _conditioning.py _density_base.py _draws
 	$(addprefix sklearn_san/cli/, __init__.py tables.py) \
 	$(addprefix sklearn_san/metrics/, densities.py draws.py intervals.py scorers.py) \
 	$(addprefix sklearn_san/photoz/, displays.py pdfs.py points.py populations.py scores.py weights.py) \
-	$(addprefix sklearn_san/plotting/, corner.py coverage.py marginal.py recovery.py training.py \
+	$(addprefix sklearn_san/plotting/, chain.py corner.py coverage.py marginal.py recovery.py training.py \
 	uniformity.py)
 BENCH_STAMP := $(VENV)/.installed-bench
 

@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_san.calibration.bands import uniform_band
 from sklearn_san.datasets import GALAXY_LIMITS, GALAXY_PARAMETERS, make_galaxies
 from sklearn_san.plotting import (
+    ChainDisplay,
     CornerDisplay,
     CoverageDisplay,
     MarginalDisplay,
@@ -506,6 +507,27 @@ def test_marginals_of_discrete_outputs_are_bars():
     low, high = display.axes_[0].get_xlim()
     assert low < -0.5
     assert high > 3.5
+
+
+def test_the_chain_shows_the_conditionals_that_are_drawn_from(bimodal):
+    X, y, _ = bimodal
+    est = small(epochs=3, order=[1, 0]).fit(X, y)
+    display = ChainDisplay.from_estimator(est, X[:1], y[:1], random_state=4)
+    density = est.predict_density(X[:1])
+    np.testing.assert_array_equal(display.draw, density.sample(1, random_state=4)[0, 0, ::-1])
+    assert [axis.get_title() for axis in display.axes_] == ["p(y1 | x)", "p(y0 | y1, x)"]
+    # p(y1 | x) p(y0 | y1, x) at the draw is the joint density
+    heights = [np.interp(v, *line.get_data()) for v, line in
+               zip(display.draw, display.lines_, strict=True)]  # fmt: skip
+    joint = density.log_prob(display.draw[None, ::-1])
+    assert np.log(heights).sum() == pytest.approx(joint[0], abs=1e-4)
+    for line in display.lines_:
+        assert np.trapezoid(line.get_ydata(), line.get_xdata()) == pytest.approx(1.0, abs=0.01)
+    pipeline = make_pipeline(StandardScaler(), est).fit(X, y)
+    again = ChainDisplay.from_estimator(pipeline, X[:1], random_state=4)
+    assert again.axes_[0].get_title() == "p(y1 | x)"
+    with pytest.raises(ValueError, match="There are 2 rows, but a chain shows one"):
+        ChainDisplay.from_estimator(est, X[:2])
 
 
 def test_units_of_marginals():

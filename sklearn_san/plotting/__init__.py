@@ -6,6 +6,7 @@ Each display is made by ``from_estimator(estimator, X, y)`` or, from arrays of a
 ==================  =========================================================================
 `CornerDisplay`     joint density of the outputs of one or a few rows, pair by pair
 `MarginalDisplay`   density of each output of one or a few rows
+`ChainDisplay`      how one draw comes about, conditional by conditional
 `RecoveryDisplay`   posteriors of many rows against their true values
 `PITDisplay`        probability integral transform of each output: uniform if calibrated
 `RankDisplay`       rank of the truth among draws: uniform if calibrated
@@ -23,6 +24,7 @@ References
 
 from __future__ import annotations
 
+from .chain import ChainDisplay
 from .corner import CornerDisplay
 from .coverage import CoverageDisplay
 from .marginal import MarginalDisplay
@@ -31,6 +33,7 @@ from .training import TrainingDisplay
 from .uniformity import PITDisplay, RankDisplay
 
 __all__ = [
+    "ChainDisplay",
     "CornerDisplay",
     "CoverageDisplay",
     "MarginalDisplay",

@@ -2,6 +2,7 @@
 
 ====================  =================================================================
 `density_of`          ``predict_density`` of an estimator, or of what is inside a Pipeline or search
+`fitted_of`           the fitted density estimator inside
 `draw`, `as_rows`     draws and truth of the chosen outputs, whatever the shape of y at fit
 `marginals_of`        marginal densities of a few rows, from the model itself
 `check_pair`          truth and draws of many rows
@@ -36,6 +37,11 @@ def density_of(estimator: Any, X: Any) -> Any:
             "other models can be shown with from_predictions."
         )
     return chains.density_of(estimator, X)
+
+
+def fitted_of(estimator: Any) -> Any:
+    """The fitted density estimator, inside a Pipeline or search if there is one."""
+    return getattr(chains.predictor_of(estimator), "estimator_", estimator)
 
 
 def select(outputs: Any, names: Sequence[str]) -> np.ndarray:
