@@ -7,12 +7,12 @@ STAMP := $(VENV)/.installed
 DOCUMENTED := $(addprefix sklearn_san/, _conditioning.py _density_base.py _draws.py _estimator.py \
 	_marginals.py _merging.py _reweighting.py chains.py datasets/__init__.py density.py) \
 	$(addprefix sklearn_san/adapters/, arviz.py dask.py getdist.py qp.py rail.py sbi.py skpro.py xarray.py) \
-	$(addprefix sklearn_san/calibration/, coverage.py diagnostic.py hpd.py local.py ranks.py \
+	$(addprefix sklearn_san/calibration/, coverage.py diagnostic.py effects.py hpd.py local.py ranks.py \
 	recalibrated.py recalibrator.py report.py rosenblatt.py tarp.py) \
 	$(addprefix sklearn_san/cli/, __init__.py tables.py) \
 	$(addprefix sklearn_san/metrics/, densities.py draws.py intervals.py scorers.py) \
 	$(addprefix sklearn_san/photoz/, displays.py pdfs.py points.py populations.py scores.py weights.py) \
-	$(addprefix sklearn_san/plotting/, chain.py corner.py coverage.py marginal.py recovery.py training.py \
+	$(addprefix sklearn_san/plotting/, calibration.py chain.py corner.py coverage.py marginal.py recovery.py training.py \
 	uniformity.py)
 BENCH_STAMP := $(VENV)/.installed-bench
 

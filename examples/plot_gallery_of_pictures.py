@@ -2,7 +2,7 @@
 A picture for every question
 ============================
 
-The eight displays of `sklearn_san.plotting`, on galaxies: what one posterior looks like, how many
+The nine displays of `sklearn_san.plotting`, on galaxies: what one posterior looks like, how many
 posteriors compare with the truth, whether they are calibrated, and how the training went.
 """
 

@@ -89,7 +89,8 @@ def marginals_of(density: Any, columns: np.ndarray) -> list[tuple[np.ndarray, np
     for j in columns:
         own = ends[:, :, j] + 0.1 * np.diff(ends[:, :, j], axis=1) * [-1.0, 1.0]
         every = np.array([[own[:, 0].min(), own[:, 1].max()]])
-        points = np.linspace(*np.concatenate([own, every]).T, N_OWN_POINTS)
+        low, high = np.concatenate([own, every]).T
+        points = np.linspace(low, high, N_OWN_POINTS)
         grid = np.unique(np.clip(points, *density.limits[j]))
         curves.append((grid, np.asarray(density.pdf_grid(int(j), grid, n_draws=N_OTHERS))))
     return curves

@@ -216,22 +216,23 @@ class ChainDisplay:
 
     def _pass_on(self, before: Any, after: Any, j: int) -> None:
         """Arrow from the draw of one panel to the next one."""
-        from matplotlib.patches import ConnectionPatch
-
         height = np.interp(self.draw[j], *self.conditionals[j])
-        arrow = ConnectionPatch(
-            (self.draw[j], height),
+        arrow = after.annotate(
+            "",
             (0.02, 0.9),
-            coordsA=before.transData,
-            coordsB=after.transAxes,
-            arrowstyle="->",
-            color=drawing.TRUTH,
-            lw=0.9,
-            shrinkA=4.0,
-            connectionstyle="arc3,rad=-0.15",
+            xycoords=after.transAxes,
+            xytext=(self.draw[j], height),
+            textcoords=before.transData,
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "->",
+                "color": drawing.TRUTH,
+                "lw": 0.9,
+                "shrinkA": 4.0,
+                "connectionstyle": "arc3,rad=-0.15",
+            },
         )
         arrow.set_in_layout(False)
-        self.figure_.add_artist(arrow)
 
     def _explain(self, handles: dict[str, Any], *, own_figure: bool) -> Any:
         """Legend of the lines."""

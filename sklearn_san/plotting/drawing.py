@@ -78,7 +78,7 @@ def shades(colour: Any) -> Any:
     from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
     strong = 0.5 * (np.array(to_rgb(colour)) + to_rgb(ink()))
-    stops = [(0.0, paper()), (0.75, to_rgb(colour)), (1.0, strong)]
+    stops = [(0.0, to_rgb(paper())), (0.75, to_rgb(colour)), (1.0, (*strong,))]
     return LinearSegmentedColormap.from_list("shades", stops)
 
 

@@ -292,7 +292,7 @@ def _draw_histogram(
     values = spread_ties(draws.reshape(-1, 1), random).reshape(draws.shape)
     view = view_range([values.ravel()], truth, limits)
     ends = np.clip(view, *limits)
-    columns, cells = _columns(truth), np.linspace(*ends, N_CELLS + 1)
+    columns, cells = _columns(truth), np.linspace(ends[0], ends[1], N_CELLS + 1)
     place = np.clip(np.searchsorted(columns, truth, side="right") - 1, 0, len(columns) - 2)
     counts = np.stack([np.histogram(values[place == k], cells)[0] for k in range(len(columns) - 1)])
     smooth = gaussian_filter(counts.astype(float), SMOOTHING, mode="nearest")
