@@ -41,6 +41,8 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
+from .._densest import densest_region
+
 #: Cells of each axis; about one for each pixel of a panel of a corner plot.
 N_CELLS = 128
 #: Candidates for the kernel, and the standard deviation of the narrowest in cells.
@@ -369,7 +371,7 @@ def densest_pieces(grid: np.ndarray, density: np.ndarray, mass: float) -> np.nda
     """
     cells = 0.5 * (density[1:] + density[:-1]) * np.diff(grid)
     cumulative = np.concatenate([[0.0], cells.cumsum()]) / max(cells.sum(), 1e-300)
-    pieces = _region(grid, density, cumulative, mass)
+    pieces = densest_region(grid, density, mass)
     held = np.diff(np.interp(pieces, grid, cumulative), axis=1)[:, 0]
     pieces = pieces[held >= LEAST_MASS]
     if len(pieces) > 1:
@@ -383,32 +385,3 @@ def densest_pieces(grid: np.ndarray, density: np.ndarray, mass: float) -> np.nda
             return pieces
     tail = 0.5 * (1.0 - mass)
     return np.interp([[tail, 1.0 - tail]], cumulative, grid)
-
-
-def _region(
-    grid: np.ndarray, density: np.ndarray, cumulative: np.ndarray, mass: float
-) -> np.ndarray:
-    """Pieces (n_pieces, 2) of the region where the density is above the level of a mass."""
-    low, high = 0.0, float(density.max())
-    pieces = grid[None, [0, -1]]
-    for _ in range(40):
-        level = 0.5 * (low + high)
-        found = _above(grid, density, level)
-        if len(found) and np.diff(np.interp(found, grid, cumulative), axis=1).sum() >= mass:
-            low, pieces = level, found
-        else:
-            high = level
-    return pieces
-
-
-def _above(grid: np.ndarray, density: np.ndarray, level: float) -> np.ndarray:
-    """Intervals (n, 2) in which a density, linear between the points, is above a level."""
-    inside = np.concatenate([[False], density > level, [False]])
-    starts, stops = np.flatnonzero(np.diff(inside.astype(int))).reshape(-1, 2).T
-    ends = []
-    for point, step in ((starts, -1), (stops - 1, 1)):
-        other = np.clip(point + step, 0, len(grid) - 1)
-        fall = density[point] - density[other]
-        share = np.divide(density[point] - level, fall, out=np.zeros(len(point)), where=fall > 0)
-        ends.append(grid[point] + share * (grid[other] - grid[point]))
-    return np.stack(ends, axis=1)
