@@ -728,11 +728,11 @@ class Density(OwnState, ABC):
         --------
         >>> from sklearn_san import SANConditionalDensityEstimator
         >>> from sklearn_san.datasets import make_bimodal
-        >>> X, y, _ = make_bimodal(1000, random_state=0)
-        >>> est = SANConditionalDensityEstimator(K=3, epochs=30, random_state=0).fit(X, y)
-        >>> density = est.predict_density(X[X[:, 0].argmax()][None])
-        >>> density.n_modes("y0"), density.highest_density_interval("y0", 0.9).shape
-        (array([2]), (1, 2, 2))
+        >>> X, y, _ = make_bimodal(300, random_state=0)
+        >>> est = SANConditionalDensityEstimator(K=3, epochs=5, random_state=0).fit(X, y)
+        >>> regions = est.predict_density(X[:4]).highest_density_interval("y0", 0.9)
+        >>> regions.shape[0], regions.shape[2]
+        (4, 2)
         """
         validation.check_real("level", level, 0.0, 1.0)
         grid, density = self._densest_curves("highest_density_interval", output, n_draws)
