@@ -23,7 +23,7 @@ from joblib import effective_n_jobs
 
 from . import _validation as validation
 from ._boosting import fit_trees, n_folds
-from ._engines import load_kernels, objective_for
+from ._engines import engine_report, load_kernels, objective_for
 from ._features import PiecewiseLinear
 from ._inputs import InputEncoder, folds
 from ._linear_base import FEW_ROWS, fit_linear_base, match_marginals, optimism_of
@@ -151,6 +151,7 @@ def fit_ensemble(
     n_validation = 0 if increment else _n_validation(options, rows, n_members)
     split, sample = rows.split(n_validation, n_members, generator), rows.sample
     used = np.unique(split.training)
+    chosen = None
     if before is None:
         chosen = choose_features(options, reader, rows, device, increment=increment)
         part = sample.take(used)
@@ -202,6 +203,9 @@ def fit_ensemble(
     monitor = watch(recipe.epochs, lambda: so_far(History()))
     try:
         network.to(device, dtype)
+        monitor.tell(_plan(network, training, holdout, n_members, recipe, device))
+        if chosen is not None:
+            monitor.tell(_features_in_use(options, chosen))
         load_kernels(network, monitor.tell, for_training=True)
         history = _train(
             options, network, training, holdout, recipe, generator, monitor,
@@ -215,6 +219,26 @@ def fit_ensemble(
     if not increment:
         _warn_of_needles(network, reader.schema, x[used], z[used])
     return so_far(history)
+
+
+def _plan(
+    network: SAN, training: Any, holdout: Any, n_members: int, recipe: Any, device: torch.device
+) -> str:
+    """What is about to be trained, in one line."""
+    held = "none" if holdout is None else f"{len(holdout)}"
+    return (
+        f"{len(training)} rows to learn from, {held} to validate on; {network.n_outputs} outputs; "
+        f"{n_members} members; {recipe.epochs} epochs in batches of {recipe.batch_size}; "
+        f"engine {engine_report(network, device)}"
+    )
+
+
+def _features_in_use(options: Any, chosen: tuple[bool, bool]) -> str:
+    """Which features of x are in use, and whether that was chosen."""
+    names = ("a piecewise-linear encoding", "predictions of trees")
+    used = " and ".join(name for name, is_used in zip(names, chosen, strict=True) if is_used)
+    is_open = "auto" in (options.feature_encoding, options.tree_features)
+    return f"features: {used or 'as they are'}{', by auto' if is_open else ''}"
 
 
 def _warn_of_needles(network: SAN, schema: Schema, x: np.ndarray, z: np.ndarray) -> None:

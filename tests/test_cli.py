@@ -120,7 +120,9 @@ def names_in(folder):
 def test_fit_tells_what_it_wrote_and_scores_the_rows_set_aside(here, capsys):
     assert main(fit_command("cat.csv", "new.san", "--test-fraction", "0.2")) == 0
     out, err = capsys.readouterr()
-    assert err == "wrote 'new.san': 8 features, 2 targets, 240 rows, 2 epochs\n"
+    plan, _, wrote = err.splitlines()
+    assert "216 rows to learn from, 24 to validate on; 2 outputs; 1 members; 2 epochs" in plan
+    assert wrote == "wrote 'new.san': 8 features, 2 targets, 240 rows, 2 epochs"
     est = SANConditionalDensityEstimator.load("new.san")
     assert not est.verbose
     assert est.feature_names_in_.tolist() == BANDS
@@ -1271,8 +1273,10 @@ def test_fit_tells_what_it_waits_for(here, capsys, monkeypatch):
     assert main(fit_command("cat.csv", "new.san")) == 0
     lines = capsys.readouterr().err.splitlines()
     name = "SANConditionalDensityEstimator"
-    assert lines[0] == f"{name}: compiling kernels, once on this machine"
-    assert [line.partition(",")[0] for line in lines[1:-1]] == [
+    assert lines[0].startswith(f"{name}: 270 rows to learn from, 30 to validate on; 2 outputs")
+    assert lines[1] == f"{name}: features: as they are, by auto"
+    assert lines[2] == f"{name}: compiling kernels, once on this machine"
+    assert [line.partition(",")[0] for line in lines[3:-1]] == [
         f"{name}: epoch {epoch} of 2" for epoch in (1, 2)
     ]
     assert lines[-1].startswith("wrote 'new.san'")
