@@ -559,9 +559,9 @@ def test_displays_of_a_search_over_pipelines(bimodal):
     np.testing.assert_array_equal(display.lines_[0].get_ydata(), best.loss_curve_)
     again = TrainingDisplay.from_estimator(search.best_estimator_)
     np.testing.assert_array_equal(again.lines_[0].get_ydata(), best.loss_curve_)
-    for made in (MarginalDisplay, CornerDisplay):
+    for made in (MarginalDisplay, CornerDisplay, ChainDisplay):
         made.from_estimator(search, X[:1])
-    for made in (PITDisplay, RecoveryDisplay, CoverageDisplay):
+    for made in (PITDisplay, RankDisplay, RecoveryDisplay, CoverageDisplay):
         made.from_estimator(search, X[:40], y[:40])
 
 
