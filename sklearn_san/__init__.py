@@ -10,7 +10,7 @@ __all__ = ["CalibratedDensity", "SANConditionalDensityEstimator", "__version__",
 
 _MODULES = (
     "adapters", "calibration", "chains", "datasets", "density", "encoders", "exceptions",
-    "likelihoods", "metrics", "photoz", "plotting", "recalibration",
+    "likelihoods", "metrics", "photoz", "plotting", "recalibration", "simulation",
 )  # fmt: skip
 #: Modules in which other public names are found.
 _HOMES = {
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         photoz,
         plotting,
         recalibration,
+        simulation,
     )
     from ._estimator import SANConditionalDensityEstimator
     from ._merging import merge

@@ -19,6 +19,7 @@ __all__ = [
     "DependentOutputsWarning",
     "EffectiveSampleSizeWarning",
     "ExtremeValuesWarning",
+    "FailedSimulationsWarning",
     "GridWarning",
     "KernelCacheWarning",
     "OutOfRangeWarning",
@@ -59,6 +60,10 @@ class DependentOutputsWarning(UserWarning):
 
 class ExtremeValuesWarning(UserWarning):
     """Some values are so extreme that they look like marks of missing ones, or like mistakes."""
+
+
+class FailedSimulationsWarning(UserWarning):
+    """Simulations failed and were left out, which changes the prior."""
 
 
 class OutOfRangeWarning(UserWarning):

@@ -22,7 +22,7 @@ PACKAGE = ROOT / "sklearn_san"
 GUIDE = "".join(path.read_text() for path in sorted((DOCS / "guide").glob("*.rst")))
 MODULES = (
     "calibration", "chains", "datasets", "density", "encoders", "exceptions", "likelihoods",
-    "metrics", "photoz", "plotting", "recalibration",
+    "metrics", "photoz", "plotting", "recalibration", "simulation",
 )  # fmt: skip
 #: Public in their modules, but no part of the interface; or documented under another name.
 INNER = {
@@ -85,7 +85,7 @@ def test_the_map_names_every_file_and_no_other():
 
 def test_commands_of_the_guide_are_accepted():
     commands = [line for block in blocks("bash") for line in block.replace("\\\n", "").splitlines()]
-    assert len(commands) == 8
+    assert len(commands) == 9
     for command in commands:
         program, *arguments = shlex.split(command)
         assert program == "sklearn-san"

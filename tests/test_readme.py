@@ -15,7 +15,11 @@ from sklearn_san.cli import main
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 GUIDE = DOCS / "guide"
-GUIDES = ["photoz.rst", *sorted(f"guide/{path.name}" for path in GUIDE.glob("*.rst"))]
+GUIDES = [
+    "photoz.rst",
+    "simulation.rst",
+    *sorted(f"guide/{path.name}" for path in GUIDE.glob("*.rst")),
+]
 TUTORIALS = sorted(path.name for path in (DOCS / "tutorials").glob("*.rst"))
 #: What the pages need beside the package itself.
 EXTRAS = {"photometric_redshifts.rst": ("astropy", "pandas"), "survey.rst": ("pandas", "pyarrow")}
