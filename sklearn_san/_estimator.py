@@ -124,11 +124,12 @@ or None, default="standard"
         out values that are far from all others, and compresses what lies far beyond the rest. For
         skewed positive targets take "box-cox" with ``limits=(0, np.inf)``; "power", Yeo-Johnson,
         is for skewed ones of either sign and may give heavy tails.
-    missing_rate : float or "auto", default="auto"
+    missing_rate : float, dict of str to float, or "auto", default="auto"
         What of X training hides, other values in each epoch. "auto" hides in each row what is
         missing (nan) in another row of `fit`, in fewer and fewer rows to the end of training;
-        nothing in `partial_fit`. A number hides that share of the values of half of the rows.
-        Above 0, every feature may be missing later; else only those that lack values in `fit`.
+        nothing in `partial_fit`. A number hides that share of the values of half of the rows, a
+        dict of names of features and parts, such as ``{"spectrum": 0.5}``, that share of each in
+        all rows. What is hidden may be missing later; else only what lacks values in `fit`.
     nondetection : {"inf"} or None, default=None
         What infinities in X mean: "inf" makes them a state of their own, a feature that was looked
         for and not seen; None refuses them. In a feature that had none in `fit` infinity is a
@@ -285,7 +286,7 @@ or None, default="standard"
         linear_base: bool | str = "auto",
         x_scaler: Any = "standard",
         y_scaler: Any = "standard",
-        missing_rate: float | str = "auto",
+        missing_rate: float | str | dict[str, float] = "auto",
         nondetection: str | None = None,
         categorical_features: Any = "from_dtype",
         use_errors: bool = False,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -594,7 +594,7 @@ def _fit_scalers(
     encoder = InputEncoder(
         options.x_scaler,
         schema.n_categories,
-        missing_rate=0.0 if options.missing_rate == "auto" else options.missing_rate,
+        missing_rate=validation.missing_rates(options.missing_rate, schema.column_names),
         nondetection=options.nondetection is not None,
         use_errors=options.use_errors,
         names=schema.column_names,
@@ -606,9 +606,10 @@ def _fit_scalers(
 
 def _hides(options: Any, X: np.ndarray) -> bool:
     """Whether training hides values of X, others in each epoch."""
-    if options.missing_rate == "auto":
-        return bool(np.isnan(X).any())
-    return options.missing_rate > 0
+    rate = options.missing_rate
+    if isinstance(rate, Mapping):
+        return any(share > 0 for share in rate.values())
+    return bool(np.isnan(X).any()) if rate == "auto" else rate > 0
 
 
 def _patterns(X: np.ndarray) -> np.ndarray | None:

@@ -240,7 +240,7 @@ class Epochs:
         self.rows, self.encoder, self.y_scaler, self.seed = rows, encoder, y_scaler, seed
         self.dtype, self.device = dtype, device
         self.patterns, self.once = patterns, once
-        hides = patterns is not None or encoder.missing_rate > 0
+        hides = patterns is not None or bool(np.any(encoder.missing_rate))
         self.noisy = rows.sample.X_err is not None or hides
         pooled = isinstance(rows, Pools)
         #: Whether an epoch has other columns than the one before
