@@ -122,6 +122,16 @@ def test_every_page_of_the_guide_is_described_in_its_index():
             assert f"- :doc:`{path.stem}`: " in text, path.stem
 
 
+def test_every_tutorial_is_in_their_index():
+    text = (DOCS / "tutorials" / "index.rst").read_text()
+    pages = [path for path in (DOCS / "tutorials").glob("*.rst") if path.stem != "index"]
+    assert len(pages) > 5
+    for path in pages:
+        title = path.read_text().splitlines()[0]
+        assert f"\n   {path.stem}\n" in text, path.stem
+        assert f".. grid-item-card:: {title}\n      :link: {path.stem}\n" in text, path.stem
+
+
 def test_citation_is_of_this_version_and_licence():
     text = (ROOT / "CITATION.cff").read_text()
     said = dict(re.findall(r"^([a-z-]+): (\S.*)$", text, flags=re.MULTILINE))

@@ -20,6 +20,10 @@ SITE = DOCS / "_build" / "html"
 MADE = {"_build", "auto_examples", "generated", "backreferences", "__pycache__"}
 PAGES = (
     "index.html",
+    "tutorials/index.html",
+    "tutorials/photometric_redshifts.html",
+    "tutorials/sbi.html",
+    "tutorials/trust.html",
     "guide/index.html",
     "guide/what.html",
     "guide/fit.html",
