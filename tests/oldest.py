@@ -15,7 +15,9 @@ LISTS = ("dependencies", "fits", "hdf5", "parquet", "plot", "test")
 
 def lower_bounds() -> dict[str, str]:
     """Lowest version of each package by name; read as text, for Python 3.10 has no reader of TOML."""
-    lists = dict(re.findall(r"^([a-z0-9-]+) = \[(.*?)\]\n", PROJECT.read_text(), re.DOTALL | re.MULTILINE))
+    lists = dict(
+        re.findall(r"^([a-z0-9-]+) = \[(.*?)\]\n", PROJECT.read_text(), re.DOTALL | re.MULTILINE)
+    )
     return {
         name: version
         for key in LISTS

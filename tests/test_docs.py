@@ -126,7 +126,9 @@ def test_citation_is_of_this_version_and_licence():
     text = (ROOT / "CITATION.cff").read_text()
     said = dict(re.findall(r"^([a-z-]+): (\S.*)$", text, flags=re.MULTILINE))
     assert said["version"] == sklearn_san.__version__
-    dated = re.findall(r"^## \[([\d.]+)\] - ([\d-]+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    dated = re.findall(
+        r"^## \[([\d.]+)\] - ([\d-]+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
     assert dated[0] == (said["version"], said["date-released"])
     assert said["cff-version"] == "1.2.0"
     assert {"message", "title", "type"} <= said.keys()
