@@ -31,7 +31,7 @@ RAIL_STAMP := $(RAIL)/.installed
 # is tested otherwise: older builds for CPUs alone are not in the usual index. TORCH=2.4.0 takes another.
 OLDEST := .venv-oldest
 OLDEST_STAMP := $(OLDEST)/.installed
-TORCH ?= $(patsubst torch==%,%,$(filter torch==%,$(file < constraints.txt)))
+TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
 
 .PHONY: demo demo-quick dist test test-oldest test-quick test-clients test-portable test-portable-short test-site test-slow lint docs \
 	bench bench-speed clean

@@ -1,9 +1,9 @@
 """Build the package and try what was built: ``python tests/distributions.py``.
 
-The wheel and the source distribution go to ``dist``. The wheel must hold the package and nothing else, the
-source distribution all files that git knows but those in `LEFT_OUT`. The wheel is installed into a fresh
-environment in a temporary folder, where every module is imported and the quick form of the demo runs; then
-the quick tests of the unpacked source distribution are run on it.
+The wheel and the source distribution go to ``dist``. The wheel must hold the package and nothing
+else, the source distribution all files that git knows but those in `LEFT_OUT`. The wheel is
+installed into a fresh environment in a temporary folder, where every module is imported and the
+quick form of the demo runs; then some tests of the unpacked source distribution are run on it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ IMPORT_ALL = """
 import importlib, pkgutil, sys
 import sklearn_san
 assert sys.prefix in sklearn_san.__file__, sklearn_san.__file__
-missing = {"arviz", "astropy", "dask", "getdist", "h5py", "pyarrow", "qp", "rail", "sbi", "skpro", "xarray"}
+missing = set("arviz astropy dask getdist h5py pandas pyarrow qp rail sbi skpro xarray".split())
 for module in pkgutil.walk_packages(sklearn_san.__path__, "sklearn_san."):
     if module.name == "sklearn_san.__main__":
         continue
@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def try_out(source: Path, wheel: Path, folder: Path) -> None:
-    """Install the wheel into a fresh environment in a folder, and run modules, demo and tests there."""
+    """Install the wheel into a fresh environment, and run modules, demo and tests there."""
     home = folder / "environment"
     venv.create(home, with_pip=True)
     python = home / ("Scripts" if os.name == "nt" else "bin") / "python"

@@ -1,6 +1,6 @@
-"""Print the lower bounds of pyproject.toml as constraints: ``python tests/oldest.py [torch==2.4.0 ...]``.
+"""Print the lower bounds of pyproject.toml as constraints: ``python tests/oldest.py [torch==2.4]``.
 
-These are those of the package and of the tests. A package that is named with a version gets that one instead.
+They are those of the package and of its tests; a package that is named has the version named.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ LISTS = ("dependencies", "fits", "hdf5", "parquet", "plot", "test")
 
 
 def lower_bounds() -> dict[str, str]:
-    """Lowest version of each package by name; read as text, for Python 3.10 has no reader of TOML."""
+    """Lowest version of each package; read as text, for Python 3.10 has no reader of TOML."""
     lists = dict(
         re.findall(r"^([a-z0-9-]+) = \[(.*?)\]\n", PROJECT.read_text(), re.DOTALL | re.MULTILINE)
     )
