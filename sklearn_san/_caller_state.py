@@ -9,6 +9,7 @@ products (threads, deterministic algorithms, TF32) is left to them.
 ==================  ========================================================================
 `own_state`         the context
 `OwnState`          for classes all of whose public methods run in it
+`own_random`        a context for code of others that draws from torch's global generators
 ==================  ========================================================================
 """
 
@@ -65,3 +66,15 @@ def _in_own_state(method: Callable[..., Any]) -> Callable[..., Any]:
             return method(*args, **options)
 
     return run
+
+
+@contextmanager
+def own_random(seed: int, device: torch.device) -> Iterator[None]:
+    """Have modules that draw from torch's global generators draw numbers of a seed."""
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_gpu else []):
+        torch.default_generator.manual_seed(seed)
+        if on_gpu:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield

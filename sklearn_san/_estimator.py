@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,16 @@ from ._callbacks import CallbackSupportMixin, FitMonitor, with_callbacks
 from ._caller_state import own_state
 from ._checkpoints import DiskCheckpoint, MemoryCheckpoint, fingerprint
 from ._columns import is_missing
+from ._description import describe
 from ._draws import mean_of_rows
 from ._engines import engine_report, load_kernels
 from ._fitting import Fitted, fit_ensemble
 from ._masking import MaskedDensity
 from ._model import FittedModel, make_generator
+from ._parts import encoders_by_name, n_rows_of, take_rows
 from ._rows import Held, as_rows
 from ._saving import load_estimator, save_estimator
-from ._schema import Reader, Schema, read_errors, read_features
+from ._schema import Features, Reader, Schema, read_errors, read_inputs
 from ._tables import without_mask
 from ._targets import has_gaps, matching_columns
 from ._training import History
@@ -61,6 +63,16 @@ class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseE
         `module_shape`.
     sequence_features : int, default=16
         Number of features that the network of one output hands to the next.
+    encoder : Module, callable, dict or sequence of these, default=None
+        Encoder of an X that is more than columns, such as spectra, images or sets: a torch module
+        that makes features ``(n, n_features)`` of a float tensor ``(n, ...)``, of which each member
+        trains a copy; or a function of the shape of one row that makes one. X is then an array
+        ``(n_samples, ...)`` of any number of dimensions. For several parts, X and `encoder` are
+        dicts with the names of parts, or sequences in their order; parts without an encoder are
+        plain columns. See the guide.
+    share_encoder : bool, default=False
+        Whether one encoder serves all members, which train it together, on the same rows, in place
+        of one for each. That takes less time, and the members differ less.
     encoder_shape : sequence of int, default=None
         Hidden widths of an encoder of x shared by all outputs; None means none.
     feature_encoding : {"auto", "piecewise_linear"} or None, default="auto"
@@ -206,13 +218,19 @@ or None, default="standard"
     n_outputs_ : int
         Number of columns of y.
     n_features_in_ : int
-        Number of features.
+        Number of features; of parts of X, those that are plain columns.
     feature_names_in_ : ndarray of shape (n_features,)
         Names of the features, if they all were strings.
+    part_shapes_ : dict of str to tuple of int
+        Shape of one row of each part of X that goes through an encoder.
     feature_labels_ : list of str
         Names of the columns of a frame, if they were something else.
     feature_units_ : dict of str to str
         Units of the features that had one.
+    layout_ : object or None
+        Parts of X, if it is more than columns.
+    encoders_ : torch.nn.Module or None
+        Trained encoders of these.
     engine_ : str
         What evaluates the network: "compiled" for kernels compiled for this CPU, or "torch: " and
         the reason why not.
@@ -252,6 +270,8 @@ or None, default="standard"
         module_shape: Any = (64, 64, 64),
         first_module_shape: Any = None,
         sequence_features: int = 16,
+        encoder: Any = None,
+        share_encoder: bool = False,
         encoder_shape: Any = None,
         feature_encoding: str | None = "auto",
         tree_features: bool | str = "auto",
@@ -291,6 +311,8 @@ or None, default="standard"
         self.module_shape = module_shape
         self.first_module_shape = first_module_shape
         self.sequence_features = sequence_features
+        self.encoder = encoder
+        self.share_encoder = share_encoder
         self.encoder_shape = encoder_shape
         self.feature_encoding = feature_encoding
         self.tree_features = tree_features
@@ -340,6 +362,60 @@ or None, default="standard"
         tags.input_tags.allow_nan = True
         return tags
 
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters by name.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to give those of parameters that are estimators, too. Of several encoders,
+            those of the part ``spectrum`` are called ``encoder__spectrum__...``.
+
+        Returns
+        -------
+        dict of str to object
+        """
+        params = super().get_params(deep)
+        for part, one in encoders_by_name(self.encoder).items() if deep else ():
+            params[f"encoder__{part}"] = one
+            if hasattr(one, "get_params") and not isinstance(one, type):
+                own = one.get_params().items()
+                params |= {f"encoder__{part}__{name}": value for name, value in own}
+        return params
+
+    def set_params(self, **params: Any) -> SANConditionalDensityEstimator:
+        """Set parameters.
+
+        Parameters
+        ----------
+        **params
+            By the names that `get_params` gives.
+
+        Returns
+        -------
+        self : object
+        """
+        if "encoder" in params:
+            super().set_params(encoder=params.pop("encoder"))
+        several = encoders_by_name(self.encoder)
+        nested = {k: v for k, v in params.items() if several and k.startswith("encoder__")}
+        super().set_params(**{k: v for k, v in params.items() if k not in nested})
+        for key in sorted(nested, key=len):  # whole encoders first
+            part, _, name = key.removeprefix("encoder__").partition("__")
+            if part not in several:
+                raise ValueError(
+                    f"Invalid parameter {key!r}: encoder has the parts {', '.join(several)}."
+                )
+            if name:
+                several[part].set_params(**{name: nested[key]})
+            else:
+                several[part] = nested[key]
+        if nested and isinstance(self.encoder, Mapping):
+            self.encoder = {k: several[str(k)] for k in self.encoder}
+        elif nested:
+            self.encoder = type(self.encoder)(several.values())
+        return self
+
     @with_callbacks
     def fit(
         self,
@@ -362,7 +438,8 @@ or None, default="standard"
             Features, with nan where a value is missing: arrays, and frames of pandas, polars, Arrow
             and astropy, whose masked values are missing. Memory maps of more than 256 MiB are read
             in pieces. In place of X and y, batches ``(X, y)`` may be given: an iterable that can
-            be read more than once, or a function without arguments that returns one.
+            be read more than once, or a function without arguments that returns one. With
+            `encoder`, X has rows of any shape, or is a dict or sequence of parts.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets. The last ones in the order may be missing (nan) in some rows, which then
             teach the outputs before them; ``order="auto"`` puts those that lack values last.
@@ -443,6 +520,14 @@ or None, default="standard"
             return self._fit(X, y, sample_weight, X_err, resume=resume, increment=True)
 
     @property
+    def part_shapes_(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one row of each part of X that goes through an encoder, by its name."""
+        if not hasattr(self, "network_"):
+            raise AttributeError("part_shapes_ is known after fit.")
+        layout = Schema.of(self).layout
+        return {} if layout is None else dict(layout.shapes)
+
+    @property
     def engine_(self) -> str:
         """What evaluates the network: "compiled", or "torch: " and why."""
         if not hasattr(self, "network_"):
@@ -486,16 +571,22 @@ or None, default="standard"
         check_is_fitted(self, "network_")
         validation.check_choice("on_bad_rows", on_bad_rows, ("raise", "nan"))
         tolerant, schema = on_bad_rows == "nan", Schema.of(self)
-        columns, _ = read_features(self, X, schema, may_be_infinite=tolerant)
-        index = validation.row_names(X)
+        found = read_inputs(self, X, schema, may_be_infinite=tolerant)
+        index = found.index
         validation.warn_of_misaligned(index, X_err=X_err)
-        features, wrong = schema.encode_features(columns), None
+        features, wrong = (
+            schema.encode_features(found.columns, found.parts, tolerant=tolerant),
+            None,
+        )
         if tolerant and X_err is not None:
             X_err, wrong = validation.usable_errors(X_err)
-        errors = read_errors(self, schema, X_err, columns)
-        validation.warn_of_large_errors(features, errors, schema.feature_names)
+        errors = read_errors(self, schema, X_err, found.columns)
+        plain = features[:, : len(schema.feature_names)]
+        validation.warn_of_large_errors(plain, errors, schema.feature_names)
         validation.warn_of_range(self.input_encoder_.is_outside(features))
-        density = ConditionalDensity(self._model(), features, errors, index)
+        density = ConditionalDensity(
+            self._model(), self._with_features(features, found), errors, index
+        )
         if not tolerant:
             return density
         unusable = self.input_encoder_.unusable(features, errors)
@@ -506,6 +597,16 @@ or None, default="standard"
             return density
         self._warn_of_bad_rows(bad, unusable)
         return MaskedDensity(density[~bad], ~bad, index)
+
+    def _with_features(self, columns: np.ndarray, found: Features) -> np.ndarray:
+        """Columns and states of parts, and behind them the features that encoders give."""
+        if not found.parts:
+            return columns
+        states = columns[:, -len(found.parts) :]
+        device = validation.check_device(self.device)
+        return np.concatenate(
+            [columns, self.encoders_.features(found.parts, states, device)], axis=1
+        )
 
     def _unusable_targets(self, y: Any, n_rows: int) -> np.ndarray | None:
         """Rows of y with a missing value before an observed one, or in the first output."""
@@ -522,7 +623,7 @@ or None, default="standard"
         return has_gaps(missing) | missing[:, 0]
 
     def _warn_of_bad_rows(self, bad: np.ndarray, unusable: np.ndarray) -> None:
-        names = Schema.of(self).feature_names
+        names = Schema.of(self).column_names
         counts = {n: int(c) for n, c in zip(names, unusable.sum(axis=0), strict=True) if c}
         shown = ", ".join(f"{count} in {name!r}" for name, count in list(counts.items())[:5])
         features = f" (unusable values of X: {shown})" if shown else ""
@@ -581,13 +682,14 @@ or None, default="standard"
         check_is_fitted(self, "network_")
         if getattr(self, "novelty_", None) is None:
             raise NotFittedError(
-                "This estimator was fitted by a version without novelty_score; fit it again."
+                "This estimator knows no novelty_score, because it was fitted by an old version or "
+                "merged from fits with encoders; fit it again."
             )
         schema = Schema.of(self)
-        columns, _ = read_features(self, X, schema)
-        errors = read_errors(self, schema, X_err, columns)
-        features = schema.encode_features(columns)
-        return self.novelty_.score(self.input_encoder_.plain(features, errors))
+        found = read_inputs(self, X, schema)
+        errors = read_errors(self, schema, X_err, found.columns)
+        features = self._with_features(schema.encode_features(found.columns, found.parts), found)
+        return self.novelty_.score(self.input_encoder_.seen(features, errors))
 
     def log_prob(
         self,
@@ -742,6 +844,7 @@ or None, default="standard"
         X_err: Any = None,
         row_ids: Any = None,
         on_bad_rows: str = "raise",
+        as_frame: bool = False,
     ) -> Any:
         """Summarise p(y | x) for every row of X, by default by its mean.
 
@@ -772,14 +875,26 @@ or None, default="standard"
             Names of the rows for ``output_type="samples"``, as for `sample`.
         on_bad_rows : {"raise", "nan"}, default="raise"
             What becomes of rows that cannot be used; see `predict_density`.
+        as_frame : bool, default=False
+            Whether to return a pandas frame with the index of X: a column for each output under its
+            name, or, for quantiles, intervals and several types, columns such as ``name_q05`` and
+            ``name_mean``. Frames of draws are made by `sample`.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_outputs), or dict of str to these
+        ndarray of shape (n_samples, n_outputs), dict of str to these, or DataFrame
             In the units of y; ``(n_samples,)`` if y was one-dimensional in `fit`. Quantiles,
             draws and the two ends of intervals, ``(n_samples, 2, n_outputs)``, have their own axis
             after that of the rows. A sequence of types returns a dict.
         """
+        validation.check_boolean("as_frame", as_frame)
+        if as_frame:
+            names = validation.names_of_summaries(output_type, quantiles, level)
+            return (
+                self._density(X, X_err, on_bad_rows)
+                .summary(names)
+                .rename(columns=self._plain_names(names))
+            )
         if isinstance(output_type, (list, tuple)):
             validation.check_statistics("output_type", output_type)
             density = self._density(X, X_err, on_bad_rows)
@@ -799,6 +914,32 @@ or None, default="standard"
         if output_type == "interval":
             return density.interval(level)
         return getattr(density, output_type)()
+
+    def _plain_names(self, summaries: list[str]) -> dict[str, str]:
+        """Names of the columns of a single summary that go without it."""
+        if len(summaries) > 1 or summaries[0].startswith("q"):
+            return {}
+        return {f"{name}_{summaries[0]}": name for name in self.output_names_}
+
+    def describe(self) -> str:
+        """What was fitted, as text: sizes, what "auto" became, how the training went, the engine.
+
+        Returns
+        -------
+        str
+            Some lines.
+
+        Examples
+        --------
+        >>> from sklearn_san import SANConditionalDensityEstimator
+        >>> from sklearn_san.datasets import make_bimodal
+        >>> X, y, _ = make_bimodal(300, random_state=0)
+        >>> est = SANConditionalDensityEstimator(K=3, epochs=5, n_members=1, random_state=0)
+        >>> print(est.fit(X, y).describe().splitlines()[1])
+          features        1
+        """
+        check_is_fitted(self, "network_")
+        return describe(self)
 
     def distill(
         self, X: Any, *, n_rows: int = 600_000, **parameters: Any
@@ -863,7 +1004,12 @@ or None, default="standard"
         student = clone(self).set_params(**{**STUDENT, **shapes, **features, **parameters})
         student.__dict__.update(_learned(self))
         random = check_random_state(student.random_state)
-        rows = resample(X, n_samples=n_rows, random_state=random)
+        layout = Schema.of(self).layout
+        if layout is None:
+            rows = resample(X, n_samples=n_rows, random_state=random)
+        else:
+            chosen = resample(np.arange(n_rows_of(X)), n_samples=n_rows, random_state=random)
+            rows = take_rows(X, chosen, layout)
         y = self.sample(rows, random_state=random)[:, 0]
         with own_state():
             return student._fit(rows, y, None, None, schema=Schema.of(self))
@@ -906,7 +1052,7 @@ or None, default="standard"
         save_estimator(self, path)
 
     @classmethod
-    def load(cls, path: Any) -> SANConditionalDensityEstimator:
+    def load(cls, path: Any, *, encoder: Any = None) -> SANConditionalDensityEstimator:
         """Fitted model from a file that `save` wrote, on any machine.
 
         Densities, and draws with a seed, are those of the model that was saved, bit by bit on
@@ -916,6 +1062,9 @@ or None, default="standard"
         ----------
         path : str or path-like
             File.
+        encoder : Module, callable, dict or sequence of these, default=None
+            The parameter of that name with which the model was fitted, where it holds modules of
+            your own, of which the file has the weights alone.
 
         Returns
         -------
@@ -929,8 +1078,10 @@ or None, default="standard"
         CorruptModelError
             If the file is damaged, of another kind, or of a later format than this version of
             the package reads. It is a `ValueError`.
+        ValueError
+            If `encoder` is needed, or is not what the model was fitted with.
         """
-        return load_estimator(cls, path)
+        return load_estimator(cls, path, encoder)
 
     def _fit(
         self,
@@ -955,6 +1106,12 @@ or None, default="standard"
         validation.warn_of_transformed_targets()
         device, generator = validation.check_device(self.device), make_generator(self.random_state)
         draft = copy.copy(self)
+        if resume and (self.encoder is None) != (Schema.of(self).layout is None):
+            earlier = "without" if self.encoder is not None else "with"
+            raise ValueError(
+                f"The fit before was one {earlier} encoder, from which one with "
+                f"encoder={self.encoder!r} cannot go on; set warm_start=False, or fit anew."
+            )
         reader = Reader(draft, Schema.of(self) if resume else schema)
         seed = generator.initial_seed() % 2**32
         rows = as_rows(X, y, sample_weight, X_err, reader, seed, groups, validation_rows)
@@ -967,7 +1124,10 @@ or None, default="standard"
             def attributes() -> dict[str, Any]:
                 fitted = so_far()
                 network = copy.deepcopy(fitted.network).to("cpu").eval()
-                return _learned(draft) | fitted.attributes() | {"network_": network}
+                current: dict[str, Any] = {"network_": network}
+                if fitted.encoders is not None:
+                    current["encoders_"] = copy.deepcopy(fitted.encoders).to("cpu").eval()
+                return _learned(draft) | fitted.attributes() | current
 
             return FitMonitor(self, data, n_epochs, bool(self.verbose), attributes)
 
@@ -975,7 +1135,7 @@ or None, default="standard"
             draft, reader, rows, device, generator, watch,
             before=before, checkpoint=checkpoint, increment=increment,
         )  # fmt: skip
-        draft.__dict__.update(fitted.attributes())
+        draft.__dict__.update(fitted.attributes(), layout_=reader.schema.layout)
         draft.__dict__.pop("_increment_state", None)
         if increment:
             draft._follow(before, checkpoint)
@@ -1003,6 +1163,7 @@ or None, default="standard"
             self.batch_size_,
             History(self.loss_curve_, self.validation_curve_),
             getattr(self, "novelty_", None),
+            getattr(self, "encoders_", None),
         )
 
     def _checkpoint(
@@ -1019,7 +1180,9 @@ or None, default="standard"
                 "checkpoints."
             )
         weights = None if before is None else list(before.network.parameters())
-        parts = [self.get_params(deep=False), *rows.sample, rows.n_rows, rows.groups, weights]
+        X, y, weight, X_err, encoded = rows.sample
+        data = [X, y, weight, X_err, *(part.keys() for part in encoded)]
+        parts = [self.get_params(deep=False), *data, rows.n_rows, rows.groups, weights]
         checkpoint = DiskCheckpoint(self.checkpoint_dir, fingerprint(parts))
         if checkpoint.seed is None:
             checkpoint.seed = generator.initial_seed()

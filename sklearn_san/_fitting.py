@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,15 +24,27 @@ from joblib import effective_n_jobs
 
 from . import _validation as validation
 from ._boosting import fit_trees, n_folds
-from ._engines import load_kernels, objective_for
+from ._engines import engine_report, load_kernels, objective_for
 from ._features import PiecewiseLinear
 from ._inputs import InputEncoder, folds
 from ._linear_base import FEW_ROWS, fit_linear_base, match_marginals, optimism_of
 from ._network import SAN, FreeRunning
-from ._novelty import Novelty
+from ._novelty import MAX_ROWS, Novelty
+from ._part_encoders import (
+    CHUNK,
+    Encoded,
+    PartEncoders,
+    gather,
+    make_encoders,
+    padded,
+    spread,
+    with_features,
+)
+from ._parts import Layout
 from ._rows import Epochs, Pools, WholeTable
 from ._scaling import OutputScaler
 from ._schema import Block, Reader, Schema
+from ._splitting import Split
 from ._training import (
     Checkpoint,
     History,
@@ -43,7 +56,7 @@ from ._training import (
     train_in_processes,
     turns,
 )
-from ._widening import widen
+from ._widening import MOST_ROWS, widen
 from .compiled.jit import unavailable
 from .likelihoods.base import DEFAULT_MIN_SCALE
 
@@ -84,6 +97,8 @@ class Fitted:
     history : History
     novelty : Novelty or None
         None in models of old.
+    encoders : PartEncoders or None
+        Of parts of X, if there are any.
     """
 
     network: SAN
@@ -94,6 +109,7 @@ class Fitted:
     batch_size: int
     history: History
     novelty: Novelty | None
+    encoders: PartEncoders | None = None
 
     def attributes(self) -> dict[str, Any]:
         """The same as attributes of an estimator."""
@@ -103,6 +119,7 @@ class Fitted:
             "input_encoder_": self.encoder,
             "y_scaler_": self.y_scaler,
             "novelty_": self.novelty,
+            "encoders_": self.encoders,
             "n_members_": self.n_members,
             "epochs_": self.epochs,
             "batch_size_": self.batch_size,
@@ -149,16 +166,35 @@ def fit_ensemble(
     """
     n_members = before.n_members if before is not None else _n_members(options, rows.n_rows)
     n_validation = 0 if increment else _n_validation(options, rows, n_members)
-    split, sample = rows.split(n_validation, n_members, generator), rows.sample
+    sample = rows.sample
+    if sample.parts and _shares(options, before):
+        split = Split(*(
+            np.tile(own, (n_members, 1)) for own in rows.split(n_validation, 1, generator)
+        ))  # fmt: skip
+    else:
+        split = rows.split(n_validation, n_members, generator)
     used = np.unique(split.training)
+    dtype = validation.DTYPES[options.dtype]
+    parts = None
+    if sample.parts and (layout := reader.schema.layout) is not None:
+        parts = _encoders_of_parts(
+            options, reader.schema, layout, sample.take(used), n_members, before, generator
+        )
+        rows.sample = sample = _with_states(reader.schema, sample)
+    chosen = None
     if before is None:
         chosen = choose_features(options, reader, rows, device, increment=increment)
         part = sample.take(used)
         encoder, y_scaler = _fit_scalers(options, reader, part, increment=increment)
         hides = _hides(options, sample.X)
-        _extend(encoder, y_scaler, part, _numbers(reader.schema), *chosen, hides=hides)
+        _extend(
+            encoder, y_scaler, part, _numbers(reader.schema), *chosen,
+            hides=hides, n_encoded=0 if parts is None else parts.n_features,
+        )  # fmt: skip
     else:
         encoder, y_scaler = before.encoder, before.y_scaler
+    if parts is not None:
+        parts.masks = encoder.part_masks
     x = encoder.transform(sample.X, sample.X_err, out_of_fold=True)
     z = y_scaler.transform(sample.y)
     novelty = None if before is None else before.novelty
@@ -167,20 +203,24 @@ def fit_ensemble(
             encoder.forget_constants()
         weight = None if sample.weight is None else sample.weight[used]
         network, optimism = _untrained(options, reader.schema, x[used], z[used], weight, y_scaler,
-                                       n_members, generator)  # fmt: skip
+                                       n_members, generator, parts)  # fmt: skip
     else:
         network, optimism = copy.deepcopy(before.network), 0.0
+        if parts is not None and not parts.shared:
+            network = gather(network, parts.width)
         validation.warn_of_range(encoder.is_outside(sample.X))
     seed = generator.initial_seed() % 2**32
-    if before is None:
+    if before is None and parts is None:
         novelty = Novelty().fit(
             x[used, : encoder.n_plain], np.random.default_rng((seed, len(used)))
         )
     if increment and before is not None:  # other noise in each call
         seed = (seed + len(before.history.train)) % 2**32
-    dtype = validation.DTYPES[options.dtype]
     patterns = _patterns(sample.X) if options.missing_rate == "auto" and not increment else None
-    epochs = Epochs(rows, split, encoder, y_scaler, x, z, seed, dtype, device, patterns)
+    epochs = Epochs(
+        rows, split, encoder, y_scaler, x, z, seed, dtype, device, patterns,
+        once=parts is not None and parts.shared,
+    )  # fmt: skip
     jacobian = _log_jacobian(network, y_scaler, x, z, sample.y)
     training, holdout = epochs.training_rows(jacobian, split)
     recipe, n_epochs = _recipe(
@@ -193,40 +233,148 @@ def fit_ensemble(
         if n_rows < FEWEST_ROWS:
             handicap = np.inf
         recipe = replace(recipe, joint_epoch=True, handicap=handicap)
+    if parts is not None:
+        recipe = _recipe_of_parts(recipe, sample, shared=parts.shared)
 
     def so_far(history: History) -> Fitted:
+        trained = network
+        if parts is not None and not parts.shared:
+            trained = spread(network, parts.width)
         return Fitted(
-            network, encoder, y_scaler, n_members, n_epochs, recipe.batch_size, history, novelty
-        )
+            trained, encoder, y_scaler, n_members, n_epochs, recipe.batch_size, history, novelty,
+            parts,
+        )  # fmt: skip
+
+    def seen(some: np.ndarray) -> np.ndarray:
+        """What the trained network sees of some rows of the sample."""
+        if parts is None:
+            return x[some]
+        chosen = sample.take(some)
+        states = chosen.X[:, -len(chosen.parts) :]
+        features = parts.features(chosen.parts, states, torch.device("cpu"))
+        return np.concatenate([x[some], features], axis=1)
 
     monitor = watch(recipe.epochs, lambda: so_far(History()))
     try:
         network.to(device, dtype)
-        load_kernels(network, monitor.tell, for_training=True)
+        monitor.tell(_plan(network, parts, training, holdout, recipe, device))
+        if chosen is not None:
+            monitor.tell(_features_in_use(options, chosen))
+        if parts is None:
+            load_kernels(network, monitor.tell, for_training=True)
+        else:
+            parts.to(device, dtype)
         history = _train(
-            options, network, training, holdout, recipe, generator, monitor,
+            options, network, parts, training, holdout, recipe, generator, monitor,
             epochs.columns if epochs.change else None, checkpoint, increment=increment,
         )  # fmt: skip
     finally:
         monitor.close()
     if holdout is not None and options.teacher_forcing and history.best_epoch:
-        widen(network, holdout)
-    load_kernels(network)
+        widen(network, holdout if parts is None else with_features(parts, holdout, MOST_ROWS))
+    if parts is not None:
+        random = np.random.default_rng((seed, len(used)))
+        some = random.permutation(used)[: 2 * MAX_ROWS]
+        plain, features = np.split(seen(some), [x.shape[1]], axis=1)
+        some_x = np.concatenate([plain[:, : encoder.n_plain], features], axis=1)
+        novelty = Novelty().fit(some_x, random)
+    fitted = so_far(history)
+    load_kernels(fitted.network)
     if not increment:
-        _warn_of_needles(network, reader.schema, x[used], z[used])
-    return so_far(history)
+        complete = used[~np.isnan(z[used]).any(axis=1)][:NEEDLE_ROWS]
+        _warn_of_needles(fitted.network, reader.schema, seen(complete), z[complete])
+    return fitted
+
+
+def _shares(options: Any, before: Fitted | None) -> bool:
+    """Whether all members are to have the same encoders."""
+    if before is not None and before.encoders is not None:
+        return before.encoders.shared
+    return bool(options.share_encoder)
+
+
+def _encoders_of_parts(
+    options: Any,
+    schema: Schema,
+    layout: Layout,
+    part: Block,
+    n_members: int,
+    before: Fitted | None,
+    generator: torch.Generator,
+) -> PartEncoders | None:
+    """Encoders of the parts of X: new ones for rows to learn from, or copies of those there are."""
+    if options.share_encoder and effective_n_jobs(options.n_jobs) > 1:
+        raise ValueError(
+            "share_encoder=True trains all members together, which processes cannot, got "
+            f"n_jobs={options.n_jobs}; set n_jobs=None."
+        )
+    if not schema.feature_names:
+        for name, off in (("feature_encoding", None), ("tree_features", False)):
+            if (value := getattr(options, name)) not in ("auto", off):
+                raise ValueError(
+                    f"{name}={value!r} needs plain columns, but all of X goes through encoders; "
+                    f"use 'auto' or {off}."
+                )
+    if before is not None:
+        return copy.deepcopy(before.encoders)
+    dtype, shared = validation.DTYPES[options.dtype], _shares(options, None)
+    encoders = make_encoders(
+        options.encoder, layout, part.parts, n_members, generator, dtype, shared=shared
+    )
+    schema.layout = replace(layout, accepts=encoders.accepts)
+    return encoders
+
+
+def _with_states(schema: Schema, sample: Block) -> Block:
+    """Rows with the states of their parts as they are for encoders that are known."""
+    if schema.layout is None:
+        return sample
+    states = schema.layout.states(sample.parts)
+    return sample._replace(X=np.concatenate([sample.X[:, : -len(sample.parts)], states], axis=1))
+
+
+def _recipe_of_parts(recipe: Recipe, sample: Block, *, shared: bool) -> Recipe:
+    """Recipe with which few enough rows are in memory; shared encoders are of one epoch."""
+    largest = max(math.prod(part.shape) for part in sample.parts)
+    evaluated = max(recipe.batch_size, min(recipe.evaluated, CHUNK // largest))
+    return replace(recipe, evaluated=evaluated, joint_epoch=recipe.joint_epoch or shared)
+
+
+def _plan(
+    network: SAN,
+    parts: PartEncoders | None,
+    training: Any,
+    holdout: Any,
+    recipe: Any,
+    device: torch.device,
+) -> str:
+    """What is about to be trained, in one line."""
+    held = "none" if holdout is None else f"{len(holdout)}"
+    engine = engine_report(network, device) if parts is None else "torch, with encoders"
+    return (
+        f"{len(training)} rows to learn from, {held} to validate on; {network.n_outputs} outputs; "
+        f"{network.n_members} members; {recipe.epochs} epochs in batches of {recipe.batch_size}; "
+        f"engine {engine}"
+    )
+
+
+def _features_in_use(options: Any, chosen: tuple[bool, bool]) -> str:
+    """Which features of x are in use, and whether that was chosen."""
+    names = ("a piecewise-linear encoding", "predictions of trees")
+    used = " and ".join(name for name, is_used in zip(names, chosen, strict=True) if is_used)
+    is_open = "auto" in (options.feature_encoding, options.tree_features)
+    return f"features: {used or 'as they are'}{', by auto' if is_open else ''}"
 
 
 def _warn_of_needles(network: SAN, schema: Schema, x: np.ndarray, z: np.ndarray) -> None:
     """Warn if the density of an output has become about as narrow as its floor allows."""
-    rows = np.flatnonzero(~np.isnan(z).any(axis=1))[:NEEDLE_ROWS]
     free = np.array([family.scaling == "free" for family in network.families])
     dtype = next(network.parameters()).dtype
     with torch.no_grad():
-        parts = (torch.as_tensor(part[rows][None], dtype=dtype) for part in (x, z))
+        parts = (torch.as_tensor(part[None], dtype=dtype) for part in (x, z))
         log_density = network.conditionals(*parts)[0].double().mean((0, 1)).numpy()
     log_density = log_density + np.log(network.base.scale.numpy())
-    if len(rows) and (free & (log_density > NEEDLE)).any():
+    if len(z) and (free & (log_density > NEEDLE)).any():
         d = int(np.argmax(np.where(free, log_density, -np.inf)))
         validation.warn_of_needles(schema.names[schema.order[d]], stacklevel=7)
 
@@ -253,7 +401,8 @@ def choose_features(
         candidates.append((True, start[1]))
     if grow == "auto" and _numbers(reader.schema):
         candidates.append((start[0], True))
-    if not candidates or increment or not _can_try(options, rows):
+    without_columns = not reader.schema.feature_names
+    if not candidates or increment or without_columns or not _can_try(options, rows):
         return start
     part = _pilot_rows(rows)
     pairs = [start, *candidates]
@@ -283,7 +432,8 @@ def _pilot_rows(rows: WholeTable | Pools) -> WholeTable:
     generator = torch.Generator().manual_seed(0)
     split = WholeTable(part).split(round(PILOT_HELD * n), 1, generator)
     training, held = split.training[0], split.holdout[0]
-    return WholeTable(part.take(np.concatenate([training, held])), None, len(held))
+    chosen = part.take(np.concatenate([training, held]))
+    return WholeTable(chosen._replace(parts=()), None, len(held))
 
 
 def _numbers(schema: Schema) -> list[int]:
@@ -298,6 +448,7 @@ def _pilot(
     pilot = copy.copy(options)
     _, epochs, _ = _sizes(options, rows.n_rows)
     vars(pilot).update(
+        encoder=None,
         feature_encoding="piecewise_linear" if chosen[0] else None,
         tree_features=chosen[1],
         n_members=PILOT_MEMBERS,
@@ -337,6 +488,7 @@ def _extend(
     grow: bool,
     *,
     hides: bool,
+    n_encoded: int = 0,
 ) -> None:
     """Fit features of x on the rows to learn from; trees predict these outputs."""
     encoding = trees = None
@@ -352,12 +504,13 @@ def _extend(
         k = n_folds(len(plain))
         z = y_scaler.transform(part.y)[:, outputs]
         trees = fit_trees(plain, z, part.weight, folds(part.X, k), k)
-    encoder.extend(encoding, trees)
+    encoder.extend(encoding, trees, n_encoded)
 
 
 def _train(
     options: Any,
     network: SAN,
+    parts: PartEncoders | None,
     training: Any,
     holdout: Any,
     recipe: Recipe,
@@ -368,17 +521,21 @@ def _train(
     *,
     increment: bool,
 ) -> History:
-    """Train `network` in place, and bring it back to the CPU."""
+    """Train `network`, and encoders of parts, in place, and bring them back to the CPU."""
     seeds, other_seeds = _seeds(network.n_members, generator)
-    objective: SAN | FreeRunning = network
+    objective: SAN | FreeRunning | Encoded = network
     if not options.teacher_forcing:
         objective = FreeRunning(network, options.train_rsample, other_seeds)
+    if parts is not None:
+        objective = Encoded(objective, parts, _seeds(network.n_members, generator)[0])
+        if parts.shared:  # the same batches, so that each row is encoded once
+            seeds = [seeds[0]] * len(seeds)
     n_jobs = (
         1
         if increment or recipe.joint_epoch
         else min(effective_n_jobs(options.n_jobs), network.n_members)
     )
-    network.requires_grad_(True)
+    objective.requires_grad_(True)
     try:
         if n_jobs == 1:
             return train(
@@ -391,8 +548,8 @@ def _train(
         monitor.end_epoch(len(history.train), history)
         return history
     finally:
-        network.zero_grad(set_to_none=True)
-        network.to("cpu").requires_grad_(False).eval()
+        objective.zero_grad(set_to_none=True)
+        objective.to("cpu").requires_grad_(False).eval()
 
 
 def _n_members(options: Any, n_rows: int) -> int:
@@ -440,7 +597,7 @@ def _fit_scalers(
         missing_rate=0.0 if options.missing_rate == "auto" else options.missing_rate,
         nondetection=options.nondetection is not None,
         use_errors=options.use_errors,
-        names=schema.feature_names,
+        names=schema.column_names,
     ).fit(part.X, part.weight, part.X_err, missing=reader.missing, infinite=infinite,
           extremes=reader.x_range)  # fmt: skip
     y_scaler = OutputScaler(options.y_scaler, [one.scaling for one in schema.families])
@@ -469,11 +626,16 @@ def _untrained(
     y_scaler: OutputScaler,
     n_members: int,
     generator: torch.Generator,
+    parts: PartEncoders | None,
 ) -> tuple[SAN, float]:
     """Network that starts from the linear base and the marginal densities, and its optimism.
 
-    Rows to learn from are given as the network sees them.
+    Rows to learn from are given as the network sees them, without features of parts; without any
+    other inputs the base sees a constant.
     """
+    n_columns, width = x.shape[1], 0 if parts is None else parts.width
+    if not n_columns:
+        x = np.zeros((len(x), 1))
     scaled_limits = y_scaler.transform_limits(schema.limits[schema.order])
     families = validation.check_range(
         schema.families, scaled_limits, options.likelihood, options.likelihood_params
@@ -492,12 +654,14 @@ def _untrained(
     ]
     if len(z) < FEW_ROWS:
         resolved = [_with_floor(family, FEW_FLOOR / len(z)) for family in resolved]
+    initial = match_marginals(resolved, scaled_limits, base, z, residual, weight)
+    optimism = optimism_of(base, x, z, residual)
     network = SAN(
-        x.shape[1],
+        n_columns + width,
         resolved,
-        match_marginals(resolved, scaled_limits, base, z, residual, weight),
+        initial,
         scaled_limits,
-        base,
+        base if parts is None else padded(base, n_columns, width),
         n_members=n_members,
         first_module_shape=options.first_module_shape or options.module_shape,
         module_shape=options.module_shape,
@@ -507,7 +671,7 @@ def _untrained(
         layer_norm=options.layer_norm,
         generator=generator,
     )
-    return network, optimism_of(base, x, z, residual)
+    return network, optimism
 
 
 def _with_floor(family: Any, floor: float) -> Any:
@@ -520,8 +684,12 @@ def _with_floor(family: Any, floor: float) -> Any:
 def _log_jacobian(
     network: SAN, y_scaler: OutputScaler, x: np.ndarray, z: np.ndarray, y: np.ndarray
 ) -> np.ndarray:
-    """Log-Jacobian of each row, which brings its loss back to the units of y; (n_rows,)."""
+    """Log-Jacobian of each row, which brings its loss back to the units of y; (n_rows,).
+
+    Features of parts, which x is without, have no part in it.
+    """
     exact = copy.deepcopy(network).double()
+    x = np.pad(x, ((0, 0), (0, network.n_features - x.shape[1])))
     mass = exact.is_mass(torch.from_numpy(x), torch.from_numpy(z)).numpy()
     return np.where(mass | np.isnan(y), 0.0, y_scaler.log_jacobian(y)).sum(axis=1)
 

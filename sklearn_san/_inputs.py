@@ -11,10 +11,15 @@ not detected           1 where a feature is infinite: it was looked for and not 
 errors                 scaled log of the measurement error of each number
 encoded numbers        optional, a `PiecewiseLinear` encoding of the first block
 predictions            optional, `TreeFeatures` of all blocks but the encoded numbers
+features               of parts that go through encoders, as these give them
 =====================  =====================================================================
 
 The weights of the first layer that belong to a mask correct what stands for the value. Masks are
 there only for features that lack values in training, by themselves or through `missing_rate`.
+
+A part of X that is more than columns has a column that says whether it is there (see `_parts`), as
+of a category of which there are 0, so that no more than a mask comes of it. Its features stand
+behind all columns of X once they are known, which is so when training is over.
 
 With the scaler "standard", values that are far from all others do not set the scale. Numbers far
 beyond those of training are compressed, so that none can move a prediction at will.
@@ -52,7 +57,7 @@ class InputEncoder:
     spec : str, scaler or None
         Scaler of the numbers.
     n_categories : list of int or None
-        Of each feature; None for numbers.
+        Of each feature; None for numbers, 0 for the state of a part.
     missing_rate : float
         Share of values that training hides in half of the rows.
     nondetection : bool
@@ -80,8 +85,11 @@ class InputEncoder:
         Scaled numbers beyond this are refused: `FARTHEST`, or twice the largest in `fit`.
     encoding : PiecewiseLinear or None
     trees : TreeFeatures or None
+    n_encoded : int
+        Width of the features of parts.
     """
 
+    n_encoded = 0
     encoding: PiecewiseLinear | None = None
     trees: TreeFeatures | None = None
     reach: np.ndarray | None = None
@@ -136,7 +144,7 @@ class InputEncoder:
         empty = np.isnan(values).all(axis=0)
         if empty.any():
             j = int(empty.argmax())
-            raise ValueError(f"X has no value at all in feature {self.names[j]!r}; drop it.")
+            raise ValueError(f"X has no value at all in {self._called(j)}; drop it.")
         if len(self.numbers):
             self._fit_numbers(values[:, self.numbers], sample_weight)
             self._fit_constants(extremes, X_err)
@@ -220,17 +228,36 @@ class InputEncoder:
             return np.zeros(len(X), dtype=bool)  # such rows are refused
         return rows
 
-    def extend(self, encoding: PiecewiseLinear | None, trees: TreeFeatures | None) -> None:
-        """Add features of the columns there are."""
+    def extend(
+        self, encoding: PiecewiseLinear | None, trees: TreeFeatures | None, n_encoded: int = 0
+    ) -> None:
+        """Add features of the columns there are, and those of parts."""
         added = sum(one.n_features for one in (encoding, trees) if one is not None)
-        self.n_inputs = self.n_plain + added
-        self.encoding, self.trees = encoding, trees
+        self.n_inputs = self.n_plain + added + n_encoded
+        self.encoding, self.trees, self.n_encoded = encoding, trees, n_encoded
 
     @property
     def n_plain(self) -> int:
-        """Inputs of the network that are no features of the others, the first ones."""
+        """Inputs of the network that are no features of others, the first ones."""
         own = (self.encoding, self.trees)
-        return self.n_inputs - sum(one.n_features for one in own if one is not None)
+        added = sum(one.n_features for one in own if one is not None)
+        return self.n_inputs - self.n_encoded - added
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of X, behind which may be the features of parts."""
+        return len(self.n_categories)
+
+    @property
+    def part_masks(self) -> list[int | None]:
+        """Input that is 1 where a part is missing, of each; None where that cannot be."""
+        n_before = len(self.numbers) + sum(n for n in self.n_categories if n is not None)
+        place = n_before + np.cumsum(self.missing) - 1
+        return [
+            int(place[j]) if self.missing[j] else None
+            for j, n in enumerate(self.n_categories)
+            if n == 0
+        ]
 
     def transform(
         self, X: np.ndarray, X_err: np.ndarray | None = None, *, out_of_fold: bool = False
@@ -238,8 +265,9 @@ class InputEncoder:
         """Inputs of the network, (n_samples, n_inputs) in float64.
 
         With `out_of_fold`, those to learn from: each row is predicted by trees that have not seen
-        it, nor another row with the same values.
+        it, nor another row with the same values. X may be without the features of parts.
         """
+        X, features = X[:, : self.n_columns], X[:, self.n_columns :]
         plain = self.plain(X, X_err)
         blocks = [plain]
         if self.encoding is not None:
@@ -247,6 +275,8 @@ class InputEncoder:
         if self.trees is not None:
             fold = folds(X, self.trees.n_folds) if out_of_fold else None
             blocks.append(self.trees.transform(plain, fold))
+        if features.shape[1]:
+            blocks.append(features)
         return plain if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
     def plain(self, X: np.ndarray, X_err: np.ndarray | None = None) -> np.ndarray:
@@ -284,7 +314,14 @@ class InputEncoder:
             blocks.append(X[:, self.numbers])
         elif self.use_errors:
             blocks.append(scaled(self.error_scaler, self._log_errors(self._errors(X_err, X))))
+        if not blocks:
+            return np.empty((len(X), 0))
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
+
+    def seen(self, X: np.ndarray, X_err: np.ndarray | None = None) -> np.ndarray:
+        """`plain`, with the features of parts behind, which X then has."""
+        plain, features = self.plain(X[:, : self.n_columns], X_err), X[:, self.n_columns :]
+        return np.concatenate([plain, features], axis=1) if features.shape[1] else plain
 
     def _known(self, X: np.ndarray) -> np.ndarray:
         """X with nan for infinity in features that had none in `fit`, but may be missing."""
@@ -344,7 +381,11 @@ class InputEncoder:
             j = int(where.any(axis=0).argmax())
             if self.n_categories[j] is not None:
                 what = "missing or unknown categories (NaN)"
-            raise ValueError(
-                f"Input X contains {what} in feature {self.names[j]!r}, which had none in fit; "
-                f"{remedy}, or drop those rows."
-            )
+            found = f"contains {what} in feature {self.names[j]!r}, which had none"
+            if self.n_categories[j] == 0:
+                found = f"lacks the part {self.names[j]!r}, which was there in all rows"
+            raise ValueError(f"Input X {found} in fit; {remedy}, or drop those rows.")
+
+    def _called(self, j: int) -> str:
+        """What messages call a column."""
+        return f"{'part' if self.n_categories[j] == 0 else 'feature'} {self.names[j]!r}"

@@ -2,7 +2,7 @@
 
 =================  =========================================================================
 `MaskedDensity`    has the public members of `Density`; asks the density of the usable rows
-`some_rows`        rows of an array or a frame
+`some_rows`        rows of an array or a frame, or of a dict of these
 =================  =========================================================================
 """
 
@@ -20,6 +20,7 @@ from ._caller_state import OwnState
 from ._density_base import Density, SameOutputs, check_index, is_shared, summary_frame
 from ._keyed_noise import KeyedNoise
 from ._marginals import Components, Marginal
+from ._parts import is_parts
 from ._targets import draws_index
 
 
@@ -86,6 +87,9 @@ class MaskedDensity(SameOutputs, OwnState):
         return self.density.n_outputs
 
     grad_log_prob, cdf, inverse_cdf = map(_by_row, ("grad_log_prob", "cdf", "inverse_cdf"))
+    highest_density_interval, n_modes, mass_near_mode = map(
+        _plain, ("highest_density_interval", "n_modes", "mass_near_mode")
+    )
     mean, std, cov, quantile, median, interval, mode, entropy, pdf_grid = map(
         _plain,
         ("mean", "std", "cov", "quantile", "median", "interval", "mode", "entropy", "pdf_grid"),
@@ -232,7 +236,9 @@ def _runs(rows: np.ndarray) -> Iterator[slice]:
 
 
 def some_rows(values: Any, rows: np.ndarray) -> Any:
-    """Some rows of an array or a frame."""
+    """Some rows of an array or a frame, or of each in a dict of parts."""
+    if is_parts(values):
+        return {n: None if one is None else some_rows(one, rows) for n, one in values.items()}
     if hasattr(values, "iloc"):
         return values.iloc[rows]
     return values[rows] if hasattr(values, "__array__") else np.asarray(values)[rows]

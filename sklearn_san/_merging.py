@@ -12,7 +12,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from ._estimator import SANConditionalDensityEstimator
+from ._inputs import InputEncoder
 from ._network import SAN
+from ._part_encoders import PartEncoders, gather, spread
 
 #: Relative differences up to this are due to rounding.
 TOLERANCE = 1e-9
@@ -21,6 +23,7 @@ SHARED = {
     "the number of features": "n_features_in_",
     "the names of the features": "feature_names_in_",
     "the categories of the features": "feature_table_",
+    "the parts of X": "layout_",
     "the scaling of X": "input_encoder_",
     "the names of the outputs": "output_names_",
     "the labels of the outputs": "codec_",
@@ -30,6 +33,10 @@ SHARED = {
     "the scaling of y": "y_scaler_",
     "the number of dimensions of y": "_one_dimensional",
 }
+
+
+#: Attributes of an `InputEncoder` that depend on the number of members.
+OF_MEMBERS = {"n_inputs", "n_encoded"}
 
 
 def merge(estimators: Sequence[SANConditionalDensityEstimator]) -> SANConditionalDensityEstimator:
@@ -54,7 +61,8 @@ def merge(estimators: Sequence[SANConditionalDensityEstimator]) -> SANConditiona
     ------
     ValueError
         If the estimators differ in scalers, order, limits, likelihoods or the shape of their
-        networks; says in what.
+        networks; says in what. If they have encoders that all members share, of which the others
+        would have to be trained again.
 
     Examples
     --------
@@ -78,6 +86,11 @@ def merge(estimators: Sequence[SANConditionalDensityEstimator]) -> SANConditiona
                 f"{type(estimator).__name__}."
             )
         check_is_fitted(estimator, "network_")
+    if any(encoders is not None and encoders.shared for encoders in map(_encoders, members)):
+        raise ValueError(
+            "estimators with share_encoder=True cannot be merged: the members of one have been "
+            "trained for its encoder alone; fit them with share_encoder=False."
+        )
     for i, estimator in enumerate(members[1:], 1):
         for what in _differences(members[0], estimator):
             raise ValueError(
@@ -88,7 +101,14 @@ def merge(estimators: Sequence[SANConditionalDensityEstimator]) -> SANConditiona
     merged = copy.copy(members[0])
     if hasattr(merged, "_increment_state"):  # of the optimiser, which is that of fewer members
         del merged._increment_state
-    merged.network_ = _joined([estimator.network_ for estimator in members])
+    merged.network_ = _joined([_own_network(estimator) for estimator in members])
+    encoders = _encoders(merged)
+    if encoders is not None:
+        merged.encoders_ = _joined_encoders([estimator.encoders_ for estimator in members])
+        merged.network_ = spread(merged.network_, encoders.width)
+        inputs = merged.input_encoder_ = copy.copy(merged.input_encoder_)
+        inputs.extend(inputs.encoding, inputs.trees, merged.encoders_.n_features)
+        merged.novelty_ = None  # it compares features of other members
     merged.n_members = merged.n_members_ = merged.network_.n_members
     merged.n_iter_ = max(estimator.n_iter_ for estimator in members)
     merged.best_epoch_ = max(estimator.best_epoch_ for estimator in members)
@@ -99,9 +119,12 @@ def merge(estimators: Sequence[SANConditionalDensityEstimator]) -> SANConditiona
 def _differences(first: Any, other: Any) -> Iterator[str]:
     """In what two fitted estimators differ that the members of one ensemble share."""
     for what, name in SHARED.items():
-        if not _same(getattr(first, name, None), getattr(other, name, None)):
+        ours, theirs = (_shared(estimator, name) for estimator in (first, other))
+        if not _same(ours, theirs):
             yield what
-    ours, theirs = first.network_, other.network_
+    if not _same(_encoder_shapes(first), _encoder_shapes(other)):
+        yield "the encoders"
+    ours, theirs = _own_network(first), _own_network(other)
     for what, part in (
         (
             "the linear base",
@@ -113,6 +136,48 @@ def _differences(first: Any, other: Any) -> Iterator[str]:
     ):
         if not _same(part(ours), part(theirs)):
             yield what
+
+
+def _encoders(estimator: Any) -> PartEncoders | None:
+    return getattr(estimator, "encoders_", None)
+
+
+def _shared(estimator: Any, name: str) -> Any:
+    """An attribute of a fitted estimator, without what goes with the number of members."""
+    value = getattr(estimator, name, None)
+    if isinstance(value, InputEncoder):
+        return {k: v for k, v in vars(value).items() if k not in OF_MEMBERS}
+    return value
+
+
+def _own_network(estimator: Any) -> SAN:
+    """Network whose members see the features of their own encoders."""
+    encoders = _encoders(estimator)
+    return estimator.network_ if encoders is None else gather(estimator.network_, encoders.width)
+
+
+def _encoder_shapes(estimator: Any) -> Any:
+    """Names, shapes and dtypes of what the encoders of one member have."""
+    encoders = _encoders(estimator)
+    if encoders is None:
+        return None
+    tensors = (*encoders.weights, *encoders.stacked.values())
+    keys = (*encoders.weight_keys, *encoders.buffer_keys)
+    return [
+        list(encoders.widths),
+        *((*key, str(t.dtype), *t.shape[1:]) for key, t in zip(keys, tensors, strict=True)),
+    ]
+
+
+def _joined_encoders(several: list[PartEncoders]) -> PartEncoders:
+    """Encoders of the members of all."""
+    joined = copy.deepcopy(several[0])
+    joined.n_members = sum(one.n_members for one in several)
+    targets = (*joined.weights, *joined.stacked.values())
+    sources = zip(*((*one.weights, *one.stacked.values()) for one in several), strict=True)
+    for target, own in zip(targets, sources, strict=True):
+        target.data = torch.cat([tensor.detach() for tensor in own])
+    return joined
 
 
 def _shapes(network: SAN) -> list[Any]:

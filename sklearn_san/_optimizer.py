@@ -80,12 +80,23 @@ class Weights:
         To which the gradient of each member is clipped.
     turned : bool
         Whether matrices are moved in the eigenbases of their gradients; else all is plain AdamW.
+
+    Attributes
+    ----------
+    buffers : dict of str to Tensor
+        What else training changes in a module that has ``member_buffers``, members first.
+    shared : list of slice
+        Columns that stay the same for all members, those of ``shared_parameters``. The gradients
+        of members, of which a module may leave the sum to one of them, are averaged.
     """
 
     def __init__(
         self, module: nn.Module, weight_decay: float, max_grad_norm: float, *, turned: bool
     ):
         self.parameters = list(module.parameters())
+        self.buffers: dict[str, Tensor] = getattr(module, "member_buffers", {})
+        self.shared: list[slice] = []
+        shared = set(map(id, getattr(module, "shared_parameters", ())))
         betas, epsilon = (TURNED_BETAS, TURNED_EPSILON) if turned else (ADAM_BETAS, ADAM_EPSILON)
         self.settings = Settings(float(max_grad_norm), float(weight_decay), *betas, epsilon)
         n_members = len(self.parameters[0])
@@ -98,6 +109,8 @@ class Weights:
         for p in self.parameters:
             stop = start + p[0].numel()
             p.data = self.values[:, start:stop].view(p.shape)
+            if id(p) in shared:
+                self.shared.append(slice(start, stop))
             if turned and p.ndim == 3:
                 places = []
                 for n in p.shape[1:]:
@@ -128,8 +141,10 @@ class Weights:
         """One step of AdamW in the bases, the gradient of each member clipped to a norm."""
         self.n_steps += 1
         max_norm, decay, beta1, beta2, epsilon = self.settings
+        self._average()
         norm = torch.linalg.vector_norm(self.gradient, dim=1, keepdim=True)  # (n_members, 1)
         self.gradient.mul_((max_norm / (norm + 1e-6)).clamp_(max=1.0))
+        self._average()
         if self.n_steps % STATISTICS_EVERY == 0:
             self._observe()
         for matrix, place, n, left in self.sides():
@@ -144,8 +159,15 @@ class Weights:
             part.copy_(basis @ part if left else part @ basis.mT)
         self.values.mul_(1.0 - rate * decay)
         self.values.add_(step, alpha=-rate / (1.0 - beta1**self.n_steps))
+        for columns in self.shared:  # however the members were rounded
+            self.values[1:, columns] = self.values[:1, columns]
         if self.n_steps % BASES_EVERY == 0:
             self.turn()
+
+    def _average(self) -> None:
+        """Give all members the same gradient of what they share."""
+        for columns in self.shared:
+            self.gradient[:, columns] = self.gradient[:, columns].mean(0)
 
     def _observe(self) -> None:
         """Take the gradient into the statistics."""
@@ -171,7 +193,11 @@ class Weights:
 
     def arrays(self) -> dict[str, Tensor]:
         """Weights and the state of the optimiser, a row per member."""
-        return {"values": self.values, **self.state()}
+        return {"values": self.values, **self.buffers, **self.state()}
+
+    def kept(self) -> dict[str, Tensor]:
+        """What makes the module what it is, a row per member."""
+        return {"values": self.values, **self.buffers}
 
     def reset(self, saved: Mapping[str, Tensor], members: Tensor) -> None:
         """Bring the given members (a mask) back to copies of `arrays` made before."""

@@ -114,6 +114,8 @@ def auto_order(
     scores = normal_scores(y[rows], random)
     known = np.nan_to_num(scores[:, first])
     x = np.concatenate([features(X[rows], n_categories, random), known], axis=1)
+    if not x.shape[1]:  # all of X goes through encoders
+        x = np.zeros((len(rows), 1))
     costs = np.zeros((n_outputs, n_outputs))
     costs[np.ix_(rest, rest)] = pair_costs(x, scores[:, rest], random)
     best = [group[least_cost_order(costs[np.ix_(group, group)])] for group in groups]

@@ -18,7 +18,7 @@ epoch, so that a training that was interrupted goes on as if it had not been.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
@@ -29,6 +29,7 @@ from torch import Generator, Tensor
 
 from ._inputs import InputEncoder
 from ._order import settle_order
+from ._parts import Part, PartColumn, n_rows_of
 from ._scaling import OutputScaler
 from ._schema import Block, Raw, Reader, concatenate
 from ._splitting import Split, are_copies, group_numbers, linked_rows, split_rows
@@ -210,6 +211,8 @@ class Epochs:
     patterns : ndarray of shape (n_patterns, n_features), default=None
         Values that are missing together in rows: training hides those of a random one in each
         row, to the end of training in fewer and fewer, so that it ends with rows as they are.
+    once : bool, default=False
+        Whether all members have the same rows in each batch.
 
     Attributes
     ----------
@@ -231,10 +234,12 @@ class Epochs:
         dtype: torch.dtype,
         device: torch.device,
         patterns: np.ndarray | None = None,
+        *,
+        once: bool = False,
     ):
         self.rows, self.encoder, self.y_scaler, self.seed = rows, encoder, y_scaler, seed
         self.dtype, self.device = dtype, device
-        self.patterns = patterns
+        self.patterns, self.once = patterns, once
         hides = patterns is not None or encoder.missing_rate > 0
         self.noisy = rows.sample.X_err is not None or hides
         pooled = isinstance(rows, Pools)
@@ -247,14 +252,21 @@ class Epochs:
         else:
             weight = rows.sample.weight
             parts = [x, z] if weight is None else [x, z, weight]
-            self._behind = self._tensors([part[behind] for part in parts])
+            encoded = [part[behind] for part in rows.sample.parts]
+            self._behind = self._tensors([part[behind] for part in parts], encoded)
 
-    def columns(self, epoch: int = 1) -> tuple[Tensor, ...]:
-        """Scaled features and targets and, if rows have weights, these; of an epoch from 1 on."""
+    def columns(self, epoch: int = 1) -> tuple[Any, ...]:
+        """Scaled features and targets, parts, and the weights of rows if they have any.
+
+        Of an epoch, from 1 on.
+        """
         if not self.change:
             return self._behind
         own = self._columns(self.rows.training_block(epoch), epoch)
-        return tuple(torch.cat(pair) for pair in zip(own, self._behind, strict=True))
+        return tuple(
+            torch.cat([one, other]) if isinstance(one, Tensor) else one.joined(other)
+            for one, other in zip(own, self._behind, strict=True)
+        )
 
     def training_rows(self, jacobian: np.ndarray, split: Split) -> tuple[Rows, Rows | None]:
         """Rows to train on, and those for validation if there are any.
@@ -281,7 +293,7 @@ class Epochs:
         training = of(self.index.training, split.training)
         return training, of(self.index.holdout, split.holdout) if split.holdout.size else None
 
-    def _columns(self, block: Block, epoch: int) -> tuple[Tensor, ...]:
+    def _columns(self, block: Block, epoch: int) -> tuple[Any, ...]:
         X = block.X
         if self.noisy:
             random = np.random.default_rng((self.seed, epoch))
@@ -291,7 +303,7 @@ class Epochs:
         arrays = [x, self.y_scaler.transform(block.y)]
         if self.rows.sample.weight is not None:
             arrays.append(np.ones(block.n_rows) if block.weight is None else block.weight)
-        return self._tensors(arrays)
+        return self._tensors(arrays, block.parts)
 
     def _hide(self, X: np.ndarray, random: np.random.Generator, epoch: int) -> np.ndarray:
         """X with values missing; rows for validation, those of epoch 0, by no pattern."""
@@ -302,8 +314,10 @@ class Epochs:
         pattern = self.patterns[random.integers(len(self.patterns), size=len(X))]
         return np.where(some & pattern, np.nan, X)
 
-    def _tensors(self, arrays: list[np.ndarray]) -> tuple[Tensor, ...]:
-        return tuple(torch.as_tensor(a, dtype=self.dtype, device=self.device) for a in arrays)
+    def _tensors(self, arrays: list[np.ndarray], parts: Sequence[Part]) -> tuple[Any, ...]:
+        x, z, *weight = (torch.as_tensor(a, dtype=self.dtype, device=self.device) for a in arrays)
+        columns = (PartColumn(part, self.dtype, self.device, once=self.once) for part in parts)
+        return x, z, *columns, *weight
 
 
 class Held(NamedTuple):
@@ -326,7 +340,8 @@ def as_rows(
     validation: Held | None = None,
 ) -> WholeTable | Pools:
     """Rows of what the user gave to `fit`; `reader` learns what the table is."""
-    stream = as_stream(X, y, sample_weight, X_err, reader.read, seed)
+    encoded = reader.estimator.encoder is not None
+    stream = as_stream(X, y, sample_weight, X_err, reader.read, seed, encoded=encoded)
     if stream is None:
         reader.min_rows = 2
         raw = reader.read(X, y, sample_weight, X_err)
@@ -337,7 +352,7 @@ def as_rows(
         sample = reader.learn(raw)
         reader.check(sample)
         sample = settle_order(reader, sample)
-        numbers = None if groups is None else _groups_of(groups, X, sample_weight)
+        numbers = None if groups is None else _groups_of(groups, y, sample_weight)
         table = reader.with_mean_weight_one(sample)
         return WholeTable(*_with_validation(table, numbers, reader, validation))
     if groups is not None and isinstance(stream, BatchStream):
@@ -358,9 +373,9 @@ def as_rows(
     return Pools(stream, encode, sample, rows, reader.n_rows, numbers, n_held)
 
 
-def _groups_of(groups: Any, X: Any, sample_weight: Any) -> np.ndarray:
+def _groups_of(groups: Any, y: Any, sample_weight: Any) -> np.ndarray:
     """Numbers of the groups of the rows that count."""
-    numbers = group_numbers(groups, X.shape[0] if hasattr(X, "shape") else len(X))
+    numbers = group_numbers(groups, n_rows_of(y))
     if sample_weight is not None:
         numbers = numbers[check_weight(sample_weight, len(numbers)) > 0]
     return np.unique(numbers, return_inverse=True)[1]
@@ -391,9 +406,9 @@ def _with_validation(
     X_err = None
     if sample.X_err is not None and held.X_err is not None:
         X_err = np.concatenate([sample.X_err, held.X_err])
-    joined = Block(
-        np.concatenate([sample.X, held.X]), np.concatenate([sample.y, held.y]), weight, X_err
-    )
+    parts = tuple(own.joined([other]) for own, other in zip(sample.parts, held.parts, strict=True))
+    X, y = np.concatenate([sample.X, held.X]), np.concatenate([sample.y, held.y])
+    joined = Block(X, y, weight, X_err, parts)
     return joined, groups, held.n_rows
 
 
@@ -571,10 +586,22 @@ def draw_reservoir(
 
 
 def as_stream(
-    X: Any, y: Any, sample_weight: Any, X_err: Any, read: Read, seed: int
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    X_err: Any,
+    read: Read,
+    seed: int,
+    *,
+    encoded: bool = False,
 ) -> ArrayStream | BatchStream | None:
-    """Stream for batches, or for large memory maps; None for what is read at once."""
-    if y is not None:
+    """Stream for batches, or for large memory maps; None for what is read at once.
+
+    What is `encoded` stays in its file and is read row by row.
+    """
+    if y is not None or (encoded and isinstance(X, Mapping)):
+        if encoded:
+            return None
         if not (isinstance(X, np.memmap) and X.ndim == 2 and X.nbytes > STREAM_BYTES):
             return None
         if sample_weight is not None:

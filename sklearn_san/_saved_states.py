@@ -68,6 +68,7 @@ from ._kinds import (
 )
 from ._network import ACTIVATIONS, SAN, Block, LayerNorm, Linear, LinearBase
 from ._novelty import Novelty
+from ._parts import WHOLE, Layout
 from ._plain_trees import Record
 from ._saved_networks import rebuild_network
 from ._scaling import SCALERS, SHORT_NAMES, OutputScaler, _ColumnScaler
@@ -122,6 +123,14 @@ def _has_inverse(i: Imputer) -> bool:
     return symmetric and bool((np.linalg.eigvalsh(i.precision) > 0).all())
 
 
+def _is_named(v: Any, _: State) -> bool:
+    return type(v) is dict and all(isinstance(name, str) for name in v)
+
+
+def _is_shape(v: Any) -> bool:
+    return type(v) is tuple and len(v) > 0 and all(whole(1).holds(n, {}) for n in v)
+
+
 _N = "n_features_in_"
 
 
@@ -163,7 +172,7 @@ RULES: dict[type, Rule] = {
     InputEncoder: Rule(
         {
             "scaler": instance(*SCALERS),
-            "n_categories": listed(NONE | whole(1)),
+            "n_categories": listed(NONE | whole(0)),
             "numbers": Kind("column numbers", lambda v, s: array(RISING, len(v)).holds(v, s)),
             "missing_rate": SHARE,
             "nondetection": FLAG,
@@ -180,6 +189,7 @@ RULES: dict[type, Rule] = {
             "n_rows": LEFT_OUT | whole(0),
             "farthest": LEFT_OUT | POSITIVE,
             "imputer": LEFT_OUT | NONE | instance(Imputer),
+            "n_encoded": LEFT_OUT | whole(0),
             "encoding": LEFT_OUT | NONE | instance(PiecewiseLinear),
             "trees": LEFT_OUT | NONE | instance(TreeFeatures),
         },
@@ -209,6 +219,11 @@ RULES: dict[type, Rule] = {
                     and (bool(e.nondetection) or not e.infinite.any())
                 ),
             ),
+            Relation(
+                "n_encoded",
+                "0 without parts",
+                lambda e: (e.n_encoded > 0) == (0 in e.n_categories),
+            ),
             Relation("n_inputs", "the width of all blocks of columns", _is_consistent_encoder),
             Relation(
                 "imputer",
@@ -234,6 +249,41 @@ RULES: dict[type, Rule] = {
                     and (e.x_range is None or e.n_rows > 0)
                 ),
             ),
+        ],
+    ),
+    Layout: Rule(
+        {
+            "kind": one_of("array", "dict", "list"),
+            "shapes": Kind(
+                "a dict of shapes by name",
+                lambda v, s: _is_named(v, s) and len(v) > 0 and all(map(_is_shape, v.values())),
+            ),
+            "plain": Kind(
+                "a dict of numbers of columns by name",
+                lambda v, s: _is_named(v, s) and all(whole(0).holds(n, s) for n in v.values()),
+            ),
+            "accepts": Kind(
+                "True or False for each of the shapes",
+                lambda v, s: (
+                    _is_named(v, s)
+                    and v.keys() == s["shapes"].keys()
+                    and all(FLAG.holds(one, s) for one in v.values())
+                ),
+            ),
+        },
+        [
+            Relation(
+                "shapes",
+                "those of other parts than are plain, by names that go with the kind",
+                lambda layout: (
+                    not (layout.shapes.keys() & layout.plain.keys())
+                    and (layout.kind != "array" or layout.names == [WHOLE])
+                    and (
+                        layout.kind != "list"
+                        or set(layout.names) == set(map(str, range(len(layout.names))))
+                    )
+                ),
+            )
         ],
     ),
     Imputer: Rule(

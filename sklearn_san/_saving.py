@@ -44,6 +44,14 @@ from ._kinds import (
 )
 from ._network import SAN
 from ._novelty import Novelty
+from ._parts import Layout
+from ._saved_encoders import (
+    check_encoders,
+    missing_source,
+    own_encoder,
+    rebuild_encoders,
+    tree_of_encoders,
+)
 from ._saved_states import check_no_member
 from ._scaling import OutputScaler
 from ._targets import TargetCodec
@@ -67,32 +75,73 @@ def tree_of(estimator: Any) -> dict[str, Any]:
     """All of a fitted estimator as a tree of data."""
     check_is_fitted(estimator, "network_")
     state = {k: v for k, v in vars(estimator).items() if not k.startswith(_LEFT_OUT)}
+    if (encoders := state.get("encoders_")) is not None:
+        encoder = state.pop("encoder")
+        state["encoders_"] = tree_of_encoders(encoders, encoder, estimator.layout_)
     return state | {REQUESTS: _metadata_requests(estimator)}
 
 
-def load_estimator(cls: type[Estimator], path: str | os.PathLike[str]) -> Estimator:
+def load_estimator(
+    cls: type[Estimator], path: str | os.PathLike[str], encoder: Any = None
+) -> Estimator:
     """Estimator of class `cls` from `path`; see `SANConditionalDensityEstimator.load`."""
+    validation.check_encoder("encoder", encoder)
     with own_state():
-        return estimator_from(cls, read_checked(path, content=MODEL), path)
+        return estimator_from(cls, read_checked(path, content=MODEL), path, encoder)
 
 
-def estimator_from(cls: type[Estimator], state: Any, path: str | os.PathLike[str]) -> Estimator:
-    """Estimator from the tree of `tree_of`, checked; `path` is where it was read."""
+def estimator_from(
+    cls: type[Estimator], state: Any, path: str | os.PathLike[str], encoder: Any = None
+) -> Estimator:
+    """Estimator from the tree of `tree_of`, checked; `path` is where it was read.
+
+    `encoder` is the parameter of that name, where the file does not tell it.
+    """
     with rebuilding(repr(os.fspath(path))):
         if type(state) is not dict:
             raise UnfitState(f"it holds no model but a value of type {type(state).__name__}")
-        requests = state.pop(REQUESTS, {})
+        requests, encoded = state.pop(REQUESTS, {}), state.get("encoders_")
+        if encoded is not None:
+            state["encoders_"] = None  # until they are rebuilt
         # Parameters that an older file does not know keep their defaults.
         estimator: Any = cls()
         _MODEL.check(state, "")
         added = {k: v for k, v in state.items() if k not in _MODEL.kinds.keys() | vars(estimator)}
         check_no_member(cls, added, "")
         vars(estimator).update((k, v) for k, v in state.items() if not k.startswith(_LEFT_OUT))
+        if not hasattr(estimator, "layout_"):
+            estimator.layout_ = None  # of models of old
         _MODEL.check_relations(estimator, "")
         _check_parameters(estimator)
+        if encoded is not None:
+            check_encoders(encoded, estimator)
+        elif estimator.layout_ is not None:
+            raise UnfitState("layout_ must be None without encoders_")
+    _add_encoders(estimator, encoded, encoder, os.fspath(path))
     _set_requests(estimator, requests, os.fspath(path))
     load_kernels(estimator.network_)
     return estimator
+
+
+def _add_encoders(estimator: Any, encoded: Any, encoder: Any, path: str) -> None:
+    """Rebuild the encoders of a model from their checked tree, if it has any."""
+    if encoded is None:
+        if encoder is not None:
+            raise ValueError(f"{path!r} holds a model without encoder; load it without encoder=.")
+        estimator.encoders_ = None
+        return
+    if encoder is None:
+        if (source := missing_source(encoded)) is not None:
+            raise ValueError(
+                f"{path!r} holds a model whose encoder, {source}, is not of this package; give "
+                "encoder= to `load`, the module or function with which it was fitted."
+            )
+        with rebuilding(repr(path)):
+            estimator.encoder = own_encoder(encoded, estimator.layout_)
+            estimator.encoders_ = rebuild_encoders(encoded, estimator.encoder, estimator)
+        return
+    estimator.encoders_ = rebuild_encoders(encoded, encoder, estimator)
+    estimator.encoder = encoder
 
 
 def _check_parameters(estimator: Any) -> None:
@@ -130,7 +179,12 @@ def _set_requests(estimator: Any, requests: Any, path: str) -> None:
 def _has_sizes_of_table(estimator: Any) -> bool:
     """Whether the encoder takes as many features as there are, with as many categories."""
     table, sizes = estimator.feature_table_, estimator.input_encoder_.n_categories
-    if len(sizes) != estimator.n_features_in_:
+    layout, n_features = estimator.layout_, estimator.n_features_in_
+    n_parts = 0 if layout is None else len(layout.shapes)
+    if sizes[n_features:] != [0] * n_parts or 0 in sizes[:n_features]:
+        return False
+    sizes = sizes[:n_features]
+    if len(sizes) != n_features:
         return False
     if table is None:
         return all(size is None for size in sizes)
@@ -171,7 +225,8 @@ _MODEL = Rule(
         "y_scaler_": instance(OutputScaler),
         "feature_table_": NONE | instance(FeatureTable),
         "codec_": instance(TargetCodec),
-        "n_features_in_": whole(1),
+        "n_features_in_": whole(0),
+        "layout_": LEFT_OUT | NONE | instance(Layout),
         "feature_units_": LEFT_OUT | TEXTS,
         "feature_labels_": LEFT_OUT | listed(TEXT),
         "feature_names_in_": LEFT_OUT | array(NAMES, "n_features_in_"),
@@ -206,7 +261,8 @@ _MODEL = Rule(
             "of the width of the input_encoder_",
             lambda e: (
                 getattr(e, "novelty_", None) is None
-                or e.novelty_.neighbours.shape[1] == e.input_encoder_.n_plain
+                or e.novelty_.neighbours.shape[1]
+                == e.input_encoder_.n_plain + e.input_encoder_.n_encoded
             ),
         ),
         Relation("network_", "of n_outputs_", lambda e: e.network_.n_outputs == e.n_outputs_),

@@ -28,6 +28,7 @@ from ._columns import (
     read_columns,
     refuse_dates,
 )
+from ._parts import Layout, Part, split_parts
 from ._tables import Frame, as_table, check_units, is_frame, units_of
 from ._targets import (
     TargetCodec,
@@ -50,6 +51,7 @@ class Raw(NamedTuple):
     y: list[np.ndarray]  # (n_rows,) each, in the user's order
     weight: np.ndarray | None  # (n_rows,), positive
     X_err: np.ndarray | None  # (n_rows, n_features)
+    parts: tuple[Part, ...] = ()  # those of X that go through encoders
 
     @property
     def n_rows(self) -> int:
@@ -64,10 +66,11 @@ class Raw(NamedTuple):
 class Block(NamedTuple):
     """Rows as float64 numbers and codes."""
 
-    X: np.ndarray  # (n_rows, n_features); nan where there is no value
+    X: np.ndarray  # (n_rows, n_features + n_parts); nan where there is no value
     y: np.ndarray  # (n_rows, n_outputs), in autoregressive order
     weight: np.ndarray | None  # (n_rows,)
     X_err: np.ndarray | None  # (n_rows, n_features)
+    parts: tuple[Part, ...] = ()
 
     @property
     def n_rows(self) -> int:
@@ -76,13 +79,21 @@ class Block(NamedTuple):
 
     def take(self, rows: Any) -> Block:
         """Some of the rows."""
-        X, y, weight, X_err = (_take(part, rows) for part in self)
-        return Block(X, y, weight, X_err)
+        return Block(*(_take(part, rows) for part in self))
+
+    @property
+    def identity(self) -> np.ndarray:
+        """Columns (n_rows, n) that are equal in rows of equal X."""
+        if not self.parts:
+            return self.X
+        return np.column_stack([self.X, *(part.keys() for part in self.parts)])
 
 
 def _take(part: Any, rows: Any) -> Any:
     if isinstance(part, list):
         return [column[rows] for column in part]
+    if isinstance(part, tuple):
+        return tuple(one[rows] for one in part)
     return None if part is None else part[rows]
 
 
@@ -94,6 +105,8 @@ def concatenate(raws: Sequence[Raw]) -> Raw:
             return None
         if isinstance(parts[0], list):
             return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+        if isinstance(parts[0], tuple):
+            return tuple(first.joined(others) for first, *others in zip(*parts, strict=True))
         return np.concatenate(parts)
 
     return Raw(*(join(parts) for parts in zip(*raws, strict=True)))
@@ -123,6 +136,8 @@ class Schema:
         Labels of the outputs.
     units : dict of str to str
         Of the features that had one in `fit`.
+    layout : Layout, default=None
+        Parts of X that go through encoders; None if there are none.
     """
 
     table: FeatureTable | None
@@ -134,6 +149,7 @@ class Schema:
     families: list[Likelihood]
     codec: TargetCodec
     units: dict[str, str]
+    layout: Layout | None = None
 
     @classmethod
     def of(cls, estimator: Any) -> Schema:
@@ -148,6 +164,7 @@ class Schema:
             estimator.families_,
             estimator.codec_,
             getattr(estimator, "feature_units_", {}),
+            getattr(estimator, "layout_", None),
         )
 
     def attributes(self) -> dict[str, Any]:
@@ -162,14 +179,26 @@ class Schema:
             "families_": self.families,
             "codec_": self.codec,
             "feature_units_": self.units,
+            "layout_": self.layout,
         }
 
     @property
     def n_categories(self) -> list[int | None]:
-        """Of each feature; None for numbers."""
+        """Of each column of a `Block`: None for numbers, 0 for the state of a part."""
+        states = [0] * len(self.part_names)
         if self.table is None:
-            return [None] * len(self.feature_names)
-        return [None if one is None else len(one) for one in self.table.categories]
+            return [None] * len(self.feature_names) + states
+        return [None if one is None else len(one) for one in self.table.categories] + states
+
+    @property
+    def part_names(self) -> list[str]:
+        """Of the parts of X that go through encoders."""
+        return [] if self.layout is None else list(self.layout.shapes)
+
+    @property
+    def column_names(self) -> list[str]:
+        """Of the columns of a `Block`."""
+        return [*self.feature_names, *self.part_names]
 
     @property
     def classes(self) -> list[np.ndarray | None]:
@@ -190,13 +219,74 @@ class Schema:
             family.check_values(observed, f"output {d} ({self.names[d]})")
         if not may_have_gaps:
             check_missing_targets(y, self.order, self.names)
-        return Block(self.encode_features(raw.X), y[:, self.order], raw.weight, raw.X_err)
+        X = self.encode_features(raw.X, raw.parts)
+        return Block(X, y[:, self.order], raw.weight, raw.X_err, raw.parts)
 
-    def encode_features(self, X: Columns) -> np.ndarray:
-        """Features as numbers and codes, float64, with nan where there is no value."""
-        if self.table is not None:
-            return self.table.transform(X)
-        return np.asarray(X, dtype=np.float64)
+    def encode_features(
+        self, X: Columns, parts: Sequence[Part] = (), *, tolerant: bool = False
+    ) -> np.ndarray:
+        """Features as numbers and codes, float64, with nan where there is no value.
+
+        Behind them the state of each part; see `_parts`.
+        """
+        codes = np.asarray(X, dtype=np.float64) if self.table is None else self.table.transform(X)
+        if self.layout is None:
+            return codes
+        return np.concatenate([codes, self.layout.states(parts, tolerant=tolerant)], axis=1)
+
+
+class Features(NamedTuple):
+    """What was read of X."""
+
+    columns: Columns
+    table: FeatureTable | None
+    layout: Layout | None
+    parts: tuple[Part, ...]
+    index: Any  # of its frame, if it is one
+    units: dict[str, str]  # of the columns of that
+
+
+def read_inputs(
+    estimator: Any,
+    X: Any,
+    schema: Schema | None,
+    *,
+    min_rows: int = 0,
+    may_be_infinite: bool = False,
+) -> Features:
+    """Plain columns and parts of the user's X; without a schema they are new."""
+    layout = None if schema is None else schema.layout
+    if layout is None and (schema is not None or estimator.encoder is None):
+        X = as_table(X)
+        if getattr(X, "ndim", 0) > 2:
+            raise ValueError(
+                f"Found array with dim {X.ndim}, of shape {tuple(X.shape)}; rows that are more "
+                "than columns, such as images, need an encoder in `fit`."
+            )
+        columns, table = read_features(
+            estimator, X, schema, min_rows=min_rows, may_be_infinite=may_be_infinite
+        )
+        return Features(columns, table, None, (), validation.row_names(X), units_of(X))
+    split = split_parts(X, estimator.encoder, layout)
+    n_rows = split.n_rows
+    if n_rows < min_rows:
+        raise ValueError(f"X has {n_rows} rows; at least {min_rows} are needed.")
+    if split.table is None:
+        if schema is None:  # of which earlier fits may have known some
+            estimator.n_features_in_ = 0
+            vars(estimator).pop("feature_names_in_", None)
+            estimator.feature_labels_ = []
+        nothing: Columns = np.full((n_rows, estimator.n_features_in_), np.nan)
+        table = None if schema is None else schema.table
+        if table is not None:
+            nothing = list(np.transpose(nothing))
+        return Features(nothing, table, split.layout, split.parts, None, {})
+    columns, table = read_features(
+        estimator, split.table, schema, min_rows=min_rows, may_be_infinite=may_be_infinite
+    )
+    X = as_table(split.table)
+    index, units = validation.row_names(X), units_of(X)
+    return Features(columns, table, split.layout, split.parts, index, units)
 
 
 def read_features(
@@ -354,9 +444,9 @@ class Reader:
                 "target y is None."
             )
         first = self._schema is None
-        X, index = as_table(X), validation.row_names(X)
-        validation.warn_of_misaligned(index, y=y, sample_weight=sample_weight, X_err=X_err)
-        features, table = read_features(self.estimator, X, self._schema, min_rows=self.min_rows)
+        found = read_inputs(self.estimator, X, self._schema, min_rows=self.min_rows)
+        features = found.columns
+        validation.warn_of_misaligned(found.index, y=y, sample_weight=sample_weight, X_err=X_err)
         y = as_table(y, "y")
         units, y = units_of(y), _checked_targets(y)
         columns, names, one_dimensional = split_columns(y)
@@ -365,8 +455,9 @@ class Reader:
             are_own = is_frame(y) or (is_series(y) and names != ["y0"])
             given = self.estimator.output_names
             names = validation.check_output_names(given, names, are_own=are_own)
-            self._begin(table, columns, names, one_dimensional, category_targets(y))
-            self.schema.units.update(units_of(X))
+            self._begin(found.table, columns, names, one_dimensional, category_targets(y))
+            self.schema.layout = found.layout
+            self.schema.units.update(found.units)
             if units:
                 self.schema.codec.units = units
         else:
@@ -375,11 +466,11 @@ class Reader:
             columns = matching_columns(y, self.schema.names, before)
         errors = read_errors(self.estimator, self.schema, X_err, features)
         if sample_weight is None:
-            return Raw(features, columns, None, errors)
+            return Raw(features, columns, None, errors, found.parts)
         weight = validation.check_weight(
             sample_weight, len(columns[0]), may_be_zero=self.min_rows == 0
         )
-        return Raw(features, columns, weight, errors).take(weight > 0)
+        return Raw(features, columns, weight, errors, found.parts).take(weight > 0)
 
     def learn(self, raw: Raw) -> Block:
         """Extend the schema by rows and remember their extremes; the rows as they are known now."""
@@ -431,7 +522,8 @@ class Reader:
         validation.warn_of_power(
             self.estimator.y_scaler, families, ranges, schema.limits, schema.names
         )
-        validation.warn_of_large_errors(sample.X, sample.X_err, schema.feature_names)
+        n = len(schema.feature_names)
+        validation.warn_of_large_errors(sample.X[:, :n], sample.X_err, schema.feature_names)
         numbers = [j for j, n in enumerate(schema.n_categories) if n is None]
         X, features = sample.X[:, numbers], [schema.feature_names[j] for j in numbers]
         if not self._known:

@@ -44,14 +44,15 @@ def linked_rows(block: Block, n_validation: int) -> tuple[np.ndarray | None, np.
     as rows of zeros, only those with equal y stay together. The groups are None if no row repeats
     another.
     """
-    by_x, by_y = hashes(block.X), hashes(block.y)
+    table = block.identity
+    by_x, by_y = hashes(table), hashes(block.y)
     (x_number, x_count), (y_number, y_count) = _numbered(by_x), _numbered(by_y)
     fine_y = len(y_count) < block.n_rows and _is_fine(block.y, by_y)
     group, by_x_alone = np.arange(block.n_rows), np.zeros(block.n_rows, dtype=bool)
     if len(x_count) < block.n_rows:
         if fine_y:
             group = _numbered(_pairs(by_x, by_y))[0]
-        if _is_fine(block.X, by_x):
+        if _is_fine(table, by_x):
             by_x_alone = x_count[x_number] <= max(2.0, 0.5 * n_validation)
             group = np.where(by_x_alone, x_number, len(x_count) + group)
     if fine_y and np.mean(y_count[y_number] > 1) > 0.5 and y_count.max() <= 10 * np.median(y_count):
@@ -63,8 +64,8 @@ def linked_rows(block: Block, n_validation: int) -> tuple[np.ndarray | None, np.
 
 def are_copies(block: Block, held: Block, by_x_alone: np.ndarray) -> np.ndarray:
     """Whether rows repeat any of those held out, of which some are linked by X alone; (n_rows,)."""
-    x, pairs = hashes(held.X), _pairs(hashes(held.X), hashes(held.y))
-    own = hashes(block.X)
+    x = hashes(held.identity)
+    pairs, own = _pairs(x, hashes(held.y)), hashes(block.identity)
     return np.isin(own, x[by_x_alone]) | np.isin(_pairs(own, hashes(block.y)), pairs)
 
 

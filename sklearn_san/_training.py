@@ -46,7 +46,8 @@ class Rows:
     ----------
     columns : tuple of Tensor
         Arguments of ``log_prob``, each with one entry per row of the table, and behind them the
-        weights of the rows if they are `weighted`.
+        weights of the rows if they are `weighted`. Instead of tensors that are large, objects
+        which give them for the numbers of rows, such as a `PartColumn`.
     index : Tensor of shape (n_members, n_rows)
         Row numbers of each member.
     offset : Tensor of shape (n_members,)
@@ -55,13 +56,13 @@ class Rows:
     weighted : bool
     """
 
-    columns: tuple[Tensor, ...]
+    columns: tuple[Any, ...]
     index: Tensor
     offset: Tensor
     weighted: bool = False
 
     @property
-    def inputs(self) -> tuple[Tensor, ...]:
+    def inputs(self) -> tuple[Any, ...]:
         """Columns without the weights."""
         return self.columns[:-1] if self.weighted else self.columns
 
@@ -126,6 +127,8 @@ class Recipe:
     joint_epoch: bool = False
     #: Nats by which the first weights must be improved on
     handicap: float = 0.0
+    #: Rows of each member that are evaluated at once where nothing is learned
+    evaluated: int = 4096
 
 
 def auto_batch_size(n_rows: int) -> int:
@@ -177,7 +180,7 @@ class History:
 #: Called after each epoch with its number (from 1) and the history; True stops the training.
 EpochHook = Callable[[int, History], bool]
 #: Gives the columns of the table for an epoch, where they change from one to the next.
-Refresh = Callable[[int], tuple[Tensor, ...]]
+Refresh = Callable[[int], tuple[Any, ...]]
 
 
 class Checkpoint(Protocol):
@@ -250,7 +253,8 @@ def train(
         )
     finally:
         objective.close()
-        weights.values.copy_(best.values)
+        for name, kept in best.kept.items():
+            weights.kept()[name].copy_(kept)
         weights.release()
         history.best_epochs = best.epoch.tolist()
     return history
@@ -284,8 +288,8 @@ def train_in_processes(
     weights, histories, caught = zip(*trained, strict=True)
     for message, category in dict.fromkeys(one for part in caught for one in part):
         warnings.warn(message, category, stacklevel=7)  # the caller of `fit`
-    for p, pieces in zip(module.parameters(), zip(*weights, strict=True), strict=True):
-        p.data = torch.cat(pieces)
+    for tensor, pieces in zip(_by_member(module), zip(*weights, strict=True), strict=True):
+        tensor.data = torch.cat(pieces)
     return _merge(histories)
 
 
@@ -305,7 +309,12 @@ def _train_part(
             module, rows, validation, recipe, seeds, refresh=refresh, make_objective=make_objective
         )
     told = [(str(one.message), one.category) for one in caught]
-    return [p.detach() for p in module.parameters()], history, told
+    return [tensor.detach() for tensor in _by_member(module)], history, told
+
+
+def _by_member(module: nn.Module) -> list[Tensor]:
+    """All tensors of a module that have the members on their first axis."""
+    return [*module.parameters(), *getattr(module, "member_buffers", {}).values()]
 
 
 def _merge(histories: Sequence[History]) -> History:
@@ -335,7 +344,7 @@ class Objective:
         self.module, self.weights, self.rows = module, weights, rows
         self.use(rows.columns)
 
-    def use(self, columns: tuple[Tensor, ...]) -> None:
+    def use(self, columns: tuple[Any, ...]) -> None:
         """Take other columns for the same rows."""
         self.rows = replace(self.rows, columns=columns)
 
@@ -395,15 +404,15 @@ class _Best:
         recipe: Recipe,
     ):
         self.objective, self.weights, self.validation = objective, weights, validation
-        self.batch_size, self.joint = max(recipe.batch_size, 4096), recipe.joint_epoch
-        self.values = weights.values.clone()
-        self.loss = torch.full((len(self.values),), math.inf, dtype=torch.float64)
+        self.batch_size, self.joint = recipe.evaluated, recipe.joint_epoch
+        self.kept = {name: value.clone() for name, value in weights.kept().items()}
+        self.loss = torch.full((len(weights.values),), math.inf, dtype=torch.float64)
         if validation is not None:  # a table too small to learn from is best left alone
             loss = self._validation_loss(validation)
             self.loss = torch.where(loss.isfinite(), loss, self.loss.to(loss)) - recipe.handicap
         else:
             self.start = self._training_loss()
-        self.loss = self.loss.to(self.values.device)
+        self.loss = self.loss.to(weights.values.device)
         self.epoch = torch.zeros_like(self.loss, dtype=torch.int64)
 
     def _validation_loss(self, rows: Rows) -> Tensor:
@@ -427,7 +436,11 @@ class _Best:
             better = usable & (loss < self.loss)
             if bool(usable.any()):
                 history.validation.append(loss[usable].mean().item())
-        self.values[better] = self.weights.values[better]
+        if self.weights.shared:  # one that has diverged has taken all others along
+            usable = usable.all().expand_as(usable)
+            better = better & usable
+        for name, value in self.weights.kept().items():
+            self.kept[name][better] = value[better]
         self.loss[better] = loss[better]
         self.epoch[better] = epoch
         return usable
@@ -489,10 +502,9 @@ class _Run:
         return patience is not None and epoch - self.best.epoch.max().item() >= patience
 
     def _tensors(self) -> dict[str, Tensor]:
-        weights, best = self.weights, self.best
-        names = ("best_values", "best_loss", "best_epoch")
-        tensors = (best.values, best.loss, best.epoch)
-        return weights.arrays() | dict(zip(names, tensors, strict=True))
+        best = self.best
+        kept = {f"best_{name}": value for name, value in best.kept.items()}
+        return self.weights.arrays() | kept | {"best_loss": best.loss, "best_epoch": best.epoch}
 
     def _all_generators(self) -> list[Generator]:
         return [*self.generators, *getattr(self.objective.module, "generators", ())]

@@ -233,12 +233,34 @@ def check_device(device: Any) -> torch.device:
     return torch.device("cpu") if checked.type == "cpu" else checked
 
 
+def check_encoder(name: str, value: Any) -> None:
+    """Raise unless `value` is an encoder, encoders of parts by name or in order, or None."""
+    if value is None or callable(value):
+        return
+    accepted = (
+        "a torch module, a function of the shape of a row that makes one, a dict of these by the "
+        "names of parts, a tuple or list of these in the order of parts, or None"
+    )
+    if isinstance(value, Mapping):
+        parts = list(value.values())
+    elif isinstance(value, (tuple, list)):
+        parts = list(value)
+    else:
+        raise TypeError(f"{name} must be {accepted}; got {value!r}.")
+    if any(not (one is None or callable(one)) for one in parts):
+        raise TypeError(f"{name} must be {accepted}; got {value!r}.")
+    if all(one is None for one in parts):
+        raise ValueError(f"{name} must be {accepted}; got {value!r}, which has none.")
+
+
 #: What each parameter of the constructor may be, whatever the data.
 PARAMETERS: dict[str, Callable[[str, Any], None]] = {
     "K": partial(check_integer, low=1),
     "module_shape": check_shape,
     "first_module_shape": partial(check_shape, optional=True),
     "sequence_features": partial(check_integer, low=1),
+    "encoder": check_encoder,
+    "share_encoder": check_boolean,
     "encoder_shape": partial(check_shape, optional=True),
     "feature_encoding": partial(check_choice, choices=("auto", "piecewise_linear"), optional=True),
     "tree_features": partial(check_boolean, or_auto=True),
@@ -936,6 +958,38 @@ def check_columns_of_summary(value: Any) -> dict[str, float | None]:
     if not levels:
         raise ValueError(f"statistics must name a summary, such as 'mean', got {value!r}.")
     return levels
+
+
+def names_of_summaries(output_type: Any, quantiles: Any, level: Any) -> list[str]:
+    """Names for `check_columns_of_summary` of what `predict` is asked for."""
+    several = isinstance(output_type, (list, tuple))
+    types = list(output_type) if several else [output_type]
+    if several:
+        check_statistics("output_type", output_type)
+    else:
+        check_choice("output_type", output_type, OUTPUT_TYPES)
+    names: list[str] = []
+    for one in types:
+        if one == "samples":
+            raise ValueError(
+                "as_frame=True has no meaning for output_type='samples'; use "
+                "sample(X, n, as_frame=True)."
+            )
+        levels: Any = ()
+        if one == "quantiles":
+            levels = check_quantiles(quantiles)
+        elif one == "interval":
+            check_real("level", level, 0.0, 1.0)
+            levels = (0.5 - 0.5 * level, 0.5 + 0.5 * level)
+        names += [_percent(100.0 * float(value)) for value in levels] or [one]
+    return names
+
+
+def _percent(value: float) -> str:
+    """Name of a quantile in percent, such as q05 and q97.5."""
+    rounded = round(value, 8)
+    text = f"{rounded:.8f}".rstrip("0").rstrip(".")
+    return f"q{'0' if rounded < 10.0 else ''}{text}"
 
 
 def check_quantiles(quantiles: Any) -> np.ndarray:

@@ -691,6 +691,8 @@ ACCEPTED = {
     "module_shape": "numbers",
     "first_module_shape": "None, numbers",
     "sequence_features": "1",
+    "encoder": "None",
+    "share_encoder": _BOOLEAN,
     "encoder_shape": "None, numbers",
     "feature_encoding": "None",
     "tree_features": _BOOLEAN,

@@ -12,7 +12,8 @@ from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.utils.validation import check_array, check_consistent_length
 
 from .._columns import frame_columns, is_frame, is_missing
-from .._tables import without_mask
+from .._parts import is_parts
+from .._tables import Frame, as_table, without_mask
 from .._validation import check_integer, check_real
 from .checks import check_levels, check_unit, names_of
 from .diagnostic import (
@@ -28,6 +29,8 @@ from .uniformity import (
     rank_scores,
 )
 
+#: Of parts of X with more columns than these, the mean and the deviation of each row are looked at.
+MOST_COLUMNS = 50
 #: Blocks of rows in `forward_pvalues`; each is predicted by trees grown on those before it.
 N_BLOCKS = 5
 
@@ -235,8 +238,13 @@ def numeric_features(X: Any) -> Features:
     Parameters
     ----------
     X : array-like of shape (n_rows, n_features)
-        Numbers, with nan and infinities, or labels.
+        Numbers, with nan and infinities, or labels. Of arrays of more dimensions, and in a dict of
+        parts of more than `MOST_COLUMNS` columns, the mean and the deviation of each row.
     """
+    if is_parts(X):
+        X = _columns_of_parts(X)
+    elif getattr(X, "ndim", 0) > 2:
+        X = Frame(_columns_of_part("X", X))
     if is_frame(X):
         columns, names = frame_columns(X), [str(name) for name in X.columns]
     else:
@@ -257,6 +265,35 @@ def numeric_features(X: Any) -> Features:
     masks = [state[:, state.any(axis=0)].astype(np.float64) for state in states]
     filled = np.where(np.isnan(finite), middle, values)
     return Features(names, values, np.concatenate([filled, *masks], axis=1))
+
+
+def _columns_of_parts(X: Mapping[Any, Any]) -> Frame:
+    """Columns of all parts."""
+    columns: dict[str, np.ndarray] = {}
+    for name, part in X.items():
+        if part is None:
+            continue
+        table = as_table(part)
+        if is_frame(table):
+            names = [str(column) for column in table.columns]
+            columns |= dict(zip(names, frame_columns(table), strict=True))
+        else:
+            columns |= _columns_of_part(str(name), np.asarray(table))
+    return Frame(columns)
+
+
+def _columns_of_part(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns of an array, or what tells most of its rows."""
+    if values.ndim == 2 and values.shape[1] <= MOST_COLUMNS:
+        return {f"{name} {j}": column for j, column in enumerate(values.T)}
+    flat = values.reshape(len(values), -1).astype(np.float64)
+    known = np.isfinite(flat)
+    n = np.maximum(known.sum(axis=1), 1)
+    mean = np.where(known, flat, 0.0).sum(axis=1) / n
+    square = np.where(known, flat - mean[:, None], 0.0) ** 2
+    missing = np.where(known.any(axis=1), 0.0, np.nan)
+    columns = (mean + missing, np.sqrt(square.sum(axis=1) / n) + missing)
+    return dict(zip((f"{name} mean", f"{name} deviation"), columns, strict=True))
 
 
 def _as_numbers(column: np.ndarray) -> np.ndarray:

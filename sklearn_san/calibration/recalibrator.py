@@ -20,6 +20,7 @@ from .._draws import mean_of_rows
 from .._estimator import SANConditionalDensityEstimator
 from .._masking import MaskedDensity, some_rows
 from .._model import make_generator
+from .._parts import is_parts
 from .._tables import as_table, in_order
 from .._targets import split_columns
 from .._validation import check_choice, check_integer, check_real, check_weight
@@ -105,8 +106,14 @@ class CalibratedDensity(OwnState, MetaEstimatorMixin, RegressorMixin, BaseEstima
         self : object
         """
         base = self.estimator if self.estimator is not None else SANConditionalDensityEstimator()
-        X, y = as_table(X), as_table(y, "y")
+        X, y = X if is_parts(X) else as_table(X), as_table(y, "y")
         inner, prefix, is_transformed = inner_estimator(base)
+        is_own = isinstance(inner, SANConditionalDensityEstimator)
+        if is_own and isinstance(inner.encoder, (list, tuple)):
+            raise TypeError(
+                "CalibratedDensity splits parts of X in a dict, but encoder is a "
+                f"{type(inner.encoder).__name__}; name the parts."
+            )
         if X_err is not None and is_transformed:
             raise ValueError(ERRORS_BEHIND_TRANSFORMERS)
         n_rows = len(split_columns(y)[0][0])
