@@ -48,8 +48,10 @@ UNITS = {
 }
 
 quick = "--quick" in sys.argv
-n_train, n_test, takes = (4_000, 1_000, "QUICK") if quick else (20_000, 4_000, "FULL")
-print(f"{n_train:,} galaxies to learn from; on two cores this takes {takes}")
+n_train, n_test = (4_000, 1_000) if quick else (20_000, 4_000)
+print(f"{n_train:,} galaxies to learn from; on two free cores this takes ", end="")
+print("under a minute" if quick else "some minutes", end="")
+print(", and a minute more where kernels are compiled for the first time", flush=True)
 
 X, y = make_galaxies(n_train + n_test, random_state=0)
 X_train, y_train, X_test, y_test = X[:n_train], y[:n_train], X[n_train:], y[n_train:]

@@ -62,7 +62,12 @@ def _parts(state: Mapping[str, Any]) -> list[dict[str, Any]]:
     if layout is None or encoders is None:
         return []
     return [
-        {"name": name, "shape": shape, "encoder": source["path"], "parameters": source["parameters"]}
+        {
+            "name": name,
+            "shape": shape,
+            "encoder": source["path"],
+            "parameters": source["parameters"],
+        }
         for (name, shape), source in zip(
             layout.state["shapes"].items(), encoders["sources"], strict=True
         )
