@@ -11,8 +11,8 @@ happens to a galaxy whose colours allow two redshifts.
 # Simulate and fit
 # ----------------
 # 20,000 galaxies to learn from, 4,000 to test on. The limits of the prior are given, so that no
-# draw leaves them. With ``--quick`` there are 4,000 and 1,000, one network learns for ten epochs, and
-# pictures say so.
+# draw leaves them. With ``--quick`` there are 4,000 and 1,000, one network learns for ten epochs,
+# and pictures say so.
 
 import sys
 import time
