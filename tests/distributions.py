@@ -30,7 +30,8 @@ IMPORT_ALL = """
 import importlib, pkgutil, sys
 import sklearn_san
 assert sys.prefix in sklearn_san.__file__, sklearn_san.__file__
-missing = set("arviz astropy dask getdist h5py pandas pyarrow qp rail sbi skpro xarray".split())
+missing = set("arviz astropy ceci dask getdist h5py pandas pyarrow qp rail sbi skpro xarray"
+              .split())
 for module in pkgutil.walk_packages(sklearn_san.__path__, "sklearn_san."):
     if module.name == "sklearn_san.__main__":
         continue
