@@ -5,7 +5,7 @@ What is public is imported when it is asked for, since torch and scikit-learn ta
 
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 __all__ = ["CalibratedDensity", "SANConditionalDensityEstimator", "__version__", "merge"]
 
 _MODULES = (
