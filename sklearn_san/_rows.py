@@ -27,6 +27,7 @@ import torch
 from sklearn.utils.validation import check_consistent_length
 from torch import Generator, Tensor
 
+from ._distributed import ALONE, Ranks
 from ._inputs import InputEncoder
 from ._order import settle_order
 from ._parts import Part, PartColumn, n_rows_of
@@ -62,8 +63,14 @@ class WholeTable:
         Numbers of the groups that stay on one side of the split; None finds them.
     n_held : int, default=0
         How many rows the user gave to validate on.
+
+    Attributes
+    ----------
+    ranks : Ranks
+        Processes that learn from these rows together.
     """
 
+    ranks: Ranks = ALONE
     n_pools = 1
     max_validation = np.inf
 
@@ -118,8 +125,14 @@ class Pools:
         Numbers of the groups of all rows of the stream.
     n_held : int, default=0
         How many rows behind those of the sample the user gave to validate on.
+
+    Attributes
+    ----------
+    ranks : Ranks
+        Processes that learn from these rows together.
     """
 
+    ranks: Ranks = ALONE
     max_validation = MAX_VALIDATION
 
     def __init__(
@@ -178,9 +191,9 @@ class Pools:
         """Pools that hold as many rows as there are."""
         return -(-(self.n_rows - len(self.left_out)) // self.size)
 
-    def training_block(self, epoch: int) -> Block:
-        """Pool of an epoch, counted from 1."""
-        return self.encode(self.stream.pool(epoch - 1, self.size, self.left_out))
+    def training_block(self, epoch: int, part: slice = slice(None)) -> Block:
+        """Pool of an epoch, counted from 1, or a part of it."""
+        return self.encode(self.stream.pool(epoch - 1, self.size, self.left_out, part))
 
     def index(self, split: Split, *, repeated: bool) -> Split:
         """Numbers of the rows in the table of an epoch."""
@@ -245,6 +258,11 @@ class Epochs:
         pooled = isinstance(rows, Pools)
         #: Whether an epoch has other columns than the one before
         self.change = self.noisy or pooled
+        #: Rows of a pool that are those of this rank. Noise is drawn for all rows of a pool, so
+        #: that each has its own; then every rank has them all
+        self.own: slice | None = None
+        if pooled and not self.noisy and rows.ranks.size > 1:
+            self.own = rows.ranks.part(rows.size)
         self.index = rows.index(split, repeated=self.noisy)
         behind = rows.behind(split)
         if self.noisy:  # validated with the same noise each time
@@ -262,7 +280,11 @@ class Epochs:
         """
         if not self.change:
             return self._behind
-        own = self._columns(self.rows.training_block(epoch), epoch)
+        if isinstance(self.rows, Pools) and self.own is not None:
+            block = self.rows.training_block(epoch, self.own)
+        else:
+            block = self.rows.training_block(epoch)
+        own = self._columns(block, epoch)
         return tuple(
             torch.cat([one, other]) if isinstance(one, Tensor) else one.joined(other)
             for one, other in zip(own, self._behind, strict=True)
@@ -277,9 +299,11 @@ class Epochs:
             Log-Jacobian of each row of the sample, which brings its loss to the units of y.
         split : Split
         """
-        columns = self.columns()
+        columns, holdout = self.columns(), self.index.holdout
+        if isinstance(self.rows, Pools) and self.own is not None:
+            holdout = holdout - self.rows.size + self.own.stop - self.own.start
 
-        def of(index: np.ndarray, sample_rows: np.ndarray) -> Rows:
+        def of(index: np.ndarray, sample_rows: np.ndarray, own: slice | None = None) -> Rows:
             weight = self.rows.sample.weight
             share = None if weight is None else weight[sample_rows]
             offset = -np.average(jacobian[sample_rows], axis=1, weights=share)
@@ -288,10 +312,12 @@ class Epochs:
                 torch.from_numpy(index).to(self.device),
                 torch.from_numpy(offset).to(self.device),
                 weighted=weight is not None,
+                ranks=self.rows.ranks,
+                own=own,
             )
 
-        training = of(self.index.training, split.training)
-        return training, of(self.index.holdout, split.holdout) if split.holdout.size else None
+        training = of(self.index.training, split.training, self.own)
+        return training, of(holdout, split.holdout) if split.holdout.size else None
 
     def _columns(self, block: Block, epoch: int) -> tuple[Any, ...]:
         X = block.X
@@ -418,8 +444,13 @@ class Stream(Protocol):
     def chunks(self) -> Iterator[tuple[np.ndarray, Raw]]:
         """All rows in order, and their numbers, in pieces of any size."""
 
-    def pool(self, number: int, size: int, left_out: np.ndarray) -> Raw:
-        """Pool `number` of `size` rows; those with sorted numbers `left_out` do not occur."""
+    def pool(
+        self, number: int, size: int, left_out: np.ndarray, part: slice = slice(None)
+    ) -> Raw:
+        """Part of the pool `number` of `size` rows.
+
+        Those with sorted numbers `left_out` do not occur.
+        """
 
 
 class ArrayStream:
@@ -453,7 +484,9 @@ class ArrayStream:
             if len(numbers):
                 yield numbers, self._rows(numbers)
 
-    def pool(self, number: int, size: int, left_out: np.ndarray) -> Raw:
+    def pool(
+        self, number: int, size: int, left_out: np.ndarray, part: slice = slice(None)
+    ) -> Raw:
         """Random blocks; over many pools all rows occur equally often."""
         n_blocks = -(-self.n_rows // BLOCK)
         parts, found, tries = [], 0, 0
@@ -469,7 +502,7 @@ class ArrayStream:
                 if found >= size:
                     break
         rows = np.concatenate(parts)[:size]
-        return self._rows(np.sort(rows, kind="stable"))  # shuffled by the training
+        return self._rows(np.sort(rows, kind="stable")[part])  # shuffled by the training
 
 
 class BatchStream:
@@ -510,14 +543,16 @@ class BatchStream:
                 yield np.arange(start, start + raw.n_rows), raw
                 start += raw.n_rows
 
-    def pool(self, number: int, size: int, left_out: np.ndarray) -> Raw:
+    def pool(
+        self, number: int, size: int, left_out: np.ndarray, part: slice = slice(None)
+    ) -> Raw:
         """Consecutive rows; after the last batch come the first ones again."""
         if number != self._next:
             self._rows, self._rest = self._endless(left_out), []
             for _ in range(number):
                 self._take(size)
         self._next = number + 1
-        return self._take(size)
+        return self._take(size).take(part)
 
     def _take(self, size: int) -> Raw:
         while sum(raw.n_rows for raw in self._rest) < size:
