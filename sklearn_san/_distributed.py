@@ -70,6 +70,12 @@ class Ranks:
                 dist.broadcast(sent, src=0)
                 tensor.detach().copy_(sent)
 
+    def all(self, what: str, value: Any) -> list[Any]:
+        """Values of all ranks; the parameters are those of `first`."""
+        if not self.grouped:
+            return [value]
+        return [own for _, own, _ in self._gathered(what, value, None)]
+
     def first(self, what: str, value: Any) -> Any:
         """Value of rank 0.
 
@@ -98,15 +104,14 @@ class Ranks:
 
     def check_alike(self, what: str, digest: str) -> None:
         """Raise, on all ranks, unless they have the same digest of what they were given."""
-        if not self.grouped:
-            return
-        digests = [own for _, own, _ in self._gathered(what, digest, None)]
+        digests = self.all(what, digest)
         others = [str(rank) for rank, own in enumerate(digests) if own != digests[0]]
         if others:
             raise ValueError(
                 f"Ranks of a process group fit one estimator together, but rank {others[0]} was "
-                f"given other {what} than rank 0; give the same to all, or fit before "
-                "torch.distributed.init_process_group if each is to have an estimator of its own."
+                f"given other {what} than rank 0; give the same to all, or OwnBatches of rows that "
+                "others do not have. For estimators of their own, fit before "
+                "torch.distributed.init_process_group."
             )
 
     def _gathered(self, what: str, content: Any, problem: str | None) -> list[Any]:

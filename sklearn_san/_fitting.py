@@ -182,7 +182,6 @@ def fit_ensemble(
         parts = _encoders_of_parts(
             options, reader.schema, layout, sample.take(used), n_members, before, generator
         )
-        ranks.follow(*parts.tensors())
         rows.sample = sample = _with_states(reader.schema, sample)
     if before is None:
         chosen = choose_features(options, reader, rows, device, increment=increment)
@@ -198,6 +197,7 @@ def fit_ensemble(
     encoder, y_scaler = ranks.first("the scalers", (encoder, y_scaler))
     if parts is not None:
         parts.masks = encoder.part_masks
+        ranks.follow(*parts.tensors())
     x = encoder.transform(sample.X, sample.X_err, out_of_fold=True)
     z = y_scaler.transform(sample.y)
     novelty = None if before is None else before.novelty

@@ -6,6 +6,7 @@
 `as_rows`              one of these from what the user gave, and the schema learned from it
 `ArrayStream`          arrays or memory maps that are larger than memory
 `BatchStream`          batches from an iterable that can be read again and again
+`RanksStream`          such batches of which each process of a group has its own, `OwnBatches`
 `Epochs`               tensors for each epoch, with what is drawn anew in it
 =====================  =====================================================================
 
@@ -169,16 +170,15 @@ class Pools:
             group, by_x_alone = linked_rows(self.sample, n_validation)
         split = split_rows(self.sample.n_rows, n_validation, 1, generator, group)
         chosen = np.unique(split.holdout[0])
-        self.left_out = self.numbers[chosen]
+        self.left_out = np.sort(self.numbers[chosen])
         if self.groups is not None:
             used = np.isin(self.groups, self.groups[self.left_out])
             self.left_out = np.flatnonzero(used)
         elif group is not None:
             held = self.sample.take(chosen)
-            self.left_out = np.concatenate([
-                numbers[are_copies(self.encode(raw), held, by_x_alone[chosen])]
-                for numbers, raw in self.stream.chunks()
-            ])  # fmt: skip
+            self.left_out = self.stream.numbers_of(
+                lambda raw: are_copies(self.encode(raw), held, by_x_alone[chosen])
+            )
         return chosen
 
     @property
@@ -190,6 +190,13 @@ class Pools:
     def n_pools(self) -> int:
         """Pools that hold as many rows as there are."""
         return -(-(self.n_rows - len(self.left_out)) // self.size)
+
+    @property
+    def part(self) -> slice:
+        """Rows of a pool that are those of this rank."""
+        if isinstance(self.stream, RanksStream):
+            return self.stream.part(self.size, self.left_out)
+        return self.ranks.part(self.size)
 
     def training_block(self, epoch: int, part: slice = slice(None)) -> Block:
         """Pool of an epoch, counted from 1, or a part of it."""
@@ -258,11 +265,8 @@ class Epochs:
         pooled = isinstance(rows, Pools)
         #: Whether an epoch has other columns than the one before
         self.change = self.noisy or pooled
-        #: Rows of a pool that are those of this rank. Noise is drawn for all rows of a pool, so
-        #: that each has its own; then every rank has them all
-        self.own: slice | None = None
-        if pooled and not self.noisy and rows.ranks.size > 1:
-            self.own = rows.ranks.part(rows.size)
+        #: Rows of a pool that are those of this rank
+        self.own = rows.part if isinstance(rows, Pools) and rows.ranks.size > 1 else None
         self.index = rows.index(split, repeated=self.noisy)
         behind = rows.behind(split)
         if self.noisy:  # validated with the same noise each time
@@ -322,7 +326,10 @@ class Epochs:
     def _columns(self, block: Block, epoch: int) -> tuple[Any, ...]:
         X = block.X
         if self.noisy:
-            random = np.random.default_rng((self.seed, epoch))
+            seeds = [self.seed, epoch]
+            if epoch and self.own is not None:  # the rows of another rank have other noise
+                seeds.append(self.rows.ranks.rank)
+            random = np.random.default_rng(seeds)
             normal = random.normal(size=X.shape)
             X = self._hide(self.encoder.jitter(X, block.X_err, normal), random, epoch)
         x = self.encoder.transform(X, block.X_err, out_of_fold=True)
@@ -367,7 +374,16 @@ def as_rows(
 ) -> WholeTable | Pools:
     """Rows of what the user gave to `fit`; `reader` learns what the table is."""
     encoded = reader.estimator.encoder is not None
-    stream = as_stream(X, y, sample_weight, X_err, reader.read, seed, encoded=encoded)
+    is_own = isinstance(X, OwnBatches)
+    batches = X.batches if is_own else X
+    stream: Stream | None = as_stream(
+        batches, y, sample_weight, X_err, reader.read, seed, encoded=encoded
+    )
+    if is_own:
+        if not isinstance(stream, BatchStream):
+            raise TypeError(f"OwnBatches must hold batches (X, y), got {batches!r}.")
+        if reader.ranks.size > 1:
+            stream = RanksStream(stream, reader)
     if stream is None:
         reader.min_rows = 2
         raw = reader.read(X, y, sample_weight, X_err)
@@ -381,7 +397,7 @@ def as_rows(
         numbers = None if groups is None else _groups_of(groups, y, sample_weight)
         table = reader.with_mean_weight_one(sample)
         return WholeTable(*_with_validation(table, numbers, reader, validation))
-    if groups is not None and isinstance(stream, BatchStream):
+    if groups is not None and not isinstance(stream, ArrayStream):
         raise ValueError("groups goes with arrays; of batches, pass X_val and y_val instead.")
     numbers = None if groups is None else group_numbers(groups, len(X))
     kept, rows = draw_reservoir(stream, RESERVOIR, seed, reader.learn)
@@ -444,13 +460,14 @@ class Stream(Protocol):
     def chunks(self) -> Iterator[tuple[np.ndarray, Raw]]:
         """All rows in order, and their numbers, in pieces of any size."""
 
-    def pool(
-        self, number: int, size: int, left_out: np.ndarray, part: slice = slice(None)
-    ) -> Raw:
+    def pool(self, number: int, size: int, left_out: np.ndarray, part: slice = slice(None)) -> Raw:
         """Part of the pool `number` of `size` rows.
 
         Those with sorted numbers `left_out` do not occur.
         """
+
+    def numbers_of(self, test: Callable[[Raw], np.ndarray]) -> np.ndarray:
+        """Sorted numbers of the rows for which `test` is true."""
 
 
 class ArrayStream:
@@ -473,6 +490,9 @@ class ArrayStream:
         #: Rows of weight 0, which count for nothing
         self.useless = np.empty(0, int) if weight is None else np.flatnonzero(weight == 0)
 
+    def numbers_of(self, test: Callable[[Raw], np.ndarray]) -> np.ndarray:
+        return np.concatenate([numbers[test(raw)] for numbers, raw in self.chunks()])
+
     def _rows(self, rows: Any) -> Raw:
         return self.read(*(_rows_of(array, rows) for array in self.arrays))
 
@@ -484,9 +504,7 @@ class ArrayStream:
             if len(numbers):
                 yield numbers, self._rows(numbers)
 
-    def pool(
-        self, number: int, size: int, left_out: np.ndarray, part: slice = slice(None)
-    ) -> Raw:
+    def pool(self, number: int, size: int, left_out: np.ndarray, part: slice = slice(None)) -> Raw:
         """Random blocks; over many pools all rows occur equally often."""
         n_blocks = -(-self.n_rows // BLOCK)
         parts, found, tries = [], 0, 0
@@ -515,7 +533,14 @@ class BatchStream:
         stands for what there is not, or of dicts with these names.
     read : callable
         Of a batch.
+
+    Attributes
+    ----------
+    first, step : int
+        Number of the first row, and from one row to the next.
     """
+
+    first, step = 0, 1
 
     def __init__(self, batches: Iterable | Callable[[], Iterable], read: Read):
         self.batches, self.read = batches, read
@@ -540,12 +565,13 @@ class BatchStream:
                 )
             parts = own
             if raw.n_rows:
-                yield np.arange(start, start + raw.n_rows), raw
+                yield self.first + self.step * np.arange(start, start + raw.n_rows), raw
                 start += raw.n_rows
 
-    def pool(
-        self, number: int, size: int, left_out: np.ndarray, part: slice = slice(None)
-    ) -> Raw:
+    def numbers_of(self, test: Callable[[Raw], np.ndarray]) -> np.ndarray:
+        return np.concatenate([numbers[test(raw)] for numbers, raw in self.chunks()])
+
+    def pool(self, number: int, size: int, left_out: np.ndarray, part: slice = slice(None)) -> Raw:
         """Consecutive rows; after the last batch come the first ones again."""
         if number != self._next:
             self._rows, self._rest = self._endless(left_out), []
@@ -565,6 +591,107 @@ class BatchStream:
         while True:
             for numbers, raw in self.chunks():
                 yield raw.take(~_is_in(numbers, left_out))
+
+
+class OwnBatches:
+    """Batches of rows that this process of a group has, and no other one.
+
+    Where several processes fit one estimator together, started by ``torchrun``, each of them reads
+    all rows that `fit` is given, which must be the same. With these, it reads a part of them, such
+    as its own files: the estimator learns from the batches of all processes. They have the same
+    columns. Without a process group they are like any other batches.
+
+    Parameters
+    ----------
+    batches : iterable, or callable without arguments that returns one
+        Batches as `fit` takes them.
+
+    Examples
+    --------
+    >>> from sklearn_san import OwnBatches, SANConditionalDensityEstimator
+    >>> from sklearn_san.datasets import make_bimodal
+    >>> rank, n_ranks = 0, 1  # torch.distributed.get_rank(), torch.distributed.get_world_size()
+    >>> files = range(rank, 4, n_ranks)
+    >>> def batches():
+    ...     for number in files:
+    ...         yield make_bimodal(100, random_state=number)[:2]
+    >>> est = SANConditionalDensityEstimator(K=3, epochs=1, n_members=1, random_state=0)
+    >>> est.fit(OwnBatches(batches)).n_iter_
+    1
+    """
+
+    def __init__(self, batches: Iterable | Callable[[], Iterable]):
+        self.batches = batches
+
+
+class RanksStream:
+    """Batches of which each process of a group has its own.
+
+    To learn what the table is, each batch is sent to all processes. Pools have rows of each
+    process, as many as go with all that it has, which stay where they are.
+
+    Parameters
+    ----------
+    own : BatchStream
+        Of this process. Row k of rank r has the number ``k * n_ranks + r``.
+    reader : Reader
+        That reads the batches.
+    """
+
+    def __init__(self, own: BatchStream, reader: Reader):
+        self.own, self.reader, self.ranks = own, reader, reader.ranks
+        own.first, own.step = self.ranks.rank, self.ranks.size
+        self._counts = np.zeros(self.ranks.size, dtype=np.int64)
+
+    def chunks(self) -> Iterator[tuple[np.ndarray, Raw]]:
+        """A batch of each process in turn."""
+        counts = np.zeros_like(self._counts)
+        batches = self.own.chunks()
+        own = next(batches, None)
+        self._check_columns(own is None)
+        while True:
+            found = self.ranks.all("a batch", own)
+            for rank, one in enumerate(found):
+                if one is not None:
+                    counts[rank] += one[1].n_rows
+                    yield one
+            if all(one is None for one in found):
+                break
+            own = next(batches, None)
+        self._counts = counts
+
+    def _check_columns(self, is_empty: bool) -> None:
+        """Raise, on all ranks, if some have no rows or other columns."""
+        empty = [rank for rank, one in enumerate(self.ranks.all("rows", is_empty)) if one]
+        if empty:
+            raise ValueError(
+                f"The batches of rank {empty[0]} hold no rows; give some to every rank."
+            )
+        schema = self.reader.schema
+        kinds = [type(family).__name__ for family in schema.families]
+        are_categories = [one is not None for one in schema.n_categories]
+        columns = schema.feature_names, are_categories, schema.names, kinds, schema.part_names
+        self.ranks.check_alike("columns", repr((*columns, schema.one_dimensional)))
+
+    def numbers_of(self, test: Callable[[Raw], np.ndarray]) -> np.ndarray:
+        """Sorted numbers of the rows for which `test` is true, of all processes."""
+        return np.sort(np.concatenate(self.ranks.all("numbers", self.own.numbers_of(test))))
+
+    def part(self, size: int, left_out: np.ndarray) -> slice:
+        """Rows of a pool that are those of this process."""
+        n_ranks = self.ranks.size
+        counts = self._counts - np.bincount(left_out % n_ranks, minlength=n_ranks)
+        bounds = np.round(size * np.cumsum([0, *counts]) / counts.sum()).astype(int)
+        if (empty := np.flatnonzero(np.diff(bounds) < 1)).size:
+            raise ValueError(
+                f"Rank {empty[0]} has {counts[empty[0]]} of {counts.sum()} rows, too few for one "
+                f"in each pool of {size}; give it more."
+            )
+        return slice(*bounds[self.ranks.rank :][:2].tolist())
+
+    def pool(self, number: int, size: int, left_out: np.ndarray, part: slice = slice(None)) -> Raw:
+        """Rows of this process in a pool."""
+        return self.own.pool(number, part.stop - part.start, left_out)
 
 
 def _rows_of(array: Any, rows: np.ndarray) -> Any:
