@@ -381,7 +381,10 @@ def as_rows(
     )
     if is_own:
         if not isinstance(stream, BatchStream):
-            raise TypeError(f"OwnBatches must hold batches (X, y), got {batches!r}.")
+            raise TypeError(
+                "OwnBatches must hold batches (X, y), and go without y; got "
+                f"{type(batches).__name__}."
+            )
         if reader.ranks.size > 1:
             stream = RanksStream(stream, reader)
     if stream is None:

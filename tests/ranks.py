@@ -13,15 +13,17 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pytest
 import torch
 import torch.distributed as dist
 from conftest import small
 from sklearn.base import clone
-from sklearn.preprocessing import FunctionTransformer
 from torch import nn
 
 from sklearn_san import OwnBatches, _checkpoints, _rows
 from sklearn_san.datasets import make_bimodal
+from sklearn_san.exceptions import TrainingInterruptedWarning
+from sklearn_san.likelihoods import MixtureOfGaussians
 
 X, Y, _ = make_bimodal(307, random_state=0)
 WEIGHT = np.random.default_rng(0).uniform(0.5, 2.0, len(X))
@@ -91,13 +93,27 @@ def own_in_memory(folder):
 
 
 def own_pools(folder):
-    """Rank 0 has 6 of 10 batches, rank 1 the others; with noise."""
+    """Rank 0 has 6 of 10 batches, rank 1 the others, and learns from these; with noise."""
     rank, size = rank_and_size()
     numbers = {(0, 1): range(10), (0, 2): range(6), (1, 2): range(6, 10)}[rank, size]
-    with mock.patch.multiple(_rows, **POOLS):
-        return small(**EXACT | {"missing_rate": 0.1}).fit(
-            OwnBatches(batches_of(numbers, weighted=False))
-        )
+    batches = batches_of(numbers, weighted=False)
+    pool, seen = _rows.RanksStream.pool, []
+
+    def recorded(self, *arguments):
+        raw = pool(self, *arguments)
+        seen.extend(raw.X[:, 0].tolist())
+        return raw
+
+    with (
+        mock.patch.multiple(_rows, **POOLS),
+        mock.patch.object(_rows.RanksStream, "pool", recorded),
+    ):
+        est = small(**EXACT | {"missing_rate": 0.1}).fit(OwnBatches(batches))
+    if size == 2:
+        own = {x for batch in batches() for x in batch[0][:, 0].tolist()}
+        assert set(seen) <= own
+        assert len(own - set(seen)) <= 20  # a tenth of the sample is validated on
+    return est
 
 
 def encoder(folder, **options):
@@ -123,23 +139,25 @@ def goes_on(folder):
 def resumed(folder):
     """Every rank has a folder of its own, of which that of the first one is in use."""
     folder = folder / "checkpoints of rank {} of {}".format(*rank_and_size())
-    est = small(**EXACT | {"checkpoint_dir": folder, "random_state": None})
+    est = small(**EXACT | {"checkpoint_dir": folder})
     save, states = _checkpoints.DiskCheckpoint.save, []
 
     def killed(self, state, *, final):
         save(self, state, final=True)
         states.append(state)
         if len(states) == 2:
-            raise MemoryError
+            raise KeyboardInterrupt
 
-    with mock.patch.object(_checkpoints.DiskCheckpoint, "save", killed):
-        try:
-            clone(est).fit(X, Y)
-        except MemoryError:
-            fitted = est.fit(X, Y)
+    interrupted = clone(est)
+    with (
+        mock.patch.object(_checkpoints.DiskCheckpoint, "save", killed),
+        pytest.warns(TrainingInterruptedWarning),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        interrupted.fit(X, GAPS, WEIGHT)
     assert folder.exists() == (rank_and_size()[0] == 0)
-    assert fitted.loss_curve_[:2] == states[1]["train"]
-    return fitted
+    assert est.fit(X, GAPS, WEIGHT).loss_curve_[:2] == interrupted.loss_curve_
+    return est
 
 
 CASES = {
@@ -180,15 +198,18 @@ def outcome(name, folder):
 def refused(rank):
     """Errors and warnings of fits that cannot be, on this rank."""
     other = X + 1e-9 * rank
-    local = FunctionTransformer(lambda values: 2.0 * values)
+
+    class Local(MixtureOfGaussians):
+        """Of no module."""
+
     calls = {
         "n_jobs": lambda: small(n_jobs=2).fit(X, Y),
         "rows": lambda: small().fit(other, Y),
-        "columns": lambda: small().fit(OwnBatches([(X[:, : 1 + rank], Y)])),
+        "columns": lambda: small().fit(OwnBatches([(X, Y[:, : 1 + rank])])),
         "no rows": lambda: small().fit(OwnBatches([(X, Y)] if rank == 0 else [])),
         "no batches": lambda: small().fit(OwnBatches(X), Y),
         "parameters": lambda: small(K=3 + rank).fit(X, Y),
-        "scaler": lambda: small(x_scaler=local).fit(X, Y),
+        "family": lambda: small(likelihood=Local()).fit(X, Y),
     }
     told = {}
     for name, call in calls.items():
