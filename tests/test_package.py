@@ -32,7 +32,7 @@ assert sklearn_san.SANConditionalDensityEstimator is SANConditionalDensityEstima
 
 def test_what_is_public():
     names = {
-        "CalibratedDensity", "SANConditionalDensityEstimator", "adapters", "calibration", "chains",
+        "CalibratedDensity", "OwnBatches", "SANConditionalDensityEstimator", "adapters", "calibration", "chains",
         "datasets", "density", "encoders", "exceptions", "likelihoods", "merge", "metrics",
         "photoz", "plotting", "recalibration", "simulation",
     }  # fmt: skip
