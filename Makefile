@@ -8,13 +8,13 @@ DOCUMENTED := $(addprefix sklearn_san/, _conditioning.py _density_base.py _draws
 	_marginals.py _merging.py _reweighting.py _rows.py chains.py datasets/__init__.py \
 	datasets/measurements.py density.py) \
 	$(addprefix sklearn_san/adapters/, arviz.py dask.py getdist.py qp.py rail.py sbi.py skpro.py xarray.py) \
-	$(addprefix sklearn_san/calibration/, coverage.py diagnostic.py hpd.py local.py ranks.py \
+	$(addprefix sklearn_san/calibration/, coverage.py diagnostic.py effects.py hpd.py local.py ranks.py \
 	recalibrated.py recalibrator.py report.py rosenblatt.py tarp.py) \
 	$(addprefix sklearn_san/cli/, __init__.py tables.py) \
 	$(addprefix sklearn_san/encoders/, base.py convolutions.py plain.py sets.py) \
 	$(addprefix sklearn_san/metrics/, densities.py draws.py intervals.py scorers.py) \
 	$(addprefix sklearn_san/photoz/, displays.py pdfs.py points.py populations.py scores.py weights.py) \
-	$(addprefix sklearn_san/plotting/, corner.py coverage.py marginal.py predictive.py recovery.py \
+	$(addprefix sklearn_san/plotting/, calibration.py chain.py corner.py coverage.py marginal.py predictive.py recovery.py \
 	training.py uniformity.py) \
 	$(addprefix sklearn_san/simulation/, fitting.py observations.py posterior.py priors.py rounds.py \
 	simulations.py)

@@ -47,7 +47,7 @@ html_show_sphinx = False
 html_sidebars = {"index": []}
 html_theme_options = {
     "logo": {"text": "sklearn_san"},
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 5,
     "navbar_end": ["theme-switcher"],
     "navbar_persistent": ["search-button"],
     "secondary_sidebar_items": ["page-toc"],

@@ -2,7 +2,7 @@
 A picture for every question
 ============================
 
-The seven displays of `sklearn_san.plotting`, on galaxies: what one posterior looks like, how many
+The nine displays of `sklearn_san.plotting`, on galaxies: what one posterior looks like, how many
 posteriors compare with the truth, whether they are calibrated, and how the training went.
 """
 
@@ -13,6 +13,7 @@ posteriors compare with the truth, whether they are calibrated, and how the trai
 from sklearn_san import SANConditionalDensityEstimator
 from sklearn_san.datasets import GALAXY_LIMITS, GALAXY_PARAMETERS, make_galaxies
 from sklearn_san.plotting import (
+    ChainDisplay,
     CornerDisplay,
     CoverageDisplay,
     MarginalDisplay,
@@ -50,7 +51,8 @@ TrainingDisplay.from_estimator(san)
 # %%
 # What is the posterior of one galaxy?
 # ------------------------------------
-# All pairs of outputs: contours hold 68 % and 95 % of the draws.
+# All pairs of outputs: contours hold 68 % and 95 % of the draws. On the diagonal are the marginal
+# densities of the network itself.
 
 bright = X_test[:, 3].argsort()[[50, 400]]
 shown = {"output_names": labels, "units": units}
@@ -74,9 +76,17 @@ MarginalDisplay.from_estimator(
 )
 
 # %%
+# How does the network draw a galaxy?
+# -----------------------------------
+# One output after the other: each from its density given what was drawn before, which is often
+# much narrower than its density given x alone (dashed).
+
+ChainDisplay.from_estimator(san, X_test[bright[1:]], y_test[bright[1:]], random_state=0, **shown)
+
+# %%
 # How well are the parameters recovered?
 # --------------------------------------
-# Many galaxies: a histogram of all draws against the truth. The inclination is hardly
+# Many galaxies: histograms of all draws in columns of the truth. The inclination is hardly
 # constrained, and the posterior says so.
 
 RecoveryDisplay.from_estimator(san, X_test, y_test, random_state=0, **shown)

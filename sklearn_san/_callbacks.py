@@ -66,7 +66,7 @@ class FitMonitor:
         self.verbose = verbose
         has_bar = verbose and (sys.stderr.isatty() or "ipykernel" in sys.modules)
         self.bar = tqdm(total=epochs, desc=self.name, unit="epoch", disable=not has_bar)
-        self.last_line = time.monotonic()
+        self.start = self.last_line = time.monotonic()
         self.fit_task: Any = None
         self.epoch_task: Any = None
         if hasattr(estimator, "_skl_callbacks"):
@@ -99,9 +99,12 @@ class FitMonitor:
         if not self.bar.disable:
             self.bar.set_postfix_str(losses, refresh=False)
             self.bar.update(epoch - self.bar.n)
-        elif time.monotonic() - self.last_line >= INTERVAL:
-            self.tell(f"epoch {epoch} of {self.bar.total}, {losses}")
-            self.last_line = time.monotonic()
+            return
+        now = time.monotonic()
+        if now - self.last_line >= INTERVAL:
+            left = (now - self.start) * (self.bar.total / epoch - 1.0)
+            self.tell(f"epoch {epoch} of {self.bar.total}, {losses}, at most {left:.0f} s left")
+            self.last_line = now
 
     def _begin_epoch(self) -> None:
         self.epoch_task = self.fit_task.subcontext(task_name="epoch")

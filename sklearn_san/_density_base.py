@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 
 from . import _validation as validation
 from ._caller_state import OwnState
+from ._densest import count_modes, densest_region, highest_points
 from ._draws import grid_blocks, weighted_mean, weighted_quantiles
 from ._keyed_noise import Noise, make_noise
 from ._marginals import Components, Marginal
@@ -36,6 +37,8 @@ from ._targets import TargetCodec, named_columns, on_limits, single_inside
 N_POINTS, N_CANDIDATES = 1024, 8192
 #: Draws behind marginal densities.
 N_PINNED = 256
+#: Draws behind the highest density of one output, and points beside 104 quantiles of each row.
+N_DENSEST, N_EVEN = 1024, 200
 #: Levels between whose quantiles others are sought, and halvings of what lies between.
 N_BRACKETS, N_HALVINGS = 65, 40
 #: Pairs of row and weighted draw that are computed at once.
@@ -686,6 +689,152 @@ class Density(OwnState, ABC):
                 is_below = self._marginal_cdf(j, middle, n_draws) < by_row
                 low, high = np.where(is_below, middle, low), np.where(is_below, high, middle)
         return high.reshape(u.shape)
+
+    # Where a single output has its mass
+
+    def highest_density_interval(
+        self, output: Any, level: float = 0.9, *, n_draws: int = N_DENSEST
+    ) -> np.ndarray:
+        """The smallest region of one output with a given mass, in as many pieces as it has.
+
+        From the exact marginal density, at points that follow its mass in each row.
+
+        Parameters
+        ----------
+        output : int or str
+            Column number or name.
+        level : float, default=0.9
+            Mass of the region, strictly between 0 and 1.
+        n_draws : int, default=1024
+            Draws of the other outputs, as for `pdf_grid`.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_pieces, 2)
+            Lower and upper ends in the units of the output, rising; nan behind the last piece of
+            rows that have fewer than others.
+
+        Raises
+        ------
+        NotImplementedError
+            If some outputs have probabilities instead of a density.
+
+        References
+        ----------
+        .. [1] Hyndman (1996), Computing and graphing highest density regions, The American
+           Statistician 50, 120.
+
+        Examples
+        --------
+        >>> from sklearn_san import SANConditionalDensityEstimator
+        >>> from sklearn_san.datasets import make_bimodal
+        >>> X, y, _ = make_bimodal(300, random_state=0)
+        >>> est = SANConditionalDensityEstimator(K=3, epochs=5, random_state=0).fit(X, y)
+        >>> regions = est.predict_density(X[:4]).highest_density_interval("y0", 0.9)
+        >>> regions.shape[0], regions.shape[2]
+        (4, 2)
+        """
+        validation.check_real("level", level, 0.0, 1.0)
+        grid, density = self._densest_curves("highest_density_interval", output, n_draws)
+        rows = [densest_region(*curve, level) for curve in zip(grid, density, strict=True)]
+        found = np.full((len(self), max(map(len, rows), default=1), 2), np.nan)
+        for row, pieces in enumerate(rows):
+            found[row, : len(pieces)] = pieces
+        return found
+
+    def n_modes(
+        self, output: Any, *, depth: float = 0.1, least: float = 0.01, n_draws: int = N_DENSEST
+    ) -> np.ndarray:
+        """Number of modes of the marginal density of one output.
+
+        Parameters
+        ----------
+        output : int or str
+            Column number or name.
+        depth : float, default=0.1
+            Two peaks are modes of their own if the density between them falls by this share of the
+            lower one or more; strictly between 0 and 1. Draws of the other outputs make ripples of
+            some percent.
+        least : float, default=0.01
+            Height of the lowest peak that counts, relative to the highest one of the row.
+        n_draws : int, default=1024
+            Draws of the other outputs, as for `pdf_grid`.
+
+        Returns
+        -------
+        ndarray of int of shape (n_rows,)
+            Maxima at the limits count.
+
+        Raises
+        ------
+        NotImplementedError
+            If some outputs have probabilities instead of a density.
+        """
+        validation.check_real("depth", depth, 0.0, 1.0)
+        validation.check_real("least", least, 0.0, 1.0, low_included=True)
+        _, density = self._densest_curves("n_modes", output, n_draws)
+        return count_modes(density, depth, least)
+
+    def mass_near_mode(self, output: Any, width: float, *, n_draws: int = N_DENSEST) -> np.ndarray:
+        """Probability that one output lies within `width` of the mode of its marginal density.
+
+        It tells sure rows from doubtful ones; astronomers know it as odds [1]_.
+
+        Parameters
+        ----------
+        output : int or str
+            Column number or name.
+        width : float
+            Half-width in the units of the output, above 0.
+        n_draws : int, default=1024
+            Draws of the other outputs, as for `pdf_grid`.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+
+        Raises
+        ------
+        NotImplementedError
+            If some outputs have probabilities instead of a density.
+
+        See Also
+        --------
+        sklearn_san.photoz.odds : The same for redshifts, with a width that grows with 1 + z.
+
+        References
+        ----------
+        .. [1] Benitez (2000), Bayesian photometric redshift estimation, ApJ 536, 571.
+        """
+        validation.check_real("width", width, 0.0, np.inf)
+        grid, density = self._densest_curves("mass_near_mode", output, n_draws)
+        mode = highest_points(grid, density)
+        ends = np.stack([mode - width, mode + width], axis=1)
+        low, high = self.marginal_cdf(output, ends, n_draws=n_draws).T
+        return high - low
+
+    def _densest_curves(
+        self, member: str, output: Any, n_draws: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Values and marginal density of one output, (n_rows, n_points) each.
+
+        The points are as dense as the mass of each row, and even between them.
+        """
+        j = self._check_marginal(validation.check_output(output, self.output_names, "output"))
+        validation.check_integer("n_draws", n_draws, 1)
+        if not self.is_continuous:
+            self._refuse(member, "some outputs may have probabilities instead of a density")
+        levels = np.concatenate([[1e-4, 1e-3], np.linspace(0.005, 0.995, 100), [0.999, 0.9999]])
+        quantiles = np.asarray(self._quantiles_of(j, levels)).reshape(len(self), len(levels))
+        low, high = quantiles[:, :1], quantiles[:, -1:]
+        low, high = np.clip([1.2 * low - 0.2 * high, 1.2 * high - 0.2 * low], *self.limits[j])
+        even = np.linspace(0.0, 1.0, N_EVEN)
+        points = np.concatenate([(quantiles - low) / (high - low), even + 0.0 * low], axis=1)
+        # Shifted a little, so that no two coincide
+        n_points = points.shape[1]
+        place = (1.0 - 1e-9 * n_points) * np.sort(points, axis=1) + 1e-9 * np.arange(n_points)
+        grid = low + place * (high - low)
+        return grid, np.exp(self.marginal_log_prob(j, grid, n_draws=n_draws))
 
     @abstractmethod
     def components(self, output: Any = None, y: Any = None) -> Components:

@@ -18,6 +18,7 @@ from ._callbacks import CallbackSupportMixin, FitMonitor, with_callbacks
 from ._caller_state import own_state
 from ._checkpoints import DiskCheckpoint, MemoryCheckpoint, fingerprint
 from ._columns import is_missing
+from ._description import describe
 from ._distributed import Ranks, current_ranks
 from ._draws import mean_of_rows
 from ._engines import engine_report, load_kernels
@@ -846,6 +847,7 @@ or None, default="standard"
         X_err: Any = None,
         row_ids: Any = None,
         on_bad_rows: str = "raise",
+        as_frame: bool = False,
     ) -> Any:
         """Summarise p(y | x) for every row of X, by default by its mean.
 
@@ -876,14 +878,26 @@ or None, default="standard"
             Names of the rows for ``output_type="samples"``, as for `sample`.
         on_bad_rows : {"raise", "nan"}, default="raise"
             What becomes of rows that cannot be used; see `predict_density`.
+        as_frame : bool, default=False
+            Whether to return a pandas frame with the index of X: a column for each output under its
+            name, or, for quantiles, intervals and several types, columns such as ``name_q05`` and
+            ``name_mean``. Frames of draws are made by `sample`.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_outputs), or dict of str to these
+        ndarray of shape (n_samples, n_outputs), dict of str to these, or DataFrame
             In the units of y; ``(n_samples,)`` if y was one-dimensional in `fit`. Quantiles,
             draws and the two ends of intervals, ``(n_samples, 2, n_outputs)``, have their own axis
             after that of the rows. A sequence of types returns a dict.
         """
+        validation.check_boolean("as_frame", as_frame)
+        if as_frame:
+            names = validation.names_of_summaries(output_type, quantiles, level)
+            return (
+                self._density(X, X_err, on_bad_rows)
+                .summary(names)
+                .rename(columns=self._plain_names(names))
+            )
         if isinstance(output_type, (list, tuple)):
             validation.check_statistics("output_type", output_type)
             density = self._density(X, X_err, on_bad_rows)
@@ -903,6 +917,32 @@ or None, default="standard"
         if output_type == "interval":
             return density.interval(level)
         return getattr(density, output_type)()
+
+    def _plain_names(self, summaries: list[str]) -> dict[str, str]:
+        """Names of the columns of a single summary that go without it."""
+        if len(summaries) > 1 or summaries[0].startswith("q"):
+            return {}
+        return {f"{name}_{summaries[0]}": name for name in self.output_names_}
+
+    def describe(self) -> str:
+        """What was fitted, as text: sizes, what "auto" became, how the training went, the engine.
+
+        Returns
+        -------
+        str
+            Some lines.
+
+        Examples
+        --------
+        >>> from sklearn_san import SANConditionalDensityEstimator
+        >>> from sklearn_san.datasets import make_bimodal
+        >>> X, y, _ = make_bimodal(300, random_state=0)
+        >>> est = SANConditionalDensityEstimator(K=3, epochs=5, n_members=1, random_state=0)
+        >>> print(est.fit(X, y).describe().splitlines()[1])
+          features        1
+        """
+        check_is_fitted(self, "network_")
+        return describe(self)
 
     def distill(
         self, X: Any, *, n_rows: int = 600_000, **parameters: Any

@@ -25,7 +25,7 @@ from joblib import effective_n_jobs
 
 from . import _validation as validation
 from ._boosting import fit_trees, n_folds
-from ._engines import load_kernels, objective_for
+from ._engines import engine_report, load_kernels, objective_for
 from ._features import PiecewiseLinear
 from ._inputs import InputEncoder, folds
 from ._linear_base import FEW_ROWS, fit_linear_base, match_marginals, optimism_of
@@ -183,6 +183,7 @@ def fit_ensemble(
             options, reader.schema, layout, sample.take(used), n_members, before, generator
         )
         rows.sample = sample = _with_states(reader.schema, sample)
+    chosen = None
     if before is None:
         chosen = choose_features(options, reader, rows, device, increment=increment)
         part = sample.take(used)
@@ -262,6 +263,9 @@ def fit_ensemble(
     monitor = watch(recipe.epochs, lambda: so_far(History()))
     try:
         network.to(device, dtype)
+        monitor.tell(_plan(network, parts, training, holdout, recipe, device))
+        if chosen is not None:
+            monitor.tell(_features_in_use(options, chosen))
         if parts is None:
             load_kernels(network, monitor.tell, for_training=True)
         else:
@@ -343,6 +347,32 @@ def _recipe_of_parts(recipe: Recipe, sample: Block, *, shared: bool) -> Recipe:
     largest = max(math.prod(part.shape) for part in sample.parts)
     evaluated = max(recipe.batch_size, min(recipe.evaluated, CHUNK // largest))
     return replace(recipe, evaluated=evaluated, joint_epoch=recipe.joint_epoch or shared)
+
+
+def _plan(
+    network: SAN,
+    parts: PartEncoders | None,
+    training: Any,
+    holdout: Any,
+    recipe: Any,
+    device: torch.device,
+) -> str:
+    """What is about to be trained, in one line."""
+    held = "none" if holdout is None else f"{len(holdout)}"
+    engine = engine_report(network, device) if parts is None else "torch, with encoders"
+    return (
+        f"{len(training)} rows to learn from, {held} to validate on; {network.n_outputs} outputs; "
+        f"{network.n_members} members; {recipe.epochs} epochs in batches of {recipe.batch_size}; "
+        f"engine {engine}"
+    )
+
+
+def _features_in_use(options: Any, chosen: tuple[bool, bool]) -> str:
+    """Which features of x are in use, and whether that was chosen."""
+    names = ("a piecewise-linear encoding", "predictions of trees")
+    used = " and ".join(name for name, is_used in zip(names, chosen, strict=True) if is_used)
+    is_open = "auto" in (options.feature_encoding, options.tree_features)
+    return f"features: {used or 'as they are'}{', by auto' if is_open else ''}"
 
 
 def _warn_of_needles(network: SAN, schema: Schema, x: np.ndarray, z: np.ndarray) -> None:

@@ -87,6 +87,9 @@ class MaskedDensity(SameOutputs, OwnState):
         return self.density.n_outputs
 
     grad_log_prob, cdf, inverse_cdf = map(_by_row, ("grad_log_prob", "cdf", "inverse_cdf"))
+    highest_density_interval, n_modes, mass_near_mode = map(
+        _plain, ("highest_density_interval", "n_modes", "mass_near_mode")
+    )
     mean, std, cov, quantile, median, interval, mode, entropy, pdf_grid = map(
         _plain,
         ("mean", "std", "cov", "quantile", "median", "interval", "mode", "entropy", "pdf_grid"),

@@ -960,6 +960,38 @@ def check_columns_of_summary(value: Any) -> dict[str, float | None]:
     return levels
 
 
+def names_of_summaries(output_type: Any, quantiles: Any, level: Any) -> list[str]:
+    """Names for `check_columns_of_summary` of what `predict` is asked for."""
+    several = isinstance(output_type, (list, tuple))
+    types = list(output_type) if several else [output_type]
+    if several:
+        check_statistics("output_type", output_type)
+    else:
+        check_choice("output_type", output_type, OUTPUT_TYPES)
+    names: list[str] = []
+    for one in types:
+        if one == "samples":
+            raise ValueError(
+                "as_frame=True has no meaning for output_type='samples'; use "
+                "sample(X, n, as_frame=True)."
+            )
+        levels: Any = ()
+        if one == "quantiles":
+            levels = check_quantiles(quantiles)
+        elif one == "interval":
+            check_real("level", level, 0.0, 1.0)
+            levels = (0.5 - 0.5 * level, 0.5 + 0.5 * level)
+        names += [_percent(100.0 * float(value)) for value in levels] or [one]
+    return names
+
+
+def _percent(value: float) -> str:
+    """Name of a quantile in percent, such as q05 and q97.5."""
+    rounded = round(value, 8)
+    text = f"{rounded:.8f}".rstrip("0").rstrip(".")
+    return f"q{'0' if rounded < 10.0 else ''}{text}"
+
+
 def check_quantiles(quantiles: Any) -> np.ndarray:
     """Levels strictly between 0 and 1, (n_quantiles,)."""
     try:

@@ -376,6 +376,11 @@ def test_galaxies(benchmark_data):
     assert ((draws > low) & (draws < high)).mean() > 0.999  # few round to a limit
 
 
+def test_encoders_are_compared_with_exact_posteriors():
+    lines = run("encoders.py", "sets", "--rows", "300", "--epochs", "1").splitlines()
+    assert lines[2].startswith("| sets | SetEncoder | 300 | 0 |")
+
+
 @pytest.mark.slow
 def test_many_files_are_resumed_after_a_kill():
     pytest.importorskip("pyarrow")

@@ -544,6 +544,48 @@ def test_the_report_scores_no_more_draws_than_it_needs(monkeypatch):
     assert len(np.unique(report.hpd.values)) == len(y)  # spread evenly over the steps of ranks
 
 
+def test_the_report_says_how_far_off_the_intervals_are():
+    model = Model(1.3 * FACTOR)  # too wide
+    X, y = gaussian_data(4000)
+    report = calibration_report(model, X, y, n_draws=50, diagnostics=["rosenblatt", "hpd"])
+    half = stats.norm.ppf(0.95)
+    first, second, regions = report.effects
+    for effect in (first, second):
+        expected = 2 * stats.norm.cdf(1.3 * half) - 1
+        assert effect.coverage == pytest.approx(expected, abs=4 * effect.error)
+        # KL(N(0, 1) || N(0, 1.3^2)) in nats
+        exact = np.log(1.3) + 0.5 / 1.3**2 - 0.5
+        assert effect.gain == pytest.approx(exact, rel=0.35)
+    assert regions.coverage > 0.95
+    assert np.isnan(regions.gain)
+    text = report.summary()
+    assert f"- y0: intervals that say 90 % hold {100 * first.coverage:.1f} +- " in text
+    assert f"recalibration would gain about {first.gain:.2g} nats per row" in text
+    assert "strongest dependence left: y0 and y1, with a rank correlation of" in text
+    worst = max(report.effects, key=lambda effect: abs(effect.coverage - 0.9))
+    assert f"what says 90 % holds {100 * worst.coverage:.1f} %" in report.verdict()
+
+
+def test_the_picture_of_a_report():
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("agg")
+    X, y = gaussian_data(300)
+    report = calibration_report(Model(), X, y, n_draws=20, random_state=0)
+    display = report.plot()
+    assert list(display.axes_) == ["effects", "rosenblatt", "ranks", "coverage", "local"]
+    shown = display.axes_["effects"].lines[1].get_xdata()
+    np.testing.assert_allclose(shown, [100 * effect.coverage for effect in report.effects])
+    assert f"p = {report.ranks.pvalue:.2g}" in display.axes_["ranks"].get_title()
+    one = calibration_report(Model(), X, y, n_draws=20, diagnostics=["tarp"], random_state=0)
+    assert list(one.plot().axes_) == ["effects", "coverage"]
+    own = calibration_report(
+        Model(), X, y, diagnostics=[lambda *_: SimpleNamespace(pvalue=0.5, summary=str)]
+    )
+    with pytest.raises(ValueError, match="None of the diagnostics <lambda> can be drawn"):
+        own.plot()
+    plt.close("all")
+
+
 def test_nan_from_a_density_is_reported():
     X, y = gaussian_data(30)
     model = Model(np.array([[-1.0, 0.0], [0.0, 1.0]]))

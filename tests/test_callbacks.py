@@ -58,16 +58,23 @@ def test_the_bar_shows_epoch_losses_and_time_left(bimodal, capsys, monkeypatch):
 def test_without_a_terminal_there_are_lines_now_and_then(bimodal, capsys, monkeypatch):
     X, y, _ = bimodal
     small(verbose=True, epochs=4).fit(X, y)
-    assert capsys.readouterr().err == ""
+    plan, features = capsys.readouterr().err.splitlines()
+    name = "SANConditionalDensityEstimator"
+    assert plan.startswith(
+        f"{name}: 540 rows to learn from, 60 to validate on; 2 outputs; 1 members"
+    )
+    assert "; 4 epochs in batches of " in plan
+    assert "; engine " in plan
+    assert features == f"{name}: features: as they are"
     clock = count(0, 20)  # seconds
     monkeypatch.setattr(_callbacks, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     small(verbose=True, epochs=4).fit(X, y)
-    lines = capsys.readouterr().err.splitlines()
+    lines = capsys.readouterr().err.splitlines()[2:]
     number = r"-?\d+\.\d{3}"
     for epoch, line in zip((2, 4), lines, strict=True):  # at 40, and at 100, 40 after 60
         assert re.fullmatch(
             rf"SANConditionalDensityEstimator: epoch {epoch} of 4, train NLL {number}, "
-            rf"validation NLL {number}",
+            rf"validation NLL {number}, at most {20 * (4 - epoch)} s left",
             line,
         )
     small(epochs=2).fit(X, y)

@@ -21,7 +21,8 @@ from sklearn_san import SANConditionalDensityEstimator, __version__, _callbacks
 from sklearn_san._callbacks import FitMonitor
 from sklearn_san._container import MODEL, dump_tree
 from sklearn_san._files import replacing
-from sklearn_san.cli import commands, formats, hdf5, main
+from sklearn_san.calibration import DIAGNOSTICS, calibration_report
+from sklearn_san.cli import commands, formats, hdf5, main, parser, printing
 from sklearn_san.cli.formats import About
 from sklearn_san.cli.options import parameter
 from sklearn_san.cli.printing import plain
@@ -119,7 +120,9 @@ def names_in(folder):
 def test_fit_tells_what_it_wrote_and_scores_the_rows_set_aside(here, capsys):
     assert main(fit_command("cat.csv", "new.san", "--test-fraction", "0.2")) == 0
     out, err = capsys.readouterr()
-    assert err == "wrote 'new.san': 8 features, 2 targets, 240 rows, 2 epochs\n"
+    plan, _, wrote = err.splitlines()
+    assert "216 rows to learn from, 24 to validate on; 2 outputs; 1 members; 2 epochs" in plan
+    assert wrote == "wrote 'new.san': 8 features, 2 targets, 240 rows, 2 epochs"
     est = SANConditionalDensityEstimator.load("new.san")
     assert not est.verbose
     assert est.feature_names_in_.tolist() == BANDS
@@ -187,7 +190,10 @@ def described(est):
             for j, name in enumerate(est.output_names_)
         ],
         "networks": est.n_members_,
-        "weights": sum(weight.numel() for weight in est.network_.parameters()),
+        "weights": sum(
+            weight.numel()
+            for weight in [*est.network_.parameters(), *getattr(est.encoders_, "weights", [])]
+        ),
         "epochs": est.n_iter_,
         "best_epoch": est.best_epoch_,
         "training_nll": est.loss_curve_[-1],
@@ -213,8 +219,20 @@ def test_info_is_that_of_the_loaded_model(here, run, path):
     expected = plain(described(SANConditionalDensityEstimator.load(path)))
     # A file of old does not hold the parameters that are new
     defaults = SANConditionalDensityEstimator().get_params()
+    encoder = expected["parameters"].pop("encoder")
     for name in expected["parameters"].keys() - found["parameters"].keys():
-        assert expected["parameters"].pop(name) == defaults[name]
+        default = expected["parameters"].pop(name)
+        assert name.startswith("encoder__") or default == defaults[name]
+    if path == "own.san" or path.stem != "parts":
+        assert encoder is None and found.pop("parts") == []
+    else:
+        (part,) = found.pop("parts")
+        assert part["name"] == "spectrum" and part["shape"] == [20]
+        assert part["encoder"].endswith(".SpectrumEncoder")
+        assert part["parameters"] == {
+            "channels": [2, 4], "kernel_size": 3, "n_bins": 2, "n_features": 3
+        }  # fmt: skip
+    found["parameters"].pop("encoder", None)
     assert list(found["parameters"]) == list(expected["parameters"])
     for name, value in expected.items():
         assert found.pop(name) == value
@@ -262,6 +280,65 @@ def test_score_of_rows_outside_the_limits(here, run):
     assert found["rows_of_density_zero"] == 3
     assert found["log_likelihood"] == {"mean": None, "standard_error": None}
     assert "rows of density zero  3" in run("score", "far.csv", "--model", "m.san", "-n", 2)
+
+
+def test_calibrate(here, run):
+    pytest.importorskip("matplotlib")
+    command = ["calibrate", "cat.csv", "--model", "m.san", "-n", 20]
+    found = json.loads(
+        run(*command, "--json", "--per-row", "pit.csv", "--keep", "id", "--picture", "report.png")
+    )
+    est = SANConditionalDensityEstimator.load("m.san")
+    report = calibration_report(est, est_frame(X), Y[:, :2], n_draws=20, random_state=0)
+    assert found["pvalues"] == pytest.approx(report.pvalues)
+    assert found["effects"][0]["coverage"] == pytest.approx(report.effects[0].coverage)
+    assert found["rejected"] == (report.pvalue <= 0.05)
+    table = read_table("pit.csv", numbers=["pit_redshift", "pit_log_mass"], verbatim=["id"])
+    u = np.stack([table.numbers[f"pit_{name}"] for name in TARGETS], axis=1)
+    np.testing.assert_allclose(u, report.rosenblatt.u)
+    assert Path("report.png").read_bytes().startswith(b"\x89PNG")
+    text = run(*command, "--diagnostics", "hpd")
+    assert "densest regions that say 90 % hold" in text
+
+
+def test_the_diagnostics_of_the_command_are_all():
+    assert tuple(DIAGNOSTICS) == parser.DIAGNOSTICS
+
+
+def test_calibrate_refuses(here, fails):
+    command = ["calibrate", "cat.csv", "--model", "m.san"]
+    assert "--keep goes with --per-row" in fails(2, *command, "--keep", "id")
+    assert "invalid choice: 'ks'" in fails(2, *command, "--diagnostics", "ks")
+    Path("there.png").touch()
+    assert "there.png" in fails(1, *command, "--picture", "there.png")
+
+
+def test_numbers_that_mean_missing(here, run):
+    few = {name: column[:30].copy() for name, column in CATALOGUE.items()}
+    few["redshift"][:4] = -99.0
+    write_table("sentinels.csv", [few])
+    scored = ["score", "sentinels.csv", "--model", "m.san", "--json", "-n", 2]
+    found = json.loads(run(*scored, "--missing", -99, 99.9, "--drop-missing"))
+    assert found["rows"] == 26
+    assert found["rows_of_density_zero"] == 0
+    assert json.loads(run(*scored))["rows_of_density_zero"] == 4
+    few["redshift"] = np.float32(99.9) * np.ones(30)
+    few["redshift"][5:] = 1.0
+    write_table(
+        "sentinels.csv",
+        [few],
+    )
+    assert json.loads(run(*scored, "--missing", 99.9, "--drop-missing"))["rows"] == 25
+
+
+def test_a_sign_of_life_without_a_terminal(here, run, monkeypatch, capsys):
+    monkeypatch.setattr(printing, "INTERVAL", 0.0)
+    monkeypatch.setattr(commands, "N_ROWS", 100)
+    assert main(["predict", "cat.csv", "--model", "m.san", "--out", "m.csv"]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("predict")]
+    assert [line.split(", about")[0] for line in lines] == [
+        "predict: 100 of 300 rows", "predict: 200 of 300 rows",
+    ]  # fmt: skip
 
 
 def test_sample_is_that_of_python(here, run):
@@ -1172,7 +1249,9 @@ def test_a_training_that_is_stopped_leaves_the_old_model(
     monkeypatch.setattr(FitMonitor, step, lambda *_: signal.raise_signal(signal.SIGINT))
     before = Path("m.san").read_bytes()
     assert main(fit_command("cat.csv", "m.san", "--overwrite")) == 130
-    assert capsys.readouterr() == ("", "sklearn-san: stopped\n")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[-1] == "sklearn-san: stopped"
     assert Path("m.san").read_bytes() == before
     assert names_in(here) == ["cat.csv", "m.san"]
 
@@ -1211,8 +1290,10 @@ def test_fit_tells_what_it_waits_for(here, capsys, monkeypatch):
     assert main(fit_command("cat.csv", "new.san")) == 0
     lines = capsys.readouterr().err.splitlines()
     name = "SANConditionalDensityEstimator"
-    assert lines[0] == f"{name}: compiling kernels, once on this machine"
-    assert [line.partition(",")[0] for line in lines[1:-1]] == [
+    assert lines[0].startswith(f"{name}: 270 rows to learn from, 30 to validate on; 2 outputs")
+    assert lines[1] == f"{name}: features: as they are, by auto"
+    assert lines[2] == f"{name}: compiling kernels, once on this machine"
+    assert [line.partition(",")[0] for line in lines[3:-1]] == [
         f"{name}: epoch {epoch} of 2" for epoch in (1, 2)
     ]
     assert lines[-1].startswith("wrote 'new.san'")

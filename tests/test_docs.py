@@ -85,7 +85,7 @@ def test_the_map_names_every_file_and_no_other():
 
 def test_commands_of_the_guide_are_accepted():
     commands = [line for block in blocks("bash") for line in block.replace("\\\n", "").splitlines()]
-    assert len(commands) == 8
+    assert len(commands) == 9
     for command in commands:
         program, *arguments = shlex.split(command)
         assert program == "sklearn-san"

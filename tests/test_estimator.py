@@ -13,6 +13,7 @@ from conftest import SINGLE, small
 from scipy.stats import norm
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
@@ -469,3 +470,39 @@ def test_what_cannot_be_distilled(bimodal, fitted):
     noisy = small(use_errors=True, epochs=1).fit(X, y, X_err=np.full_like(X, 0.1))
     with pytest.raises(ValueError, match="distill needs use_errors=False"):
         noisy.distill(X, n_rows=300)
+
+
+def test_predictions_as_frames(bimodal):
+    X, y, _ = bimodal
+    index = pd.Index([f"object {i}" for i in range(len(X))], name="id")
+    frame = pd.DataFrame(X, columns=["color"], index=index)
+    est = small(epochs=2).fit(frame, pd.DataFrame(y, columns=["mass", "age"], index=index))
+    some = frame.iloc[5:9]
+    means = est.predict(some, as_frame=True)
+    assert means.columns.tolist() == ["mass", "age"]
+    assert means.index.equals(some.index)
+    np.testing.assert_array_equal(means, est.predict(some))
+    quantiles = est.predict(some, output_type="quantiles", quantiles=[0.05, 0.975], as_frame=True)
+    assert quantiles.columns.tolist() == ["mass_q05", "mass_q97.5", "age_q05", "age_q97.5"]
+    np.testing.assert_allclose(
+        quantiles[["mass_q05", "age_q05"]],
+        est.predict(some, output_type="quantiles", quantiles=0.05)[:, 0],
+    )
+    interval = est.predict(some, output_type="interval", level=0.8, as_frame=True)
+    assert interval.columns[:2].tolist() == ["mass_q10", "mass_q90"]
+    several = est.predict(some, output_type=["mean", "std"], as_frame=True)
+    assert several.columns.tolist() == ["mass_mean", "mass_std", "age_mean", "age_std"]
+    with pytest.raises(ValueError, match=r"output_type='samples'; use sample\(X, n, as_frame=True"):
+        est.predict(some, output_type="samples", as_frame=True)
+
+
+def test_describe_tells_what_auto_became(fitted):
+    text = fitted.describe()
+    lines = dict(re.split(r"  +", line.strip(), maxsplit=1) for line in text.splitlines()[1:])
+    assert lines["members"] == str(fitted.n_members_)
+    assert lines["epochs"] == f"{fitted.n_iter_} of {fitted.epochs_}, kept: {fitted.best_epoch_}"
+    assert lines["validation NLL"] == f"{min(fitted.validation_curve_):.4g} nats per row"
+    assert lines["engine"] == fitted.engine_
+    assert "in [-4, 4])" in lines["outputs"]
+    with pytest.raises(NotFittedError):
+        small().describe()

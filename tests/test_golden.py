@@ -15,10 +15,12 @@ N_ROUNDINGS = 1000
 
 
 def table(arrays, name):
-    """Array, or frame of the arrays whose keys begin with `name` and a dot."""
+    """Array, or the arrays whose keys begin with `name` and a dot: a frame, or a dict of parts."""
     if name in arrays:
         return arrays[name]
     own = {key.partition(".")[2]: arrays[key] for key in arrays if key.startswith(f"{name}.")}
+    if any(array.ndim > 1 for array in own.values()):
+        return own
     return pd.DataFrame(own) if own else None
 
 
@@ -36,7 +38,7 @@ def golden(request):
 
 
 def test_there_are_golden_files():
-    assert {"double", "mixed", "ordered"} <= set(MODELS)
+    assert {"double", "mixed", "ordered", "parts"} <= set(MODELS)
 
 
 def test_log_densities_are_what_they_were(golden):

@@ -1,5 +1,6 @@
 """Pictures: the numbers in them, their manners towards matplotlib, and bad input."""
 
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import small
 from scipy.special import ndtr
-from scipy.stats import binom, chi2, multivariate_normal, norm, rankdata
+from scipy.stats import beta, binom, chi2, expon, multivariate_normal, norm, rankdata
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import r2_score
 from sklearn.model_selection import GridSearchCV
@@ -18,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_san.calibration.bands import uniform_band
 from sklearn_san.datasets import GALAXY_LIMITS, GALAXY_PARAMETERS, make_galaxies
 from sklearn_san.plotting import (
+    ChainDisplay,
     CornerDisplay,
     CoverageDisplay,
     MarginalDisplay,
@@ -178,6 +180,42 @@ def test_pair_density_follows_a_narrow_gaussian():
         assert (inside == (radius < chi2.ppf(mass, 2))).mean() > 0.96
 
 
+def test_noise_of_flat_densities_makes_no_islands():
+    random = np.random.default_rng(0)
+    draws = np.stack([random.uniform(size=20_000), random.beta(2, 2, size=20_000)], axis=1)
+    ends = np.array([0.0, 1.0])
+    grid = np.linspace(0.0, 1.0, 201)
+    curves = ((grid, np.ones(201)), (grid, beta.pdf(grid, 2, 2)))
+    pair = smooth_densities.PairDensity.of_draws(*draws.T, ends, ends, *curves)
+    exact = beta.pdf(pair.y, 2, 2)
+    # A histogram of 128 x 128 cells has errors of 90 %
+    assert np.abs(pair.density[1:-1, 1:-1] - exact[1:-1]).max() < 0.01 * exact.max()
+
+
+def test_structure_that_copulas_would_blur_stays_sharp():
+    random = np.random.default_rng(0)
+    first = random.normal([0.0, 0.0], 0.1, size=(4000, 2))
+    second = random.normal([3.0, 3.0], 0.2, size=(6000, 2))
+    ends = np.array([-1.0, 4.0])
+    x, y = np.concatenate([first, second]).T
+    pair = smooth_densities.PairDensity.of_draws(x, y, ends, ends)
+    near = [np.abs(pair.x - value).argmin() for value in (0.2, 2.6)]
+    assert pair.density[near[0], near[1]] < 1e-3 * pair.density.max()
+
+
+def test_densest_pieces_of_two_modes_and_equal_tails_of_one():
+    grid = np.linspace(-6.0, 16.0, 2001)
+    two = 0.5 * norm.pdf(grid) + 0.5 * norm.pdf(grid, 10.0)
+    half = norm.ppf(0.9)  # 80 % of each mode
+    pieces = smooth_densities.densest_pieces(grid, two, 0.8)
+    np.testing.assert_allclose(pieces, [[-half, half], [10 - half, 10 + half]], atol=2e-3)
+    skewed = expon.pdf(grid)
+    found = smooth_densities.densest_pieces(grid, skewed, 0.8)
+    np.testing.assert_allclose(found, [expon.ppf([0.1, 0.9])], atol=2e-2)
+    ripples = np.where(np.abs(grid) < 3, 1.0 + 0.3 * np.cos(10 * grid), 0.0)
+    assert len(smooth_densities.densest_pieces(grid, ripples, 0.5)) == 1
+
+
 def test_thresholds_rise_even_where_the_density_is_flat():
     flat = smooth_densities.PairDensity(np.arange(3.0), np.arange(3.0), np.ones((3, 3)), np.ones(9))
     assert (np.diff([0.0, *flat.thresholds([0.5, 0.9, 0.99]), 1.0]) > 0).all()
@@ -257,7 +295,8 @@ def test_corner_of_nine_outputs_is_readable():
     assert len(display.contours_) == 2 * 36
     assert len(display.curves_) == 2 * 9
     assert display.axes_[8, 3].get_xlabel() == "tage [Gyr]"
-    assert [t.get_text() for t in display.legend_.get_texts()] == ["one", "two", "true value"]
+    shown = ["one", "two", "true value", "beyond limits"]
+    assert [t.get_text() for t in display.legend_.get_texts()] == shown
     texts = texts_of(display.figure_)
     boxes = [text.get_window_extent() for text in texts]
     assert not overlapping(boxes)
@@ -296,6 +335,57 @@ def test_corner_of_awkward_draws(draws, diagonal):
     display = CornerDisplay.from_predictions(draws, y=draws[0], diagonal=diagonal, zoom=False)
     display.figure_.canvas.draw()
     assert len(display.legend_.get_texts()) == 2
+
+
+def test_the_diagonal_of_an_estimator_is_its_own_marginal(fitted, bimodal):
+    X, y, _ = bimodal
+    display = CornerDisplay.from_estimator(fitted, X[:1], y[:1], n_draws=200, random_state=0)
+    density = fitted.predict_density(X[:1])
+    for j in range(2):
+        grid, shown = display.curves_[0, j].get_data()
+        np.testing.assert_allclose(shown, density.pdf_grid(j, grid, n_draws=8192)[0])
+        assert np.trapezoid(shown, grid) == pytest.approx(1.0, abs=0.01)
+
+
+def test_two_peaks_have_two_intervals_in_the_title():
+    random = np.random.default_rng(0)
+    peaks = np.concatenate([random.normal(0, 0.1, 4000), random.normal(5, 0.1, 4000)])
+    display = CornerDisplay.from_predictions(np.stack([peaks, random.normal(size=8000)], axis=1))
+    titles = [text.get_text() for text in display.axes_[0, 0].texts]
+    assert any(re.fullmatch(r"-0\.\d+ to 0\.\d+ or 4\.\d+ to 5\.\d+", title) for title in titles)
+    assert display.axes_[1, 1].texts[0].get_text().startswith("$")
+
+
+def test_corner_shows_limits_and_truths_on_them():
+    draws = np.random.default_rng(0).uniform(size=(2000, 5))
+    display = CornerDisplay.from_predictions(draws, y=np.zeros(5), limits=[[0, 1]] * 5)
+    markers = [line for line in display.axes_[3, 1].lines if line.get_marker() == "s"]
+    assert not markers[0].get_clip_on()
+    cells = display.table_.get_celld()
+    assert [cells[0, k].get_text().get_text() for k in (1, 2, 3)] == ["95 %", "true", "limits"]
+    assert cells[5, 3].get_text().get_text() == "0 to 1"
+    with plt.style.context("dark_background"):
+        dark = CornerDisplay.from_predictions(draws[:, :2], y=np.zeros(2), limits=[[0, 1]] * 2)
+    assert {text.get_color() for text in dark.axes_[0, 0].texts} == {"white"}
+
+
+def test_lines_of_many_marginals_hold_interval_and_truth():
+    centers = np.array([[0.0], [4.0], [8.0]])
+    display = MarginalDisplay.from_estimator(GaussianEstimator(), centers, centers)
+    bars = [line.get_xdata() for line in display.axes_[0].lines if line.get_lw() == 3.0][:3]
+    np.testing.assert_allclose(bars, centers + norm.ppf([0.16, 0.84]), atol=0.02)
+    diamonds = [line for line in display.axes_[0].lines if line.get_marker() == "D"][:3]
+    assert [float(line.get_xdata()[0]) for line in diamonds] == [0.0, 4.0, 8.0]
+
+
+def test_pit_explains_its_band():
+    pit = np.random.default_rng(0).uniform(size=(500, 2))
+    legend = PITDisplay.from_predictions(pit, level=0.9).legend_
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "observed", "holds 90 % of calibrated bars", "outside (10 % by chance)",
+    ]  # fmt: skip
+    curve = PITDisplay.from_predictions(pit, kind="ecdf").legend_
+    assert curve.get_texts()[1].get_text() == "holds a calibrated curve in 99 %"
 
 
 def test_corner_leaves_powers_of_ten_to_the_label():
@@ -382,10 +472,24 @@ def test_recovery_numbers():
     assert np.isnan(one_row.r2_).all()
 
 
-def test_recovery_shows_every_draw():
-    display = RecoveryDisplay.from_predictions(Y, DRAWS)
-    counts = display.artists_[0].get_array().sum()
-    assert 0.995 * DRAWS[..., 0].size <= counts <= DRAWS[..., 0].size
+def test_columns_of_recovery_are_posteriors_whatever_the_number_of_rows():
+    random = np.random.default_rng(0)
+    y = random.exponential(size=(2000, 1))  # few rows on the right
+    display = RecoveryDisplay.from_predictions(y, y[:, None] + random.normal(size=(2000, 100, 1)))
+    heights = display.artists_[0].get_array()
+    np.testing.assert_array_equal(heights.max(axis=0), 1.0)
+    corners = display.artists_[0].get_coordinates()
+    edges, cells = corners[0, :, 0], corners[:, 0, 1]
+    assert edges[[0, -1]].tolist() == [y.min(), y.max()]
+    assert np.histogram(y, edges)[0].min() >= 40
+    centres = 0.5 * (cells[1:] + cells[:-1])
+    means = (heights * centres[:, None]).sum(axis=0) / heights.sum(axis=0)
+    assert np.all(np.diff(means) > 0)
+    middle = 0.5 * (edges[1:] + edges[:-1])[:-1]
+    # The error of a column of 40 rows is 0.1 or less: fails by chance once in 10,000 times
+    assert np.abs(means[:-1] - middle).max() < 0.4
+    assert display.colorbar_.ax.get_ylabel() == "density / highest in column"
+    assert RecoveryDisplay.from_predictions(y[:9], y[:9, None] + [[[0.0]]]).colorbar_ is None
 
 
 def test_marginals_of_an_estimator_are_exact():
@@ -403,6 +507,27 @@ def test_marginals_of_discrete_outputs_are_bars():
     low, high = display.axes_[0].get_xlim()
     assert low < -0.5
     assert high > 3.5
+
+
+def test_the_chain_shows_the_conditionals_that_are_drawn_from(bimodal):
+    X, y, _ = bimodal
+    est = small(epochs=3, order=[1, 0]).fit(X, y)
+    display = ChainDisplay.from_estimator(est, X[:1], y[:1], random_state=4)
+    density = est.predict_density(X[:1])
+    np.testing.assert_array_equal(display.draw, density.sample(1, random_state=4)[0, 0, ::-1])
+    assert [axis.get_title() for axis in display.axes_] == ["p(y1 | x)", "p(y0 | y1, x)"]
+    # p(y1 | x) p(y0 | y1, x) at the draw is the joint density
+    heights = [np.interp(v, *line.get_data()) for v, line in
+               zip(display.draw, display.lines_, strict=True)]  # fmt: skip
+    joint = density.log_prob(display.draw[None, ::-1])
+    assert np.log(heights).sum() == pytest.approx(joint[0], abs=1e-4)
+    for line in display.lines_:
+        assert np.trapezoid(line.get_ydata(), line.get_xdata()) == pytest.approx(1.0, abs=0.01)
+    pipeline = make_pipeline(StandardScaler(), est).fit(X, y)
+    again = ChainDisplay.from_estimator(pipeline, X[:1], random_state=4)
+    assert again.axes_[0].get_title() == "p(y1 | x)"
+    with pytest.raises(ValueError, match="There are 2 rows, but a chain shows one"):
+        ChainDisplay.from_estimator(est, X[:2])
 
 
 def test_units_of_marginals():
@@ -434,9 +559,9 @@ def test_displays_of_a_search_over_pipelines(bimodal):
     np.testing.assert_array_equal(display.lines_[0].get_ydata(), best.loss_curve_)
     again = TrainingDisplay.from_estimator(search.best_estimator_)
     np.testing.assert_array_equal(again.lines_[0].get_ydata(), best.loss_curve_)
-    for made in (MarginalDisplay, CornerDisplay):
+    for made in (MarginalDisplay, CornerDisplay, ChainDisplay):
         made.from_estimator(search, X[:1])
-    for made in (PITDisplay, RecoveryDisplay, CoverageDisplay):
+    for made in (PITDisplay, RankDisplay, RecoveryDisplay, CoverageDisplay):
         made.from_estimator(search, X[:40], y[:40])
 
 

@@ -11,6 +11,7 @@ model is the truth, tests that, and returns a result with its p-value and what a
 `tarp_coverage_from_draws`          share of draws nearer to random points than the truth
 `local_calibration`                 does u depend on x? In which regions is it off?
 `calibration_report`                all of them for a fitted estimator
+`Effect`                            how far intervals of one output are off, in words
 `DIAGNOSTICS`                       what a report can run, by name; more can be added
 ==================================  =======================================================
 
@@ -25,6 +26,7 @@ from __future__ import annotations
 
 from .coverage import CoverageTest
 from .diagnostic import DrawsDiagnostic, HeldOut, SomeDraws
+from .effects import Effect
 from .hpd import hpd_coverage_from_log_prob
 from .local import LocalCalibration, Region, local_calibration
 from .ranks import RankTest, rank_test_from_draws
@@ -37,6 +39,7 @@ __all__ = [
     "CalibrationReport",
     "CoverageTest",
     "DrawsDiagnostic",
+    "Effect",
     "HeldOut",
     "LocalCalibration",
     "RankTest",

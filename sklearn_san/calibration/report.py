@@ -16,6 +16,7 @@ from .._validation import check_choice, check_integer
 from ..chains import density_of
 from .coverage import CoverageTest
 from .diagnostic import Diagnostic, DrawsDiagnostic, HeldOut, random_stream
+from .effects import Effect, effect_of_regions, effects_of_outputs
 from .hpd import HPD
 from .local import LocalCalibration, diagnose_local, numeric_features
 from .ranks import RANKS, RankTest
@@ -53,6 +54,8 @@ class CalibrationReport(Result):
     hpd, tarp : CoverageTest or None
     local : LocalCalibration or None
         What was not asked for is None.
+    effects : list of Effect
+        How far intervals of each output, and regions of all, are off.
     """
 
     results: Mapping[str, Any]
@@ -89,16 +92,61 @@ class CalibrationReport(Result):
         """Smallest p-value, adjusted for the number of diagnostics (Holm)."""
         return float(holm(np.array(list(self.pvalues.values()))).min())
 
+    @property
+    def effects(self) -> list[Effect]:
+        found: list[Effect] = []
+        if self.rosenblatt is not None:
+            found += effects_of_outputs(self.rosenblatt.u, self.rosenblatt.output_names)
+        elif self.ranks is not None:
+            found += effects_of_outputs(self.ranks.pit, self.ranks.output_names)
+        if self.hpd is not None:
+            found.append(effect_of_regions("densest", self.hpd.values))
+        if self.tarp is not None:
+            found.append(effect_of_regions("TARP", self.tarp.values))
+        return found
+
+    def verdict(self) -> str:
+        """Whether calibration is rejected, and how far off the worst intervals are."""
+        text = f"Calibration is {self._decision()} at the 5 % level"
+        if not self.effects:
+            return text + "."
+        worst = max(self.effects, key=lambda effect: abs(effect.coverage - effect.level))
+        says, holds = f"{100 * worst.level:g} %", f"{100 * worst.coverage:.1f} %"
+        return f"{text}; at worst, what says {says} holds {holds} ({worst.name})."
+
+    def _decision(self) -> str:
+        return "rejected" if self.pvalue <= 0.05 else "not rejected"
+
+    def plot(self, **options: Any) -> Any:
+        """All diagnostics in one picture, which needs matplotlib.
+
+        Parameters
+        ----------
+        **options : object
+            As for `sklearn_san.plotting.CalibrationDisplay.from_report`.
+
+        Returns
+        -------
+        CalibrationDisplay
+        """
+        from ..plotting import CalibrationDisplay  # above this in the order of imports
+
+        return CalibrationDisplay.from_report(self, **options)
+
     def summary(self) -> str:
-        """Table of the diagnostics, and the summary of each."""
+        """Table of the diagnostics, how far off the model is, and the summary of each."""
         adjusted = holm(np.array(list(self.pvalues.values())))
         rows = [[*item, p] for item, p in zip(self.pvalues.items(), adjusted, strict=True)]
         title = f"Calibration on {self.n_rows} rows, {self.n_draws} draws each"
-        verdict = "rejected" if self.pvalue <= 0.05 else "not rejected"
         parts = [
             title + "\n" + table(["diagnostic", "p", "p (Holm)"], rows),
-            f"Calibration is {verdict} at the 5 % level.",
+            f"Calibration is {self._decision()} at the 5 % level.",
         ]
+        if self.effects:
+            lines = [f"- {effect.sentence()}" for effect in self.effects]
+            if self.rosenblatt is not None:
+                lines += self.rosenblatt.strongest_dependence()
+            parts.append("\n".join(["How far off it is:", *lines]))
         return "\n\n".join(parts + [result.summary() for result in self.results.values()])
 
 

@@ -61,6 +61,18 @@ class RosenblattTest(Result):
     independence_pvalue: float
     pvalue: float
 
+    def strongest_dependence(self) -> list[str]:
+        """What is left of the dependence of outputs, in words; empty for one output."""
+        if len(self.output_names) < 2:
+            return []
+        size = np.abs(self.correlations - np.eye(len(self.output_names)))
+        one, other = np.unravel_index(size.argmax(), size.shape)
+        names = f"{self.output_names[one]} and {self.output_names[other]}"
+        correlation = self.correlations[one, other]
+        return [
+            f"- strongest dependence left: {names}, with a rank correlation of {correlation:.2f}"
+        ]
+
     def summary(self) -> str:
         """Table of the outputs, each with the output it depends on most."""
         rows = []

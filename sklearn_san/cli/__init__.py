@@ -1,12 +1,13 @@
 """The command line ``sklearn-san``: models of tables in files, without a line of Python.
 
-===========  ================================================================================
-``fit``      a model file from a table
-``sample``   draws from p(y | x) for each row of a table
-``predict``  means, standard deviations, quantiles, modes and densities for each row
-``score``    mean log-likelihood and CRPS of a table whose targets are known
-``info``     what is in a model file
-===========  ================================================================================
+=============  ==============================================================================
+``fit``        a model file from a table
+``sample``     draws from p(y | x) for each row of a table
+``predict``    means, standard deviations, quantiles, modes and densities for each row
+``score``      mean log-likelihood and CRPS of a table whose targets are known
+``calibrate``  calibration report of a table whose targets are known
+``info``       what is in a model file
+=============  ==============================================================================
 
 Everything that can be checked is checked before anything is computed, and a file is written whole
 or not at all. Standard output has results alone.

@@ -104,7 +104,7 @@ def sample(options: Namespace) -> None:
     form = options.format or _form_of(options.out)
     if form == "npy":
         _check_array(options)
-    _check_files(options, is_table=form != "npy", with_vectors=form == "vectors")
+    check_files(options, is_table=form != "npy", with_vectors=form == "vectors")
     estimator, rows = load(options)
     if form != "long":
         for name, classes in zip(estimator.output_names_, estimator.codec_.classes, strict=True):
@@ -123,7 +123,7 @@ def sample(options: Namespace) -> None:
             blocks = (single_inside(block, estimator.limits_) for block in blocks)
         write_array(options.out, shape, options.dtype, blocks)
         return
-    _check_distinct(rows.kept, ["draw", *estimator.output_names_])
+    check_distinct(rows.kept, ["draw", *estimator.output_names_])
     pieces = _long_pieces if form == "long" else _vector_pieces
     notes = {
         name: notes_of(estimator, name, f"draws from p({name} | x)")
@@ -147,7 +147,7 @@ def _check_array(options: Namespace) -> None:
         raise UsageError("--format npy needs a file, not '-'.")
 
 
-def _check_files(options: Namespace, *, is_table: bool = True, with_vectors: bool = False) -> None:
+def check_files(options: Namespace, *, is_table: bool = True, with_vectors: bool = False) -> None:
     """Raise unless there are files to be read, and one, if any, can be written as asked for."""
     check_input(options.table, options.group)
     check_path(options.model)
@@ -161,7 +161,8 @@ def _check_files(options: Namespace, *, is_table: bool = True, with_vectors: boo
     check_output(options.out, overwrite=options.overwrite, inputs=inputs)
 
 
-def _check_distinct(kept: Iterable[str], written: Iterable[str]) -> None:
+def check_distinct(kept: Iterable[str], written: Iterable[str]) -> None:
+    """Raise where a column that is kept has the name of one that is written."""
     for name in set(kept) & set(written):
         raise ValueError(
             f"--keep {name} would be a second column {name!r} of the result; leave it out."
@@ -258,7 +259,7 @@ def predict(options: Namespace) -> None:
                 "A .npy file holds the density of one output: give --pdf NAME=LOW,HIGH,N once and "
                 "no --statistics."
             )
-    _check_files(options, is_table=not is_array, with_vectors=bool(options.pdf))
+    check_files(options, is_table=not is_array, with_vectors=bool(options.pdf))
     estimator, rows = load(options)
     grids = dict(options.pdf)
     check_known(grids, estimator.output_names_, "--pdf", "output")
@@ -277,7 +278,7 @@ def predict(options: Namespace) -> None:
         for name in estimator.output_names_
         for one in statistics
     } | {f"{name}_pdf": grid_notes(estimator, name, grid) for name, grid in grids.items()}
-    _check_distinct(rows.kept, notes)
+    check_distinct(rows.kept, notes)
     pieces = _pieces(options, estimator, rows, statistics, grids)
     write_table(options.out, pieces, about(options, rows, notes))
 
@@ -330,7 +331,7 @@ def score(options: Namespace) -> None:
     """Print log-likelihood and CRPS of a table with targets, and write those of each row."""
     if options.keep and not options.out:
         raise UsageError("--keep goes with --per-row.")
-    _check_files(options)
+    check_files(options)
     estimator, rows = load(options, with_targets=True)
     names = [
         name
@@ -340,7 +341,7 @@ def score(options: Namespace) -> None:
     log_prob, scores = _scores(options, estimator, rows, names)
     if options.out:
         columns = {"log_prob": log_prob, **{f"crps_{name}": scores[name] for name in names}}
-        _check_distinct(rows.kept, columns)
+        check_distinct(rows.kept, columns)
         notes = {"log_prob": {"description": "log p(y | x) in nats"}} | {
             f"crps_{name}": notes_of(estimator, name, f"CRPS of {name}") for name in names
         }

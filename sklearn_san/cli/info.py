@@ -34,9 +34,11 @@ def describe(path: str) -> dict[str, Any]:
             "file": path,
             "bytes": os.path.getsize(path),
             "features": _features(state),
+            "parts": _parts(state),
             "targets": _targets(state),
             "networks": state["n_members_"],
-            "weights": _count_weights(state["network_"]),
+            "weights": _count_weights(state["network_"])
+            + sum(weight.size for weight in (state.get("encoders_") or {}).get("weights", [])),
             "epochs": state["n_iter_"],
             "best_epoch": state["best_epoch_"],
             "training_nll": state["loss_curve_"][-1],
@@ -52,6 +54,24 @@ def _features(state: Mapping[str, Any]) -> list[dict[str, Any]]:
     names = state.get("feature_names_in_", [f"x{j}" for j in range(n_features)])
     labels = [None] * n_features if table is None else table.state["categories"]
     return [{"name": n, "labels": known} for n, known in zip(names, labels, strict=True)]
+
+
+def _parts(state: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Parts of X that go through encoders, and what makes these."""
+    layout, encoders = state.get("layout_"), state.get("encoders_")
+    if layout is None or encoders is None:
+        return []
+    return [
+        {
+            "name": name,
+            "shape": shape,
+            "encoder": source["path"],
+            "parameters": source["parameters"],
+        }
+        for (name, shape), source in zip(
+            layout.state["shapes"].items(), encoders["sources"], strict=True
+        )
+    ]
 
 
 def _targets(state: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -89,10 +109,14 @@ def _parameters(state: Mapping[str, Any]) -> dict[str, Any]:
 
 def _print_description(description: dict[str, Any]) -> None:
     described = dict(description)
-    features, targets = described.pop("features"), described.pop("targets")
+    features, parts = described.pop("features"), described.pop("parts")
+    targets = described.pop("targets")
     parameters, versions = described.pop("parameters"), described.pop("versions")
     lines = {name.replace("_", " "): str(plain(value)) for name, value in described.items()}
     lines["features"] = ", ".join(_with_labels(one) for one in features)
+    for one in parts:
+        made = ", ".join(f"{name}={short(v)}" for name, v in (one["parameters"] or {}).items())
+        lines[f"part {one['name']}"] = f"{one['shape']} through {one['encoder']}({made})"
     for one in targets:
         low, high = one["limits"]
         limits = "" if math.isinf(low) and math.isinf(high) else f" in [{low:g}, {high:g}]"

@@ -124,6 +124,10 @@ def _is_names(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is((int, float)), value))
+
+
 def _is_limits(value: Any) -> bool:
     return isinstance(value, dict) and all(
         isinstance(ends, list) and len(ends) == 2 and all(map(_is((int, float)), ends))
@@ -158,6 +162,7 @@ _CONFIGURABLE: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "overwrite": _BOOLEAN,
     "limits": ("a table of lists with two numbers", _is_limits),
     "errors": ("a table of names", _is_errors),
+    "missing": ("a list of numbers", _is_numbers),
     "parameters": ("a table", _is(dict)),
 }
 

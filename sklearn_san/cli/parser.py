@@ -8,11 +8,15 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import __version__
+from .calibrate import calibrate
 from .commands import N_DRAWS, N_SCORED, STATISTICS, fit, predict, sample, score
 from .info import info
 from .options import count, error_column, grid_of, limits_of, parameter, seed, share, statistic
 from .parts import in_parts
 
+#: Draws for each row behind a calibration report, and what it can test.
+N_TESTED = 200
+DIAGNOSTICS = ("rosenblatt", "ranks", "hpd", "tarp", "local")
 #: What options are of commands that do not have them.
 _LEFT_OUT: dict[str, Any] = {
     "targets": None,
@@ -21,6 +25,7 @@ _LEFT_OUT: dict[str, Any] = {
     "out_group": None,
     "keep": [],
     "drop_missing": False,
+    "missing": None,
     "first_row": 0,
 }
 
@@ -47,6 +52,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_sample(add("sample", in_parts(sample), "Draw from p(y | x) for each row of a table."))
     _add_predict(add("predict", in_parts(predict), "Summarise p(y | x) for each row of a table."))
     _add_score(add("score", score, "Score a table whose targets are known."))
+    text = "Test the calibration of a model on a table whose targets are known."
+    _add_calibrate(add("calibrate", calibrate, text))
     _add_info(add("info", info, "Tell what is in a model file."))
     return parser
 
@@ -77,6 +84,7 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     )
     add("--weights", metavar="COLUMN", help="weight of each row")
     _add_errors(parser)
+    _add_missing(parser)
     add(
         "--set",
         metavar="NAME=VALUE",
@@ -182,6 +190,51 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
     _add_overwrite(parser)
 
 
+def _add_calibrate(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    add = parser.add_argument
+    add(
+        "--targets",
+        metavar="COLUMN",
+        nargs="+",
+        action="extend",
+        help="columns with the true targets, if their names are not those of `fit`",
+    )
+    add(
+        "-n",
+        "--n",
+        type=count(2),
+        default=N_TESTED,
+        help="draws for each row (%(default)s)",
+    )
+    add(
+        "--diagnostics",
+        metavar="NAME",
+        nargs="+",
+        choices=DIAGNOSTICS,
+        help=f"which to run (all of {', '.join(DIAGNOSTICS)})",
+    )
+    add("--picture", metavar="FILE", help="picture to draw, such as report.png or report.pdf")
+    add(
+        "--per-row",
+        dest="out",
+        metavar="FILE",
+        help="table to write the cumulative probability of each target to",
+    )
+    add(
+        "--keep",
+        metavar="COLUMN",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="columns of TABLE to copy to FILE",
+    )
+    add("--json", action="store_true", help="print JSON")
+    _add_drop_missing(parser)
+    _add_seed(parser, 0)
+    _add_overwrite(parser)
+
+
 def _add_info(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="file that `fit` wrote")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -201,7 +254,19 @@ def _add_model(parser: argparse.ArgumentParser, *, several: bool = False) -> Non
         help="columns x in the order of `fit`, if their names are not the same",
     )
     _add_errors(parser)
+    _add_missing(parser)
     _add_on_bad_rows(parser)
+
+
+def _add_missing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--missing",
+        metavar="VALUE",
+        nargs="+",
+        action="extend",
+        type=float,
+        help="numbers that mean missing in features, targets and errors, such as -99",
+    )
 
 
 def _add_group(parser: argparse.ArgumentParser) -> None:

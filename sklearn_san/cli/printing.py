@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
+
+#: Seconds between two lines.
+INTERVAL = 30.0
 
 
 def note(options: Namespace, text: str) -> None:
@@ -19,10 +23,36 @@ def note(options: Namespace, text: str) -> None:
         print(text, file=sys.stderr)
 
 
+class _Lines:
+    """A line now and then that counts rows, where there is no terminal for a bar."""
+
+    def __init__(self, name: str, n_rows: int):
+        self.name, self.n_rows = name, n_rows
+        self.n, self.start = 0.0, time.monotonic()
+        self.last = self.start
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+    def update(self, n: float) -> None:
+        """Count some rows more."""
+        self.n += n
+        now = time.monotonic()
+        if now - self.last >= INTERVAL and self.n < self.n_rows:
+            left = (now - self.start) * (self.n_rows / max(self.n, 1e-9) - 1.0)
+            text = f"{self.name}: {int(self.n)} of {self.n_rows} rows, about {left:.0f} s left"
+            print(text, file=sys.stderr, flush=True)
+            self.last = now
+
+
 def progress_bar(options: Namespace, name: str, n_rows: int) -> Any:
-    """Bar that counts rows, for terminals."""
-    is_shown = not options.quiet and sys.stderr.isatty()
-    return tqdm(total=n_rows, desc=name, unit="row", disable=not is_shown)
+    """What counts rows: a bar on terminals, elsewhere a line every half a minute."""
+    if options.quiet or sys.stderr.isatty():
+        return tqdm(total=n_rows, desc=name, unit="row", disable=options.quiet)
+    return _Lines(name, n_rows)
 
 
 def print_lines(lines: Mapping[str, str]) -> None:

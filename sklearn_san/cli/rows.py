@@ -129,6 +129,8 @@ def read_rows(
         group=options.group,
     )
 
+    _blank(table.numbers, [*features.values(), *targets.values(), *errors.values()], options)
+
     def named(part: Mapping[str, str]) -> Columns:
         return {
             name: _as_labels(table.verbatim[column], labels[name])
@@ -153,6 +155,16 @@ def read_rows(
         rows = _with_targets(options, rows)
     _check_weights(options, rows)
     return rows
+
+
+def _blank(numbers: Columns, names: Sequence[str], options: Namespace) -> None:
+    """Set what means missing to nan; single precision in the file is precise enough."""
+    for value in options.missing or ():
+        for name in names:
+            if name in numbers:
+                column = numbers[name]
+                is_value = np.isclose(column, value, rtol=1e-6, atol=0.0)
+                numbers[name] = np.where(is_value, np.nan, column)
 
 
 def _check_weights(options: Namespace, rows: Rows) -> None:

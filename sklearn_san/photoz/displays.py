@@ -155,7 +155,7 @@ class RedshiftDisplay:
         margin = 0.02 * (np.ptp(both) or 1.0)
         view = float(both.min() - margin), float(both.max() + margin)
         if kind == "points" or (kind == "auto" and len(self.z) <= MAX_POINTS):
-            colour = drawing.COLOURS[0] if color is None else color
+            colour = drawing.palette()[0] if color is None else color
             (self.artist_,) = self.ax_.plot(
                 self.z, self.z_point, "o", ms=2, alpha=0.5, color=colour
             )

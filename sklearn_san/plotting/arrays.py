@@ -2,7 +2,9 @@
 
 ====================  =================================================================
 `density_of`          ``predict_density`` of an estimator, or of what is inside a Pipeline or search
+`fitted_of`           the fitted density estimator inside
 `draw`, `as_rows`     draws and truth of the chosen outputs, whatever the shape of y at fit
+`marginals_of`        marginal densities of a few rows, from the model itself
 `check_pair`          truth and draws of many rows
 `check_row_draws`     draws of a few rows
 ====================  =================================================================
@@ -20,6 +22,12 @@ from .._tables import in_order, without_mask
 from ..chains import inner_estimator
 from .drawing import MAX_ROWS
 
+#: Points of a marginal density for each row, and draws of the other outputs behind it. Of so few
+#: as are the default elsewhere, single ones can be seen as ripples of a curve.
+N_OWN_POINTS, N_OTHERS = 161, 8192
+#: Mass beyond their grid on each side.
+CUT = 0.0005
+
 
 def density_of(estimator: Any, X: Any) -> Any:
     """Conditional density of the rows of X; a Pipeline transforms X first."""
@@ -29,6 +37,11 @@ def density_of(estimator: Any, X: Any) -> Any:
             "other models can be shown with from_predictions."
         )
     return chains.density_of(estimator, X)
+
+
+def fitted_of(estimator: Any) -> Any:
+    """The fitted density estimator, inside a Pipeline or search if there is one."""
+    return getattr(chains.predictor_of(estimator), "estimator_", estimator)
 
 
 def select(outputs: Any, names: Sequence[str]) -> np.ndarray:
@@ -61,6 +74,26 @@ def draw(density: Any, columns: np.ndarray, n_draws: int, random_state: Any) -> 
     """Draws of some outputs, (n_rows, n_draws, n_columns)."""
     draws = np.asarray(density.sample(n_draws, random_state=random_state))
     return as_numbers(draws.reshape(len(density), n_draws, -1)[..., columns], "draws")
+
+
+def marginals_of(density: Any, columns: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]] | None:
+    """Grid (n_points,) and densities (n_rows, n_points) of some outputs, from the model itself.
+
+    Points are dense where any row has its mass, but for a thousandth. None if the density cannot
+    evaluate marginals on a grid, or some outputs may have probabilities instead.
+    """
+    if not hasattr(density, "pdf_grid") or not getattr(density, "is_continuous", True):
+        return None
+    ends = np.asarray(density.quantile([CUT, 1.0 - CUT])).reshape(len(density), 2, -1)
+    curves = []
+    for j in columns:
+        own = ends[:, :, j] + 0.1 * np.diff(ends[:, :, j], axis=1) * [-1.0, 1.0]
+        every = np.array([[own[:, 0].min(), own[:, 1].max()]])
+        low, high = np.concatenate([own, every]).T
+        points = np.linspace(low, high, N_OWN_POINTS)
+        grid = np.unique(np.clip(points, *density.limits[j]))
+        curves.append((grid, np.asarray(density.pdf_grid(int(j), grid, n_draws=N_OTHERS))))
+    return curves
 
 
 def as_rows(y: Any, density: Any, columns: np.ndarray) -> np.ndarray:

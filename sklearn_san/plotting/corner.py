@@ -1,21 +1,31 @@
 """Corner plots: the joint density of all outputs of one or a few rows, pair by pair.
 
 Each panel below the diagonal shows the highest-density regions of two outputs, which enclose the
-given masses of the draws; each panel on it shows one output. Smoothing is in `smooth_densities`.
+given masses of the draws; each panel on it shows one output, as the model's own marginal density
+where there is a model. Smoothing is in `smooth_densities`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import arrays, drawing
-from .smooth_densities import PairDensity, density_of_draws, spread_ties, view_range
+from .smooth_densities import (
+    Curve,
+    PairDensity,
+    densest_pieces,
+    density_of_draws,
+    spread_ties,
+    view_range,
+)
 
 #: Rows up to which titles give medians and intervals.
 MAX_NUMBERS = 4
+#: Outputs from which on the empty half has room for a table.
+MIN_TABLE = 5
 #: Tick labels of panels that nearly touch.
 SMALL = {"font_size": 7.0, "overhang": 0.04}
 
@@ -23,8 +33,12 @@ SMALL = {"font_size": 7.0, "overhang": 0.04}
 class CornerDisplay:
     """Joint density of the outputs of one or a few rows, as a triangle of pairs.
 
-    Contours enclose the densest regions that hold 68 % and 95 % of the draws. Panels end at the
-    limits of the outputs where the draws reach them, and no smoothing crosses these.
+    Contours enclose the densest regions that hold 68 % and 95 % of the draws. They are smoothed as
+    much as the draws allow, most where outputs hardly depend on each other. Panels end at the
+    limits of the outputs where the draws reach them, what lies beyond is grey, and no smoothing
+    crosses the limits. On the diagonal are the marginal densities of the model; from draws alone,
+    smoothed ones. For one row and five outputs or more, a table of the outer intervals, true values
+    and limits stands in the empty half.
 
     Use `from_estimator` or `from_predictions` to make one; parameters are stored as attributes.
 
@@ -42,6 +56,8 @@ class CornerDisplay:
         Unit of each output that has one, by name.
     row_names : sequence of str, default=None
         Names of the rows in the legend.
+    marginals : list of (ndarray, ndarray), default=None
+        Grid (n_points,) and density (n_rows, n_points) of each output. None smooths the draws.
 
     Attributes
     ----------
@@ -55,6 +71,8 @@ class CornerDisplay:
         ``curves_[row, j]`` is the curve or histogram of output j.
     legend_ : matplotlib Legend
         Explains colours and lines.
+    table_ : matplotlib Table or None
+        Numbers of each output, in the empty half.
 
     See Also
     --------
@@ -79,6 +97,7 @@ class CornerDisplay:
         output_names: Any = None,
         units: Any = None,
         row_names: Any = None,
+        marginals: Any = None,
     ):
         self.draws = draws
         self.y = y
@@ -86,6 +105,7 @@ class CornerDisplay:
         self.output_names = output_names
         self.units = units
         self.row_names = row_names
+        self.marginals = marginals
 
     @classmethod
     def from_estimator(
@@ -94,7 +114,7 @@ class CornerDisplay:
         X: Any,
         y: Any = None,
         *,
-        n_draws: int = 10_000,
+        n_draws: int = 50_000,
         outputs: Any = None,
         output_names: Any = None,
         units: Any = None,
@@ -113,8 +133,8 @@ class CornerDisplay:
             At most 7 rows.
         y : array-like of shape (n_rows, n_outputs), default=None
             True values.
-        n_draws : int, default=10_000
-            Draws of each row.
+        n_draws : int, default=50_000
+            Draws of each row, behind the contours.
         outputs : int, str or sequence of these, default=None
             Which outputs to show, by number or name; None shows all.
         output_names : sequence of str, default=None
@@ -150,6 +170,7 @@ class CornerDisplay:
             output_names=arrays.chosen_names(density, columns, output_names),
             units=units,
             row_names=row_names,
+            marginals=arrays.marginals_of(density, columns),
         )
         return display.plot(ax=ax, **plot_options)
 
@@ -231,8 +252,9 @@ class CornerDisplay:
         diagonal : {"density", "histogram"}, default="density"
             What to draw of each single output.
         interval : float, default=0.68
-            Mass of the equal-tailed interval that is shaded on the diagonal and stands in the
-            titles, for up to 4 rows.
+            Mass of the interval that is shaded on the diagonal and stands in the titles, for up to
+            4 rows. It is equal-tailed, around the median, unless there are separate modes: then
+            all pieces of the densest region.
         zoom : bool, default=True
             Whether to show where the draws are. False shows all between the limits.
         colors : str or sequence, default=None
@@ -263,53 +285,101 @@ class CornerDisplay:
         ]
         self.figure_, self.axes_, empty = _triangle(n_outputs, ax, panel_size, len(parts))
         inside = [np.clip(view, *limits[j]) for j, view in enumerate(views)]
-        self._draw_densities(parts, inside, colours, (levels, diagonal, interval))
+        curves = self._curves(parts, inside)
+        pieces = {key: densest_pieces(*curve, interval) for key, curve in curves.items()}
+        self._draw_densities(parts, inside, colours, curves, (levels, diagonal, pieces))
         _draw_truth(self.axes_, truth, colours)
         _frame(self.axes_, views, limits)
         _label(self.axes_, views, names, units)
-        for j in range(n_outputs):
-            title, values = drawing.axis_label(names[j], units[j]), [d[:, j] for d in self.draws]
-            _title(self.axes_[j, j], title, values, interval, colours, topmost=j == 0)
-        self.legend_ = self._explain(empty, colours, levels)
+        numbers = {
+            (row, j): drawing.pieces_text(found)
+            if len(found) > 1
+            else drawing.interval_text(float(np.median(self.draws[row][:, j])), *found[0])
+            for (row, j), found in pieces.items()
+        }
+        labels = [drawing.axis_label(*pair) for pair in zip(names, units, strict=True)]
+        for j, label in enumerate(labels):
+            lines = [numbers[row, j] for row in range(len(parts)) if len(parts) <= MAX_NUMBERS]
+            _title(self.axes_[j, j], label, lines, colours, topmost=j == 0)
+        self.legend_ = self._explain(empty, colours, levels, interval)
+        self.table_ = None
+        if len(parts) == 1 and n_outputs >= MIN_TABLE and ax is None:
+            outer = max(levels, default=interval)
+            found = [densest_pieces(*curves[0, j], outer) for j in range(n_outputs)]
+            columns = {f"{100 * outer:g} %": [drawing.pieces_text(own) for own in found]}
+            if len(truth):
+                columns["true"] = [f"{value:.3g}" for value in truth[0]]
+            if np.isfinite(limits).any():
+                columns["limits"] = [drawing.limits_text(*own) for own in limits]
+            grid = empty.get_subplotspec().get_gridspec()
+            self.table_ = _table(self.figure_, grid, columns, labels)
         return self
+
+    def _curves(
+        self, parts: list[np.ndarray], inside: list[np.ndarray]
+    ) -> dict[tuple[int, int], Curve]:
+        """Grid and density of each row and output."""
+        if self.marginals is None:
+            return {
+                (row, j): density_of_draws(part[:, j], *inside[j])
+                for row, part in enumerate(parts)
+                for j in range(len(inside))
+            }
+        return {
+            (row, j): (np.asarray(grid), np.asarray(density)[row])
+            for j, (grid, density) in enumerate(self.marginals)
+            for row in range(len(parts))
+        }
 
     def _draw_densities(
         self,
         parts: list[np.ndarray],
         inside: list[np.ndarray],
         colours: Sequence[Any],
-        options: tuple[Sequence[float], str, float],
+        curves: Mapping[tuple[int, int], Curve],
+        options: tuple[Sequence[float], str, Mapping[tuple[int, int], np.ndarray]],
     ) -> None:
         """Densities of all rows; `inside` is the part of each view within the limits."""
-        levels, diagonal, interval = options
+        levels, diagonal, pieces = options
         opacity = (0.25, 0.6) if len(parts) == 1 else (0.15, 0.45)  # rows stay visible behind rows
         self.contours_, self.curves_ = {}, {}
         for row, (part, colour) in enumerate(zip(parts, colours, strict=True)):
             for i, j in _pairs(len(inside)):
                 axis, x, y = self.axes_[i, j], part[:, j], part[:, i]
-                if i == j:
-                    curve = _draw_one(axis, x, inside[j], interval, diagonal, colour)
-                    self.curves_[row, j] = curve
-                else:
-                    pair = PairDensity.of_draws(x, y, inside[j], inside[i])
+                if i != j:
+                    known = (curves[row, j], curves[row, i])
+                    pair = PairDensity.of_draws(x, y, inside[j], inside[i], *known)
                     self.contours_[row, i, j] = _draw_pair(axis, pair, levels, colour, opacity)
+                elif diagonal == "density":
+                    self.curves_[row, j] = drawing.draw_density(
+                        axis, *curves[row, j], colour, pieces[row, j]
+                    )
+                else:
+                    bars = _draw_bars(axis, x, inside[j], pieces[row, j], colour)
+                    self.curves_[row, j] = bars
 
-    def _explain(self, axis: Any, colours: Sequence[Any], levels: Sequence[float]) -> Any:
-        """Legend of colours, contours and truth."""
+    def _explain(
+        self, axis: Any, colours: Sequence[Any], levels: Sequence[float], interval: float
+    ) -> Any:
+        """Legend of colours, contours, truth and limits."""
         names = arrays.check_row_names(self.row_names, len(self.draws))
         for name, colour in zip(names, colours, strict=True):
             axis.fill([], [], fc=(colour, 0.4), ec=colour, label=name)
         if self.y is not None:
             colour = drawing.TRUTH if len(self.draws) == 1 else drawing.REFERENCE
             axis.plot([], [], color=colour, marker="s", ms=4, lw=1.0, label="true value")
+        if self.limits is not None and np.isfinite(self.limits).any():
+            axis.fill([], [], fc=(drawing.ink(), drawing.FAINT), ec="none", label="beyond limits")
         size = 9.0 if len(self.axes_) < 4 else 11.0
         percent = " and ".join(f"{100 * level:g} %" for level in sorted(levels))
+        contours = f"contours: {percent}\n" if len(self.axes_) > 1 else ""
         legend = axis.legend(
             loc="upper right",
             frameon=False,
             fontsize=size,
-            title=f"contours: {percent}" if len(self.axes_) > 1 else None,
+            title=f"{contours}shaded: {100 * interval:g} %",
             title_fontsize=size,
+            alignment="left",
         )
         legend.set_in_layout(False)
         return legend
@@ -361,15 +431,10 @@ def _new_grid(n_outputs: int, side: float, title_height: float) -> tuple[Any, An
     return figure, grid
 
 
-def _draw_one(
-    axis: Any, values: np.ndarray, ends: np.ndarray, interval: float, diagonal: str, colour: Any
+def _draw_bars(
+    axis: Any, values: np.ndarray, ends: np.ndarray, pieces: np.ndarray, colour: Any
 ) -> Any:
-    """Density or histogram of one output, with its median and equal-tailed interval."""
-    tail = 0.5 * (1.0 - interval)
-    low, median, high = np.quantile(values, [tail, 0.5, 1.0 - tail])
-    if diagonal == "density":
-        grid, density = density_of_draws(values, *ends)
-        return drawing.draw_density(axis, grid, density, colour, (low, high))
+    """Histogram of one output, with its median and the ends of its interval."""
     bars = axis.hist(
         values,
         bins=30,
@@ -379,7 +444,7 @@ def _draw_one(
         fc=(colour, 0.3),
         ec=colour,
     )
-    for value in (low, median, high):
+    for value in (float(np.median(values)), *pieces.ravel()):
         axis.axvline(value, color=colour, lw=0.8, ls="--")
     return bars[2][0]
 
@@ -410,7 +475,17 @@ def _draw_truth(axes: np.ndarray, truth: np.ndarray, colours: Sequence[Any]) -> 
             axis.axvline(values[j], color=colour, lw=0.9)
             if i != j:
                 axis.axhline(values[i], color=colour, lw=0.9)
-                axis.plot(values[j], values[i], "s", color=colour, ms=4.5, mec="white", mew=0.7)
+                axis.plot(
+                    values[j],
+                    values[i],
+                    "s",
+                    color=colour,
+                    ms=4.5,
+                    mec=drawing.paper(),
+                    mew=0.7,
+                    clip_on=False,  # whole at a limit
+                    zorder=5,
+                )
 
 
 def _frame(axes: np.ndarray, views: list[tuple[float, float]], limits: np.ndarray) -> None:
@@ -447,22 +522,16 @@ def _label(
 
 
 def _title(
-    axis: Any,
-    label: str,
-    parts: list[np.ndarray],
-    interval: float,
-    colours: Sequence[Any],
-    *,
-    topmost: bool,
+    axis: Any, label: str, numbers: Sequence[str], colours: Sequence[Any], *, topmost: bool
 ) -> None:
-    """Name of the output, and the median and interval of each row in its colour."""
-    tail = 0.5 * (1.0 - interval)
-    lines = [(label, "black", drawing.fitting_size(label, drawing.size_in_inches(axis)[0]))]
-    numbered = parts if len(parts) <= MAX_NUMBERS else []
-    for values, colour in zip(numbered, colours, strict=False):
-        low, median, high = np.quantile(values, [tail, 0.5, 1.0 - tail])
-        text = drawing.interval_text(median, low, high)
-        lines.append((text, "black" if len(parts) == 1 else colour, 9.0))
+    """Name of the output, and the numbers of each row in its colour."""
+    width = drawing.size_in_inches(axis)[0]
+    lines = [(label, drawing.ink(), drawing.fitting_size(label, width))]
+    for text, colour in zip(numbers, colours, strict=False):
+        # Of mathtext the signs that take no room, and the smaller half of an interval, do not count
+        plain = text.split("_{")[0].replace("^{", "") if text.startswith("$") else text
+        own = drawing.ink() if len(numbers) == 1 else colour
+        lines.append((text, own, drawing.fitting_size(plain, width)))
     for k, (text, colour, size) in enumerate(reversed(lines)):
         annotation = axis.annotate(
             text,
@@ -475,6 +544,29 @@ def _title(
             fontsize=size,
         )
         annotation.set_in_layout(topmost)  # others have the empty half of the square
+
+
+def _table(
+    figure: Any, grid: Any, columns: Mapping[str, Sequence[str]], labels: Sequence[str]
+) -> Any:
+    """Table of what the titles do not say, under the legend in the empty half."""
+    n_outputs = len(labels)
+    place = figure.add_subplot(grid[1, n_outputs - 1])
+    place.set_axis_off()
+    table = place.table(
+        [*zip(labels, *columns.values(), strict=True)],
+        colLabels=["", *columns],
+        edges="open",
+        loc="upper right",
+    )
+    table.auto_set_font_size(False)
+    table.set_fontsize(8.0)
+    table.auto_set_column_width(list(range(1 + len(columns))))
+    height = 0.19 / drawing.size_in_inches(place)[1]
+    for cell in table.get_celld().values():
+        cell.set_height(height)
+    table.set_in_layout(False)
+    return table
 
 
 def _pairs(n_outputs: int) -> list[tuple[int, int]]:

@@ -194,7 +194,7 @@ class CoverageDisplay:
             nominal,
             low + offset,
             high + offset,
-            color=drawing.BAND,
+            color=(drawing.ink(), drawing.FAINT),
             lw=0,
             label=f"{100 * level:g} % band",
         )
@@ -239,11 +239,11 @@ def _curve_styles(names: list[str], colors: Any) -> list[dict[str, Any]]:
     """Colour and dashes of each curve; black and thick for the joint one."""
     if colors is not None:
         return [{"color": colour, "lw": 1.4} for colour in drawing.pick_colours(colors, len(names))]
-    palette = drawing.COLOURS[:-1]
+    palette = drawing.palette()[:-1]
     styles: list[dict[str, Any]] = []
     for index, name in enumerate(names):
         dashes = ("-", "--", ":", "-.")[(index // len(palette)) % 4]
         styles.append({"color": palette[index % len(palette)], "lw": 1.3, "ls": dashes})
         if name == "joint":
-            styles[-1] = {"color": "black", "lw": 2.0}
+            styles[-1] = {"color": drawing.ink(), "lw": 2.0}
     return styles

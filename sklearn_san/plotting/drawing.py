@@ -1,7 +1,12 @@
 """What all pictures share: matplotlib on demand, panels, colours, ticks and labels.
 
+Text and background have the colours of the user's settings of matplotlib, and what is grey or has a
+colour of its own can be seen on light and dark ones.
+
 ===================  ====================================================================
 `pyplot`             matplotlib, imported when a picture is drawn and not before
+`ink`, `paper`       colours of text and background
+`palette`            colours that can be told apart, best on the background first
 `Panels`             one axes for each output, in a new figure or in axes that are given
 `axis_label`         "name [unit]"
 `interval_text`      "median +upper -lower" with the digits that count
@@ -24,8 +29,12 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#0
 MAX_ROWS = len(COLOURS)
 #: Of true values, wherever there is only one row.
 TRUTH = "#D55E00"
-#: Of bands, of reference lines, and of what lies outside the limits.
-BAND, REFERENCE, OUTSIDE = "#D9D9D9", "#666666", "#DDDDDD"
+#: The order in which they are best seen on black.
+ON_DARK = (4, 1, 2, 3, 0, 5, 6)
+#: Of reference lines.
+REFERENCE = "#808080"
+#: How much of the colour of text is in bands, and in what lies outside the limits.
+FAINT = 0.15
 
 
 def pyplot() -> Any:
@@ -43,6 +52,34 @@ def pyplot() -> Any:
             'Pictures need matplotlib; install it with `pip install "sklearn-san[plot]"`.'
         ) from error
     return plt
+
+
+def ink() -> str:
+    """Colour of text."""
+    return str(pyplot().rcParams["text.color"])
+
+
+def paper() -> str:
+    """Colour of the background of panels."""
+    return str(pyplot().rcParams["axes.facecolor"])
+
+
+def palette() -> tuple[str, ...]:
+    """`COLOURS`, of which black gives way to the colour of text."""
+    from matplotlib.colors import to_rgb
+
+    if np.dot(to_rgb(paper()), (0.2126, 0.7152, 0.0722)) > 0.4:
+        return (*COLOURS[:-1], ink())
+    return tuple(ink() if k == len(COLOURS) - 1 else COLOURS[k] for k in ON_DARK)
+
+
+def shades(colour: Any) -> Any:
+    """Colours from that of the background over `colour` to one towards that of text."""
+    from matplotlib.colors import LinearSegmentedColormap, to_rgb
+
+    strong = 0.5 * (np.array(to_rgb(colour)) + to_rgb(ink()))
+    stops = [(0.0, to_rgb(paper())), (0.75, to_rgb(colour)), (1.0, (*strong,))]
+    return LinearSegmentedColormap.from_list("shades", stops)
 
 
 @dataclass(frozen=True)
@@ -131,7 +168,7 @@ def shade_outside(span: Callable[..., Any], view: tuple[float, float], limits: n
     """Shade what of the view lies outside the limits; `span` is axvspan or axhspan."""
     for end, limit in zip((min, max), limits, strict=True):
         if end(end(view), limit) != limit:
-            span(end(view), limit, color=OUTSIDE, lw=0, zorder=0)
+            span(end(view), limit, color=(ink(), FAINT), lw=0, zorder=0)
 
 
 def draw_density(
@@ -139,13 +176,16 @@ def draw_density(
     grid: np.ndarray,
     density: np.ndarray,
     colour: Any,
-    ends: Sequence[float] | np.ndarray,
+    pieces: np.ndarray,
+    opacity: float = 0.2,
 ) -> Any:
-    """Curve of a density (n_points,), shaded, and darker between `ends`."""
-    inner = np.linspace(ends[0], ends[1], 200)
-    axis.fill_between(grid, density, color=(colour, 0.2), lw=0)
-    axis.fill_between(inner, np.interp(inner, grid, density), color=(colour, 0.3), lw=0)
-    return axis.plot(grid, density, color=colour, lw=1.2)[0]
+    """Curve of a density (n_points,), shaded, and darker in `pieces` (n_pieces, 2)."""
+    axis.fill_between(grid, density, color=(colour, opacity), lw=0)
+    for low, high in pieces:
+        inner = np.linspace(low, high, 200)
+        filled = np.interp(inner, grid, density)
+        axis.fill_between(inner, filled, color=(colour, 1.5 * opacity), lw=0)
+    return axis.plot(grid, density, color=colour, lw=1.3)[0]
 
 
 def check_level(level: Any, name: str = "level") -> float:
@@ -221,11 +261,34 @@ def set_ticks(
 def pick_colours(colors: Any, n: int) -> list[Any]:
     """One colour for each of `n` things: `colors`, a single one or a list, or the default."""
     if colors is None:
-        return [COLOURS[i % len(COLOURS)] for i in range(n)]
+        colours = palette()
+        return [colours[i % len(colours)] for i in range(n)]
     chosen = [colors] if isinstance(colors, str) else list(colors)
     if len(chosen) < n:
         raise ValueError(f"colors has {len(chosen)} entries, but {n} are needed.")
     return chosen[:n]
+
+
+def pieces_text(pieces: np.ndarray) -> str:
+    """``low to high or low to high`` for intervals (n_pieces, 2), two digits of the widths."""
+    largest = float(np.abs(pieces).max())
+    power = math.floor(math.log10(largest)) if largest > 0 else 0
+    power = power if power >= 5 or power <= -4 else 0
+    pieces = pieces / 10.0**power
+    width = float(np.diff(pieces, axis=1).min())
+    digits = int(np.clip(1 - math.floor(math.log10(width)), 0, 4)) if width > 0 else 3
+    texts = [f"{low:.{digits}f} to {high:.{digits}f}" for low, high in pieces + 0.0]
+    text = " or ".join(texts)
+    return text if power == 0 else rf"({text}) $\times10^{{{power}}}$"
+
+
+def limits_text(low: float, high: float) -> str:
+    """``low to high``, or what there is of it."""
+    if np.isfinite([low, high]).all():
+        return f"{low:.3g} to {high:.3g}"
+    if np.isfinite(low):
+        return f"from {low:.3g}"
+    return f"up to {high:.3g}" if np.isfinite(high) else "none"
 
 
 def interval_text(median: float, low: float, high: float) -> str:

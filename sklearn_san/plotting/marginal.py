@@ -8,14 +8,21 @@ from typing import Any
 import numpy as np
 
 from . import arrays, drawing
-from .smooth_densities import density_of_draws, spread_ties, view_range
+from .smooth_densities import densest_pieces, density_of_draws, spread_ties, view_range
 
+#: Rows from which on shading would mix: intervals and truths stand on a line for each row instead.
+MIN_LINES = 3
+#: Height of such a line, relative to that of the curves.
+LINE_STEP = 0.09
 #: Mass that may lie outside the picture on each side.
 CUT = 0.001
 
 
 class MarginalDisplay:
     """Marginal density of each output of one or a few rows, per unit of the output.
+
+    Intervals are shaded. From three rows on, where shades would mix, each row has a line of its own
+    above the curves instead, with its interval and, as a diamond, its true value.
 
     Use `from_estimator` or `from_predictions` to make one; parameters are stored as attributes.
 
@@ -130,10 +137,13 @@ class MarginalDisplay:
         density = arrays.density_of(estimator, X)
         arrays.check_n_rows(len(density))
         columns = arrays.select(outputs, density.output_names)
-        marginals = [density.marginal(int(j)) for j in columns]
+        curves = arrays.marginals_of(density, columns)
+        if curves is None:
+            found = [density.marginal(int(j)) for j in columns]
+            curves = [(arrays.as_numbers(one.grid, "grid"), one.density) for one in found]
         display = cls(
-            [arrays.as_numbers(marginal.grid, "grid") for marginal in marginals],
-            [np.asarray(marginal.density) for marginal in marginals],
+            [grid for grid, _ in curves],
+            [np.asarray(values) for _, values in curves],
             y=None if y is None else arrays.as_rows(y, density, columns),
             limits=np.asarray(density.limits)[columns],
             output_names=arrays.chosen_names(density, columns, output_names),
@@ -222,7 +232,8 @@ class MarginalDisplay:
         ax : axes or array of axes, default=None
             As for `from_estimator`.
         interval : float, default=0.68
-            Mass of the equal-tailed interval that is shaded darker.
+            Mass of the interval that is shaded darker, equal-tailed unless there are separate
+            modes: then all pieces of the densest region.
         zoom : bool, default=True
             Whether to show where the densities are. False shows all between the limits.
         colors : str or sequence, default=None
@@ -242,26 +253,36 @@ class MarginalDisplay:
         colours = drawing.pick_colours(colors, n_rows)
         panels = drawing.Panels.make(n_outputs, ax, (2.9, 2.2) if n_outputs > 1 else (4.4, 3.3))
         self.figure_, self.axes_, self.curves_ = panels.figure, panels.axes, {}
-        tails = [0.5 - interval / 2, 0.5 + interval / 2]
+        in_lines = n_rows >= MIN_LINES
         for j, axis in enumerate(panels.axes):
             output = _Output(self.grids[j], self.densities[j], limits[j])
             for row, colour in enumerate(colours):
-                self.curves_[row, j] = output.draw(axis, row, colour, tails)
-            for row, value in enumerate(truth[:, j]):
-                axis.axvline(value, **_truth_style(row, n_rows, colours))
+                opacity = 0.0 if in_lines else 0.2
+                self.curves_[row, j] = output.draw(axis, row, colour, interval, opacity)
+                value = truth[row, j] if len(truth) else None
+                if in_lines:
+                    output.draw_line(axis, row, colour, interval, value)
+                elif value is not None:
+                    axis.axvline(value, **_truth_style(row, n_rows, colours))
             view = view_range(output.ends(), truth[:, j], output.limits, zoom=zoom, cut=0.0)
-            _frame(axis, view, output.limits)
+            _frame(axis, view, output.limits, n_rows if in_lines else 0)
             axis.set_xlabel(drawing.axis_label(names[j], units[j], drawing.power_of_ten(view)))
             axis.set_ylabel(output.label(units[j], drawing.power_of_ten(axis.get_ylim())))
-        self._explain(row_names, own_figure=ax is None)
+        self._explain(row_names, interval, own_figure=ax is None)
         return self
 
-    def _explain(self, row_names: list[str], *, own_figure: bool) -> None:
-        """Legend of rows and truth, if there is something to tell apart."""
+    def _explain(self, row_names: list[str], interval: float, *, own_figure: bool) -> None:
+        """Legend of rows, intervals and truth, if there is something to tell apart."""
         n_rows = len(row_names)
         handles = [self.curves_[row, 0] for row in range(n_rows)]
+        if n_rows >= MIN_LINES:
+            bar = {"color": drawing.REFERENCE, "lw": 3.0, "alpha": 0.6}
+            handles += self.axes_[0].plot([], [], **bar)
+            row_names = [*row_names, f"{100 * interval:g} %"]
         if self.y is not None:
             style = _truth_style(0, n_rows, [drawing.REFERENCE])
+            if n_rows >= MIN_LINES:
+                style = {"color": drawing.REFERENCE, "marker": "D", "ms": 4.0, "lw": 0.0}
             handles.append(self.axes_[0].plot([], [], **style)[0])
             row_names = [*row_names, "true value"]
         if len(handles) == 1:
@@ -298,13 +319,29 @@ class _Output:
         half = 0.5 * self.width * np.array([-1.0, 1.0])
         return [self._quantiles(density, [CUT, 1.0 - CUT]) + half for density in self.densities]
 
-    def draw(self, axis: Any, row: int, colour: Any, tails: Sequence[float]) -> Any:
+    def draw(self, axis: Any, row: int, colour: Any, interval: float, opacity: float) -> Any:
         """Curve with its interval shaded, or bars."""
         density = self.densities[row]
         if self.discrete:
             return axis.bar(self.grid, density, 0.9 * self.width, fc=(colour, 0.35), ec=colour)
-        ends = self._quantiles(density, tails)
-        return drawing.draw_density(axis, self.grid, density, colour, ends)
+        pieces = self._pieces(row, interval)
+        return drawing.draw_density(axis, self.grid, density, colour, pieces, opacity)
+
+    def draw_line(self, axis: Any, row: int, colour: Any, interval: float, truth: Any) -> None:
+        """Interval and true value of one row, on a line of its own above the curves."""
+        placed = {"transform": axis.get_xaxis_transform(), "color": colour}
+        height = 1.0 - LINE_STEP * (row + 0.75) / (1.0 + LINE_STEP * len(self.densities))
+        for piece in self._pieces(row, interval):
+            axis.plot(piece, [height, height], lw=3.0, solid_capstyle="butt", alpha=0.6, **placed)
+        if truth is not None:
+            axis.plot(truth, height, "D", ms=4.0, mec=drawing.paper(), mew=0.6, **placed)
+
+    def _pieces(self, row: int, interval: float) -> np.ndarray:
+        """Interval of one row, or its pieces, (n_pieces, 2)."""
+        if not self.discrete:
+            return densest_pieces(self.grid, self.densities[row], interval)
+        tails = [0.5 - interval / 2, 0.5 + interval / 2]
+        return self._quantiles(self.densities[row], tails)[None]
 
     def label(self, unit: str, power: int) -> str:
         """Label of the vertical axis."""
@@ -324,13 +361,14 @@ class _Output:
         return np.interp(np.array(levels) * cumulative[-1], cumulative, self.grid)
 
 
-def _frame(axis: Any, view: tuple[float, float], limits: np.ndarray) -> None:
-    """Range, limits and ticks."""
+def _frame(axis: Any, view: tuple[float, float], limits: np.ndarray, n_lines: int) -> None:
+    """Range, limits and ticks; with room for lines above the curves."""
+    top = axis.dataLim.y1 if n_lines else axis.get_ylim()[1]
     drawing.shade_outside(axis.axvspan, view, limits)
     for limit in limits[(limits >= view[0]) & (limits <= view[1])]:
         axis.axvline(limit, color=drawing.REFERENCE, lw=0.9, ls=":")
     axis.set_xlim(view)
-    axis.set_ylim(bottom=0.0)
+    axis.set_ylim(0.0, 1.05 * top * (1.0 + LINE_STEP * n_lines) if n_lines else top)
     drawing.set_ticks(axis.xaxis, view)
     drawing.set_ticks(axis.yaxis, axis.get_ylim())
 

@@ -148,7 +148,7 @@ class PredictiveDisplay:
         for j, axis in zip(shown, panels.axes, strict=True):
             values, seen = self.replicated[:, j], self.observed[j]
             view = view_range([values], np.array([seen]), np.array([-np.inf, np.inf]))
-            axis.hist(values, n_bins, range=view, color=drawing.COLOURS[0], alpha=0.6)
+            axis.hist(values, n_bins, range=view, color=drawing.palette()[0], alpha=0.6)
             self.lines_.append(axis.axvline(seen, color=drawing.TRUTH, lw=1.5))
             axis.set_xlim(view)
             axis.set_yticks([])

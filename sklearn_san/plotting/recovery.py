@@ -5,22 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from . import arrays, drawing
 from .smooth_densities import spread_ties, view_range
 
 #: Rows up to which each one is a point of its own.
 MAX_POINTS = 300
-#: Most cells of each axis of a two-dimensional histogram.
-MAX_BINS = 60
+#: Cells of a histogram along the draws; most along the truth, and the fewest rows in one of these.
+N_CELLS, MAX_COLUMNS, MIN_ROWS = 60, 40, 40
+#: Width of the kernel that smooths them, in columns and cells: single rows are not to be seen.
+SMOOTHING = (1.0, 1.5)
 
 
 class RecoveryDisplay:
     """Posteriors of many rows against their true values, one panel for each output.
 
-    A few rows are shown as medians with intervals, many as a two-dimensional histogram of all
-    draws, with colours that are logarithmic in the counts. Above each panel stand R2 and the
-    root mean square error of the medians, and the share of intervals that hold the truth.
+    A few rows are shown as medians with intervals. Many are shown as histograms of the draws in
+    columns of true values, a little smoothed: each column holds 40 rows or more and is relative to
+    its highest cell, so that colours show posteriors and not how many rows there are. Above each
+    panel stand R2 and the root mean square error of the medians, and the share of intervals that
+    hold the truth.
 
     Use `from_estimator` or `from_predictions` to make one; parameters are stored as attributes.
 
@@ -45,6 +50,8 @@ class RecoveryDisplay:
         The figure.
     artists_ : list
         Error bars or histogram of each panel.
+    colorbar_ : matplotlib Colorbar or None
+        What the colours of histograms mean.
     r2_, rmse_, coverage_ : ndarray of shape (n_outputs,)
         What stands above the panels: R2 and the root mean square error of the medians, the
         latter in the units of y, and the share of rows whose interval holds the truth.
@@ -193,7 +200,7 @@ class RecoveryDisplay:
         interval : float, default=0.68
             Mass of the equal-tailed intervals.
         color : color, default=None
-            Of points.
+            Of points, and of the middle of the colours of a histogram.
 
         Returns
         -------
@@ -210,14 +217,15 @@ class RecoveryDisplay:
         quantiles = np.quantile(self.draws, levels, axis=1)  # (3, n_rows, n_outputs)
         self.r2_, self.rmse_, self.coverage_ = _agreement(self.y, quantiles)
         points = kind == "points" or (kind == "auto" and n_rows <= MAX_POINTS)
-        colour = drawing.COLOURS[0] if color is None else color
+        colour = drawing.palette()[0] if color is None else color
         panels = drawing.Panels.make(n_outputs, ax, (2.7, 3.0) if n_outputs > 1 else (4.2, 4.5))
         self.figure_, self.axes_, self.artists_ = panels.figure, panels.axes, []
         for j, axis in enumerate(panels.axes):
             if points:
                 drawn = _draw_points(axis, self.y[:, j], quantiles[..., j], limits[j], colour)
             else:
-                drawn = _draw_histogram(axis, self.y[:, j], self.draws[..., j], limits[j])
+                own = (self.y[:, j], self.draws[..., j], limits[j])
+                drawn = _draw_histogram(axis, *own, colour)
             artist, view = drawn
             self.artists_.append(artist)
             _square(axis, view)
@@ -226,6 +234,15 @@ class RecoveryDisplay:
             numbers = self._numbers(j, interval)
             axis.text(0.5, 1.025, numbers, transform=axis.transAxes, ha="center", fontsize=8)
         panels.label("true value", "posterior", shared=False)
+        self.colorbar_ = None
+        if not points:
+            self.colorbar_ = self.figure_.colorbar(
+                self.artists_[0], ax=list(self.axes_), aspect=40.0, pad=0.02, ticks=(0.0, 0.5, 1.0)
+            )
+            self.colorbar_.set_label("density / highest in column", fontsize=9)
+            if ax is None:
+                width, height = self.figure_.get_size_inches()
+                self.figure_.set_size_inches(width + 0.9, height)
         return self
 
     def _numbers(self, j: int, interval: float) -> str:
@@ -267,25 +284,42 @@ def _draw_points(
 
 
 def _draw_histogram(
-    axis: Any, truth: np.ndarray, draws: np.ndarray, limits: np.ndarray
+    axis: Any, truth: np.ndarray, draws: np.ndarray, limits: np.ndarray, colour: Any
 ) -> tuple[Any, tuple[float, float]]:
-    """Counts of draws (n_rows, n_draws) against the truth (n_rows,), and the range to show."""
-    n_rows, n_draws = draws.shape
+    """Draws (n_rows, n_draws) in columns of the truth (n_rows,), and the range to show."""
     random = np.random.default_rng(0)
     truth = spread_ties(truth[:, None], random)[:, 0]
-    values = spread_ties(draws.reshape(-1, 1), random)[:, 0]
-    view = view_range([values], truth, limits)
+    values = spread_ties(draws.reshape(-1, 1), random).reshape(draws.shape)
+    view = view_range([values.ravel()], truth, limits)
     ends = np.clip(view, *limits)
-    histogram = axis.hist2d(
-        np.repeat(truth, n_draws),
-        values,
-        bins=int(np.clip(1.2 * np.sqrt(n_rows), 20, MAX_BINS)),
-        range=[ends, ends],
-        cmap="Blues",
-        norm="log",
+    columns, cells = _columns(truth), np.linspace(ends[0], ends[1], N_CELLS + 1)
+    place = np.clip(np.searchsorted(columns, truth, side="right") - 1, 0, len(columns) - 2)
+    counts = np.stack([np.histogram(values[place == k], cells)[0] for k in range(len(columns) - 1)])
+    smooth = gaussian_filter(counts.astype(float), SMOOTHING, mode="nearest")
+    heights = smooth / np.maximum(smooth.max(axis=1, keepdims=True), 1e-300)
+    mesh = axis.pcolormesh(
+        columns,
+        cells,
+        heights.T,
+        cmap=drawing.shades(colour),
+        vmin=0.0,
+        vmax=1.0,
         rasterized=True,
     )
-    return histogram[3], view
+    return mesh, view
+
+
+def _columns(truth: np.ndarray) -> np.ndarray:
+    """Edges of columns of equal width, joined until each holds enough rows."""
+    edges = np.linspace(truth.min(), truth.max(), MAX_COLUMNS + 1)
+    below = np.searchsorted(np.sort(truth), edges[1:-1])
+    kept, last = [edges[0]], 0
+    for edge, n in zip(edges[1:-1], below, strict=True):
+        if n - last >= MIN_ROWS and len(truth) - n >= MIN_ROWS:
+            kept.append(edge)
+            last = n
+    end = edges[-1] if edges[-1] > edges[0] else edges[0] + 1.0
+    return np.array([*kept, end])
 
 
 def _square(axis: Any, view: tuple[float, float]) -> None:

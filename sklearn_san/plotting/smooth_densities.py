@@ -8,16 +8,24 @@ under the density of all others, or is the largest that is no worse within the e
 
 which adapts to narrow and separate modes, where rules from the standard deviation smear them [1]_.
 
+Two outputs are smoothed in two ways, of which the likelihood of left-out draws chooses: as they
+are, or as the product of their marginal densities times the copula, smoothed on the scale of normal
+scores [2]_. The copula of nearly independent outputs is flat, so that it can be smoothed much more
+than their densities, and no islands of sampling noise appear where the density hardly changes.
+
 ===================  ====================================================================
 `spread_ties`        makes bars of the values of a discrete output
 `view_range`         the range of values to show, never far beyond a limit
 `density_of_draws`   density of one output on a grid
 `PairDensity`        joint density of two outputs, and the thresholds that enclose given masses
+`densest_pieces`     equal-tailed interval of one output, or the densest pieces of several modes
 ===================  ====================================================================
 
 References
 ----------
 .. [1] Silverman (1986), Density Estimation for Statistics and Data Analysis, section 3.4.
+.. [2] Geenens, Charpentier and Paindaveine (2017), Probit transformation for nonparametric kernel
+   estimation of the copula density, Bernoulli 23, 1848.
 """
 
 from __future__ import annotations
@@ -29,14 +37,28 @@ from functools import lru_cache
 
 import numpy as np
 from scipy.interpolate import RegularGridInterpolator
-from scipy.ndimage import gaussian_filter1d
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
+from scipy.special import ndtri
+from scipy.stats import rankdata
+
+from .._densest import densest_region
 
 #: Cells of each axis; about one for each pixel of a panel of a corner plot.
 N_CELLS = 128
 #: Candidates for the kernel, and the standard deviation of the narrowest in cells.
 N_KERNELS, MIN_WIDTH = 16, 0.6
+#: Draws from which on a copula is tried, and the reach of its normal scores.
+MIN_COPULA, SCORES = 50, 4.4
+#: Squared differences over their variance from which a rougher density begins to count, and counts.
+SIGNIFICANT = (1.0, 2.5)
+#: Peaks are modes of their own if the density between them falls below this share of the lower one,
+#: and a piece is one if it holds this share of the mass.
+VALLEY, LEAST_MASS = 0.5, 0.02
 #: Most values that an output can have to be treated as discrete.
 MAX_LEVELS = 40
+
+#: Grid and density of one output.
+Curve = tuple[np.ndarray, np.ndarray]
 
 
 def spread_ties(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -189,11 +211,31 @@ class PairDensity:
 
     @classmethod
     def of_draws(
-        cls, x: np.ndarray, y: np.ndarray, x_range: np.ndarray, y_range: np.ndarray
+        cls,
+        x: np.ndarray,
+        y: np.ndarray,
+        x_range: np.ndarray,
+        y_range: np.ndarray,
+        x_curve: Curve | None = None,
+        y_curve: Curve | None = None,
     ) -> PairDensity:
-        """Smooth the histogram of pairs (x, y), each of shape (n_draws,), within two ranges."""
+        """Smooth the histogram of pairs within two ranges.
+
+        Parameters
+        ----------
+        x, y : ndarray of shape (n_draws,)
+        x_range, y_range : ndarray of shape (2,)
+        x_curve, y_curve : pair of ndarray of shape (n_points,), default=None
+            Grid and marginal density of each output, where they are known better than from the
+            draws.
+        """
         counts, x_edges, y_edges = np.histogram2d(x, y, bins=N_CELLS, range=(x_range, y_range))
-        smooth = _smooth_2d(counts)
+        candidates = [_smooth_2d(counts)]
+        if counts.sum() >= MIN_COPULA:
+            of_x = _Margin.of_draws(x, x_edges, x_curve)
+            of_y = _Margin.of_draws(y, y_edges, y_curve)
+            candidates.append(_smooth_copula(counts, of_x, of_y, len(x)))
+        smooth, _ = max(candidates, key=lambda candidate: (counts * candidate[1]).sum())
         cell = (x_edges[1] - x_edges[0]) * (y_edges[1] - y_edges[0])
         density = np.pad(smooth / (len(x) * cell), 1, mode="edge")
         grid = with_ends(x_edges), with_ends(y_edges)
@@ -212,18 +254,134 @@ class PairDensity:
         return levels + 1e-7 * top * np.arange(len(levels))  # equal levels cannot be drawn
 
 
-def _smooth_2d(counts: np.ndarray) -> np.ndarray:
-    """Smoothed counts (N_CELLS, N_CELLS).
+def _smooth_2d(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Smoothed counts (N_CELLS, N_CELLS), and their log without a draw's own part.
 
     Kernels of both axes are those of the single outputs, made narrower or wider together:
     outputs that depend on each other need narrower ones.
     """
     bank = kernels(N_CELLS)
     start = np.array([best_kernel(counts.sum(axis=1)), best_kernel(counts.sum(axis=0))])
-    candidates, scores = [], []
+    candidates, scores, owns = [], [], []
     for shift in range(-3, 9):
         k_x, k_y = bank[np.clip(start + shift, 0, N_KERNELS - 1)]
         candidates.append(k_x @ counts @ k_y)
         own = np.outer(np.diag(k_x), np.diag(k_y))
         scores.append(left_out_log_density(counts, candidates[-1], own))
-    return candidates[smoothest(counts, scores)]
+        owns.append(own)
+    chosen = smoothest(counts, scores)
+    return _settled(candidates[: chosen + 1], owns), scores[chosen]
+
+
+@dataclass(frozen=True)
+class _Margin:
+    """One output of a pair, as the copula sees it.
+
+    Parameters
+    ----------
+    mass : ndarray of shape (n_cells,)
+        Share of each cell of the picture.
+    score : ndarray of shape (n_draws,)
+        Normal scores of the draws: quantiles of the normal distribution at their ranks.
+    place : ndarray of shape (n_cells, n_cells)
+        Interpolates from the cells of scores to those of the picture.
+    """
+
+    mass: np.ndarray
+    score: np.ndarray
+    place: np.ndarray
+
+    @classmethod
+    def of_draws(cls, values: np.ndarray, edges: np.ndarray, curve: Curve | None) -> _Margin:
+        n_draws, n_cells = len(values), len(edges) - 1
+        centres, width = 0.5 * (edges[1:] + edges[:-1]), edges[1] - edges[0]
+        grid, density = curve or density_of_draws(values, edges[0], edges[-1])
+        mass = np.interp(centres, grid, density, left=0.0, right=0.0) * width
+        score = ndtri((rankdata(values) - 0.5) / n_draws)
+        below = np.searchsorted(np.sort(values), centres, side="right")
+        at_centres = ndtri(np.clip(below, 0.5, n_draws - 0.5) / n_draws)
+        where = np.clip(
+            (at_centres + SCORES) / (2.0 * SCORES) * n_cells - 0.5, 0.0, n_cells - 1.001
+        )
+        cell = where.astype(int)
+        place, rows = np.zeros((n_cells, n_cells)), np.arange(n_cells)
+        place[rows, cell], place[rows, cell + 1] = 1.0 - (where - cell), where - cell
+        return cls(mass, score, place)
+
+
+def _smooth_copula(
+    counts: np.ndarray, of_x: _Margin, of_y: _Margin, n_draws: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same as `_smooth_2d`, for marginal densities times a copula that is smoothed.
+
+    Both axes have the same kernel. The copula is the density of the normal scores divided by its
+    own marginal densities, which the kernel widens as well; the first candidate is independence.
+    """
+    ends = (-SCORES, SCORES)
+    scores, _, _ = np.histogram2d(of_x.score, of_y.score, bins=N_CELLS, range=(ends, ends))
+    product = n_draws * np.outer(of_x.mass, of_y.mass)
+    product *= counts.sum() / max(product.sum(), 1e-300)
+    candidates, owns = [product], [np.zeros(product.shape)]
+    log_densities = [left_out_log_density(counts, product, owns[0])]
+    x_sum, y_sum = scores.sum(axis=1), scores.sum(axis=0)
+    for kernel in kernels(N_CELLS):
+        joint, one = kernel @ scores @ kernel, np.diag(kernel)
+        margins = np.outer(kernel @ x_sum, kernel @ y_sum) / scores.sum()
+        margins = np.maximum(margins, 1e-3 * scores.sum() / scores.size)
+        on_picture = [
+            of_x.place @ (values / margins) @ of_y.place.T for values in (joint, np.outer(one, one))
+        ]
+        copula, own = (product * ratio for ratio in on_picture)
+        candidates.append(copula)
+        owns.append(own)
+        log_densities.append(left_out_log_density(counts, copula, own))
+    chosen = smoothest(counts, log_densities)
+    return _settled(candidates[: chosen + 1], owns), log_densities[chosen]
+
+
+def _settled(candidates: Sequence[np.ndarray], owns: Sequence[np.ndarray]) -> np.ndarray:
+    """Smoothed counts that are as rough as the last candidate only where this is significant.
+
+    From the smoothest on, each candidate replaces what there is where its squared difference,
+    averaged over a neighbourhood, is many times its variance. The variance of a sum of Gaussian
+    kernels of two dimensions is half of the sum times the height of the kernel, which is the own
+    part of a draw.
+    """
+    settled = candidates[0]
+    for rougher, own in zip(candidates[1:], owns[1:], strict=False):
+        variance = 0.5 * np.maximum(rougher, settled) * own + 1e-12
+        width = min(2.0 / math.sqrt(2.0 * math.pi * max(float(np.median(own)), 1e-6)), 16.0)
+        ratio = gaussian_filter((rougher - settled) ** 2 / variance, width, mode="reflect")
+        weight = np.clip((ratio - SIGNIFICANT[0]) / (SIGNIFICANT[1] - SIGNIFICANT[0]), 0.0, 1.0)
+        settled = settled + weight * (rougher - settled)
+    return settled * (candidates[-1].sum() / settled.sum())
+
+
+def densest_pieces(grid: np.ndarray, density: np.ndarray, mass: float) -> np.ndarray:
+    """Where the given mass of one output lies, (n_pieces, 2).
+
+    One piece, the equal-tailed interval, unless there are separate modes: peaks between which the
+    density falls below half of the lower one. Then the pieces of the highest-density region.
+
+    Parameters
+    ----------
+    grid, density : ndarray of shape (n_points,)
+        The density is linear between the points.
+    mass : float
+    """
+    cells = 0.5 * (density[1:] + density[:-1]) * np.diff(grid)
+    cumulative = np.concatenate([[0.0], cells.cumsum()]) / max(cells.sum(), 1e-300)
+    pieces = densest_region(grid, density, mass)
+    held = np.diff(np.interp(pieces, grid, cumulative), axis=1)[:, 0]
+    pieces = pieces[held >= LEAST_MASS]
+    if len(pieces) > 1:
+        peaks = [density[(grid >= a) & (grid <= b)].max(initial=0.0) for a, b in pieces]
+        valleys = [
+            density[(grid >= a) & (grid <= b)].min(initial=np.inf)
+            for a, b in zip(pieces[:-1, 1], pieces[1:, 0], strict=True)
+        ]
+        lower = np.minimum(peaks[:-1], peaks[1:])
+        if (valleys < VALLEY * lower).any():
+            return pieces
+    tail = 0.5 * (1.0 - mass)
+    return np.interp([[tail, 1.0 - tail]], cumulative, grid)

@@ -118,7 +118,7 @@ class TrainingDisplay:
         panels = drawing.Panels.make(1, ax, (5.2, 3.9))
         self.figure_, self.ax_, self.lines_ = panels.figure, panels.axes[0], []
         curves = {"training": self.loss_curve, "validation": self.validation_curve}
-        for (name, curve), colour in zip(curves.items(), drawing.COLOURS, strict=False):
+        for (name, curve), colour in zip(curves.items(), drawing.palette(), strict=False):
             if len(curve):
                 epochs = np.arange(1, len(curve) + 1)
                 marker = "o" if len(curve) <= 20 else None

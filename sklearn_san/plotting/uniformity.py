@@ -43,6 +43,8 @@ class PITDisplay:
         Band of each panel.
     lines_ : list of artists
         Histogram or curve of each panel.
+    legend_ : matplotlib Legend
+        Explains the band and the bars outside of it.
 
     See Also
     --------
@@ -215,6 +217,8 @@ class RankDisplay:
         Band of each panel.
     lines_ : list of artists
         Histogram or curve of each panel.
+    legend_ : matplotlib Legend
+        Explains the band and the bars outside of it.
 
     References
     ----------
@@ -391,7 +395,7 @@ def _plot_uniformity(
 ) -> None:
     """Draw `counts` (n_outputs, n_bins) of values that are uniform if all is well."""
     ax, kind, level, color = options
-    level, color = drawing.check_level(level), drawing.COLOURS[0] if color is None else color
+    level, color = drawing.check_level(level), drawing.palette()[0] if color is None else color
     names, _ = drawing.check_names(display.output_names, None, len(counts))
     panels = drawing.Panels.make(len(counts), ax, (2.7, 2.2) if len(counts) > 1 else (4.0, 3.2))
     display.figure_, display.axes_ = panels.figure, panels.axes
@@ -412,6 +416,31 @@ def _plot_uniformity(
         axis.set_xticks((0.0, 0.5, 1.0), ("0", "0.5", "1"))
     y_label = "relative frequency" if kind == "histogram" else "ECDF minus uniform"
     panels.label(label, y_label, shared=True)
+    display.legend_ = _explain(display, color, kind, level, own_figure=ax is None)
+
+
+def _explain(display: Any, color: Any, kind: str, level: float, *, own_figure: bool) -> Any:
+    """Legend of bars or curve, band, and bars outside of it."""
+    percent = f"{100 * level:g} %"
+    if kind == "ecdf":
+        entries = {"observed": display.lines_[0], f"holds a calibrated curve in {percent}": None}
+    else:
+        axis = display.axes_[0]
+        fill = {"lw": 1.2, "ec": color, "fc": (color, 0.3)}
+        outside = {"lw": 1.2, "ec": color, "fc": (drawing.TRUTH, 0.3)}
+        bars, flagged = (axis.fill([], [], **style)[0] for style in (fill, outside))
+        chance = f"outside ({100 * (1 - level):.3g} % by chance)"
+        entries = {"observed": bars, f"holds {percent} of calibrated bars": None, chance: flagged}
+    handles = [display.bands_[0] if handle is None else handle for handle in entries.values()]
+    options = {"frameon": False, "fontsize": 9}
+    if not own_figure:
+        return display.axes_[0].legend(handles, [*entries], **{**options, "fontsize": 7})
+    width, height = display.figure_.get_size_inches()
+    columns = len(entries) if width > 7.0 else 1
+    display.figure_.set_size_inches(width, height + 0.2 * len(entries) / columns)
+    return display.figure_.legend(
+        handles, [*entries], loc="outside upper center", ncols=columns, **options
+    )
 
 
 def _draw_bars(
@@ -443,7 +472,7 @@ def _draw_curve(
 ) -> tuple[Any, Any]:
     """Empirical minus uniform distribution function, over the band of the whole curve."""
     low, high = band
-    shade = axis.fill_between(edges, low, high, color=drawing.BAND, lw=0)
+    shade = axis.fill_between(edges, low, high, color=(drawing.ink(), drawing.FAINT), lw=0)
     axis.axhline(0.0, color=drawing.REFERENCE, lw=0.8)
     difference = np.concatenate([[0.0], counts.cumsum() / counts.sum()]) - edges
     line = axis.plot(edges, difference, color=color, lw=1.3)[0]

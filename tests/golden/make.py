@@ -1,6 +1,6 @@
 """Write the golden files: models saved by an earlier version, and what it computed with them.
 
-    PYTHONPATH=. python tests/golden/make.py
+    PYTHONPATH=. python tests/golden/make.py [model ...]
 
 Each model in `MODELS` becomes ``<name>.safetensors``, as `save` writes it, and ``<name>.npz`` with
 some rows, and for them the log density of y and the values at which the cdfs are u. No pickle is in
@@ -11,6 +11,7 @@ of the file or a new kind of content is a reason to add a model.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from sklearn_san import SANConditionalDensityEstimator
+from sklearn_san.encoders import SpectrumEncoder
 from sklearn_san.likelihoods import Inflated, MixtureOfGaussians, Ordinal
 
 FOLDER = Path(__file__).parent
@@ -102,11 +104,34 @@ def double() -> dict[str, Any]:
     }
 
 
-MODELS = {model.__name__: model for model in (ordered, mixed, double)}
+def parts() -> dict[str, Any]:
+    """Spectra, of which some are missing, beside two columns."""
+    random = np.random.default_rng(4)
+    place, width = random.uniform(-1.0, 1.0, size=(2, N_FIT))
+    wavelength = np.linspace(-2.0, 2.0, 20)
+    spectrum = np.exp(-8.0 * (wavelength - place[:, None]) ** 2)
+    spectrum += 0.1 * random.normal(size=spectrum.shape)
+    spectrum[::5] = np.nan
+    columns = np.column_stack([width + 0.3 * random.normal(size=N_FIT), place**2])
+    return {
+        "parameters": TINY
+        | {
+            "encoder": {"spectrum": SpectrumEncoder(3, channels=(2, 4), kernel_size=3, n_bins=2)},
+            "limits": [[-1.0, 1.0], [-np.inf, np.inf]],
+            "dtype": "float64",
+        },
+        "X": {"spectrum": spectrum.astype(np.float32), "columns": columns},
+        "y": np.column_stack([place, width]),
+    }
+
+
+MODELS = {model.__name__: model for model in (ordered, mixed, double, parts)}
 
 
 def columns(table: Any, name: str) -> dict[str, np.ndarray]:
-    """Arrays that stand for an array or for a frame, by their keys in a file of numpy."""
+    """Arrays that stand for an array, a frame or parts, by their keys in a file of numpy."""
+    if isinstance(table, dict):
+        return {f"{name}.{part}": values for part, values in table.items()}
     if not hasattr(table, "columns"):
         return {name: np.asarray(table)}
     arrays = {f"{name}.{column}": table[column].to_numpy() for column in table.columns}
@@ -120,7 +145,11 @@ def make(name: str) -> None:
     est = SANConditionalDensityEstimator(**recipe["parameters"])
     est.fit(X, y, X_err=X_err)
     est.save(FOLDER / f"{name}.safetensors")
-    X, y = X[:N_KEPT], y[:N_KEPT]
+    if isinstance(X, dict):
+        X = {part: values[:N_KEPT] for part, values in X.items()}
+    else:
+        X = X[:N_KEPT]
+    y = y[:N_KEPT]
     errors = {} if X_err is None else {"X_err": X_err[:N_KEPT]}
     density = est.predict_density(X, **errors)
     u = np.random.default_rng(0).uniform(0.02, 0.98, size=(N_KEPT, est.n_outputs_))
@@ -137,5 +166,5 @@ def make(name: str) -> None:
 
 
 if __name__ == "__main__":
-    for name in MODELS:
+    for name in sys.argv[1:] or MODELS:
         make(name)

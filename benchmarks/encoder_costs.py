@@ -1,8 +1,8 @@
 """What encoders cost and give, for spectra of a line whose amplitude is y: the posterior is known.
 
-``python benchmarks/encoder.py`` prints, for plain columns and for encoders of one's own, the loss
-above that of the exact posterior in nats, seconds for each epoch, and microseconds for each density
-and each draw. ``--rows``, ``--pixels``, ``--members`` and ``--epochs`` set the sizes.
+``python benchmarks/encoder_costs.py`` prints, for plain columns and for encoders of one's own, the
+loss above that of the exact posterior in nats, seconds for each epoch, and microseconds for each
+density and each draw. ``--rows``, ``--pixels``, ``--members`` and ``--epochs`` set the sizes.
 """
 
 import argparse
