@@ -441,7 +441,7 @@ or None, default="standard"
             in pieces. In place of X and y, batches ``(X, y)`` may be given: an iterable that can
             be read more than once, or a function without arguments that returns one. With
             `encoder`, X has rows of any shape, or is a dict or sequence of parts. In a process
-            group of `torch.distributed`, all ranks fit one estimator: they are given the same
+            group of ``torch.distributed``, all ranks fit one estimator: they are given the same
             rows, or `OwnBatches`.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets. The last ones in the order may be missing (nan) in some rows, which then
