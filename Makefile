@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Files whose public docstrings are checked
 DOCUMENTED := $(addprefix sklearn_san/, _conditioning.py _density_base.py _draws.py _estimator.py \
-	_marginals.py _merging.py _reweighting.py chains.py datasets/__init__.py \
+	_marginals.py _merging.py _reweighting.py _rows.py chains.py datasets/__init__.py \
 	datasets/measurements.py density.py) \
 	$(addprefix sklearn_san/adapters/, arviz.py dask.py getdist.py qp.py rail.py sbi.py skpro.py xarray.py) \
 	$(addprefix sklearn_san/calibration/, coverage.py diagnostic.py effects.py hpd.py local.py ranks.py \
