@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Files whose public docstrings are checked
 DOCUMENTED := $(addprefix sklearn_san/, _conditioning.py _density_base.py _draws.py _estimator.py \
-	_marginals.py _merging.py _reweighting.py chains.py datasets/__init__.py \
+	_marginals.py _merging.py _reweighting.py _rows.py chains.py datasets/__init__.py \
 	datasets/measurements.py density.py) \
 	$(addprefix sklearn_san/adapters/, arviz.py dask.py getdist.py qp.py rail.py sbi.py skpro.py xarray.py) \
 	$(addprefix sklearn_san/calibration/, coverage.py diagnostic.py effects.py hpd.py local.py ranks.py \
@@ -27,7 +27,13 @@ CLIENTS_STAMP := $(CLIENTS)/.installed
 RAIL := .venv-rail
 RAIL_STAMP := $(RAIL)/.installed
 
-.PHONY: demo test test-quick test-clients test-portable test-portable-short test-site test-slow lint docs \
+# The oldest versions that are supported, which have wheels for Python 3.10 to 3.12. Of torch it is the one that
+# is tested otherwise: older builds for CPUs alone are not in the usual index. TORCH=2.4.0 takes another.
+OLDEST := .venv-oldest
+OLDEST_STAMP := $(OLDEST)/.installed
+TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
+
+.PHONY: demo demo-quick dist test test-oldest test-quick test-clients test-portable test-portable-short test-site test-slow lint docs \
 	bench bench-speed clean
 
 $(STAMP): pyproject.toml constraints.txt
@@ -41,6 +47,13 @@ $(BENCH_STAMP): $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/python examples/plot_galaxy_parameters.py
+
+demo-quick: $(STAMP)
+	$(BIN)/python examples/plot_galaxy_parameters.py --quick
+
+# Wheel and source distribution in dist/, looked through, installed elsewhere and tried
+dist: $(STAMP)
+	$(BIN)/python tests/distributions.py
 
 # One thread for each of two processes: most tests have work for one only.
 test: $(STAMP)
@@ -87,6 +100,16 @@ QUICK := $(addprefix tests/test_, docs.py likelihoods.py network.py package.py s
 test-quick: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal $(QUICK)
 
+$(OLDEST_STAMP): pyproject.toml tests/oldest.py
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python tests/oldest.py torch==$(TORCH) > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet --only-binary ":all:" --constraint $(OLDEST)/constraints.txt \
+	  --editable ".[test]"
+	touch $@
+
+test-oldest: $(OLDEST_STAMP)
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -q -n 2 --dist worksteal $(QUICK)
+
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 
@@ -114,4 +137,4 @@ bench-speed: $(BENCH_STAMP)
 	$(BIN)/python benchmarks/speed.py --outputs 2 9 30 --peers
 
 clean:
-	rm -rf $(VENV) $(CLIENTS) $(RAIL) docs/_build docs/auto_examples docs/api/generated docs/api/backreferences examples/output
+	rm -rf $(VENV) $(CLIENTS) $(OLDEST) $(RAIL) build dist docs/_build docs/auto_examples docs/api/generated docs/api/backreferences examples/output

@@ -5,8 +5,10 @@ What is public is imported when it is asked for, since torch and scikit-learn ta
 
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0.dev0"
-__all__ = ["CalibratedDensity", "SANConditionalDensityEstimator", "__version__", "merge"]
+__version__ = "0.1.0"
+__all__ = [
+    "CalibratedDensity", "OwnBatches", "SANConditionalDensityEstimator", "__version__", "merge",
+]  # fmt: skip
 
 _MODULES = (
     "adapters", "calibration", "chains", "datasets", "density", "encoders", "exceptions",
@@ -15,6 +17,7 @@ _MODULES = (
 #: Modules in which other public names are found.
 _HOMES = {
     "CalibratedDensity": "recalibration",
+    "OwnBatches": "_rows",
     "SANConditionalDensityEstimator": "_estimator",
     "merge": "_merging",
 }
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     )
     from ._estimator import SANConditionalDensityEstimator
     from ._merging import merge
+    from ._rows import OwnBatches
     from .recalibration import CalibratedDensity
 else:  # not for type checkers, to which any name would be one of ours
 

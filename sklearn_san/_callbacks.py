@@ -6,6 +6,7 @@ file, there is a line now and then.
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from collections.abc import Callable
@@ -23,8 +24,13 @@ except ImportError:
         """Stands in where scikit-learn has no callbacks."""
 
     def with_callbacks(method: Any) -> Any:
-        """Leave the method as it is."""
-        return method
+        """Add the frame that scikit-learn's adds, which `stacklevel` of warnings counts."""
+
+        @functools.wraps(method)
+        def call(*args: Any, **options: Any) -> Any:
+            return method(*args, **options)
+
+        return call
 
 
 __all__ = ["CallbackSupportMixin", "FitMonitor", "with_callbacks"]

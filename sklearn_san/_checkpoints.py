@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ._container import dump_tree, read_checked, rebuilding
+from ._distributed import ALONE, Ranks
 from ._files import write_atomically
 from ._kinds import (
     NONE,
@@ -107,20 +108,29 @@ class DiskCheckpoint:
         Made if it is missing.
     fingerprint : str
         Of parameters and data, from `fingerprint`.
+    ranks : Ranks
+        Processes that train together; the first one has the folder, and tells the others.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], fingerprint: str):
+    def __init__(self, folder: str | os.PathLike[str], fingerprint: str, ranks: Ranks = ALONE):
         self.path = Path(folder) / f"training-{fingerprint[:16]}.safetensors"
-        self.fingerprint = fingerprint
+        self.fingerprint, self.ranks = fingerprint, ranks
         self.seed: int | None = None
         self._state: State | None = None
         self._written = -INTERVAL
+        if ranks.rank == 0:
+            self._open()
+        kept = self.seed, self._state
+        self.seed, self._state = ranks.first("the checkpoint", kept)
+
+    def _open(self) -> None:
+        """Read what was kept, if anything was."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
             kept = read_checked(self.path, content="checkpoint")
             with rebuilding(repr(os.fspath(self.path))):
                 _FILE.check(kept, "")
-            if kept["fingerprint"] != fingerprint:
+            if kept["fingerprint"] != self.fingerprint:
                 raise CorruptModelError(
                     f"{os.fspath(self.path)!r} holds the checkpoint of a training with other "
                     "parameters or data, so that it was renamed; delete it."
@@ -135,6 +145,8 @@ class DiskCheckpoint:
 
     def save(self, state: State, *, final: bool) -> None:
         """Replace the file, unless that was done a moment ago."""
+        if self.ranks.rank:
+            return
         now = time.monotonic()
         if final or now - self._written >= INTERVAL:
             tree = {"fingerprint": self.fingerprint, "seed": self.seed, "state": state}

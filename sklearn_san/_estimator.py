@@ -19,9 +19,10 @@ from ._caller_state import own_state
 from ._checkpoints import DiskCheckpoint, MemoryCheckpoint, fingerprint
 from ._columns import is_missing
 from ._description import describe
+from ._distributed import Ranks, current_ranks
 from ._draws import mean_of_rows
 from ._engines import engine_report, load_kernels
-from ._fitting import Fitted, fit_ensemble
+from ._fitting import Fitted, Silence, fit_ensemble
 from ._masking import MaskedDensity
 from ._model import FittedModel, make_generator
 from ._parts import encoders_by_name, n_rows_of, take_rows
@@ -124,11 +125,12 @@ or None, default="standard"
         out values that are far from all others, and compresses what lies far beyond the rest. For
         skewed positive targets take "box-cox" with ``limits=(0, np.inf)``; "power", Yeo-Johnson,
         is for skewed ones of either sign and may give heavy tails.
-    missing_rate : float or "auto", default="auto"
+    missing_rate : float, dict of str to float, or "auto", default="auto"
         What of X training hides, other values in each epoch. "auto" hides in each row what is
         missing (nan) in another row of `fit`, in fewer and fewer rows to the end of training;
-        nothing in `partial_fit`. A number hides that share of the values of half of the rows.
-        Above 0, every feature may be missing later; else only those that lack values in `fit`.
+        nothing in `partial_fit`. A number hides that share of the values of half of the rows, a
+        dict of names of features and parts, such as ``{"spectrum": 0.5}``, that share of each in
+        all rows. What is hidden may be missing later; else only what lacks values in `fit`.
     nondetection : {"inf"} or None, default=None
         What infinities in X mean: "inf" makes them a state of their own, a feature that was looked
         for and not seen; None refuses them. In a feature that had none in `fit` infinity is a
@@ -285,7 +287,7 @@ or None, default="standard"
         linear_base: bool | str = "auto",
         x_scaler: Any = "standard",
         y_scaler: Any = "standard",
-        missing_rate: float | str = "auto",
+        missing_rate: float | str | dict[str, float] = "auto",
         nondetection: str | None = None,
         categorical_features: Any = "from_dtype",
         use_errors: bool = False,
@@ -439,7 +441,9 @@ or None, default="standard"
             and astropy, whose masked values are missing. Memory maps of more than 256 MiB are read
             in pieces. In place of X and y, batches ``(X, y)`` may be given: an iterable that can
             be read more than once, or a function without arguments that returns one. With
-            `encoder`, X has rows of any shape, or is a dict or sequence of parts.
+            `encoder`, X has rows of any shape, or is a dict or sequence of parts. In a process
+            group of ``torch.distributed``, all ranks fit one estimator: they are given the same
+            rows, or `OwnBatches`.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets. The last ones in the order may be missing (nan) in some rows, which then
             teach the outputs before them; ``order="auto"`` puts those that lack values last.
@@ -1105,6 +1109,13 @@ or None, default="standard"
         validation.check_parameters(self.get_params(deep=False))
         validation.warn_of_transformed_targets()
         device, generator = validation.check_device(self.device), make_generator(self.random_state)
+        ranks = current_ranks()
+        if ranks.size > 1 and effective_n_jobs(self.n_jobs) > 1:
+            raise ValueError(
+                f"The {ranks.size} ranks of a process group train the members together, which "
+                f"needs n_jobs=None, got n_jobs={self.n_jobs}."
+            )
+        generator.manual_seed(ranks.first("the seed", generator.initial_seed()))
         draft = copy.copy(self)
         if resume and (self.encoder is None) != (Schema.of(self).layout is None):
             earlier = "without" if self.encoder is not None else "with"
@@ -1112,15 +1123,20 @@ or None, default="standard"
                 f"The fit before was one {earlier} encoder, from which one with "
                 f"encoder={self.encoder!r} cannot go on; set warm_start=False, or fit anew."
             )
-        reader = Reader(draft, Schema.of(self) if resume else schema)
+        reader = Reader(draft, Schema.of(self) if resume else schema, ranks=ranks)
         seed = generator.initial_seed() % 2**32
         rows = as_rows(X, y, sample_weight, X_err, reader, seed, groups, validation_rows)
+        rows.ranks = ranks
         before = self._fitted() if resume else None
+        self._check_alike(ranks, rows, before)
         checkpoint = self._checkpoint(generator, rows, before, increment=increment)
         draft.__dict__.update(reader.schema.attributes())
         data = {"X": X, "y": y} if y is not None else {"X": rows.sample.X, "y": rows.sample.y}
 
-        def watch(n_epochs: int, so_far: Callable[[], Fitted]) -> FitMonitor:
+        def watch(n_epochs: int, so_far: Callable[[], Fitted]) -> FitMonitor | Silence:
+            if ranks.rank:
+                return Silence()
+
             def attributes() -> dict[str, Any]:
                 fitted = so_far()
                 network = copy.deepcopy(fitted.network).to("cpu").eval()
@@ -1144,6 +1160,20 @@ or None, default="standard"
         if fitted.history.interrupted:  # whoever runs several fits is to stop as well
             raise KeyboardInterrupt
         return self
+
+    def _check_alike(self, ranks: Ranks, rows: Any, before: Fitted | None) -> None:
+        """Raise if other ranks are about to fit something else."""
+        if ranks.size > 1:
+            plain = (bool, int, float, str)
+            own = ("verbose", "checkpoint_dir", "device", "random_state")
+            parameters = {
+                name: value
+                for name, value in self.get_params(deep=False).items()
+                if isinstance(value, plain) and name not in own
+            }
+            weights = None if before is None else list(before.network.parameters())
+            ranks.check_alike("rows", fingerprint(_data_of(rows)))
+            ranks.check_alike("parameters", fingerprint([parameters, weights]))
 
     def _follow(self, before: Fitted | None, checkpoint: Any) -> None:
         """Append what one call of `partial_fit` did to what was before."""
@@ -1180,14 +1210,19 @@ or None, default="standard"
                 "checkpoints."
             )
         weights = None if before is None else list(before.network.parameters())
-        X, y, weight, X_err, encoded = rows.sample
-        data = [X, y, weight, X_err, *(part.keys() for part in encoded)]
-        parts = [self.get_params(deep=False), *data, rows.n_rows, rows.groups, weights]
-        checkpoint = DiskCheckpoint(self.checkpoint_dir, fingerprint(parts))
+        parts = [self.get_params(deep=False), *_data_of(rows), weights]
+        checkpoint = DiskCheckpoint(self.checkpoint_dir, fingerprint(parts), rows.ranks)
         if checkpoint.seed is None:
             checkpoint.seed = generator.initial_seed()
         generator.manual_seed(checkpoint.seed)
         return checkpoint
+
+
+def _data_of(rows: Any) -> list[Any]:
+    """What a training learns from, for a fingerprint."""
+    X, y, weight, X_err, encoded = rows.sample
+    keys = [part.keys() for part in encoded]
+    return [X, y, weight, X_err, *keys, rows.n_rows, rows.groups]
 
 
 def _learned(estimator: Any) -> dict[str, Any]:

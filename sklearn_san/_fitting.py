@@ -4,6 +4,7 @@
 `fit_ensemble`       all of it, by one recipe for tables and streams
 `Fitted`             what comes out
 `choose_features`    which features of x are worth their place, by short fits
+`Silence`            watches a fit of which nothing is told
 ===================  =======================================================================
 
 `options` is an estimator with its constructor parameters; y is in autoregressive order.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -174,6 +175,7 @@ def fit_ensemble(
     else:
         split = rows.split(n_validation, n_members, generator)
     used = np.unique(split.training)
+    ranks = rows.ranks
     dtype = validation.DTYPES[options.dtype]
     parts = None
     if sample.parts and (layout := reader.schema.layout) is not None:
@@ -193,8 +195,10 @@ def fit_ensemble(
         )  # fmt: skip
     else:
         encoder, y_scaler = before.encoder, before.y_scaler
+    encoder, y_scaler = ranks.first("the scalers", (encoder, y_scaler))
     if parts is not None:
         parts.masks = encoder.part_masks
+        ranks.follow(*parts.tensors())
     x = encoder.transform(sample.X, sample.X_err, out_of_fold=True)
     z = y_scaler.transform(sample.y)
     novelty = None if before is None else before.novelty
@@ -214,6 +218,8 @@ def fit_ensemble(
         novelty = Novelty().fit(
             x[used, : encoder.n_plain], np.random.default_rng((seed, len(used)))
         )
+    start = network, optimism, novelty
+    network, optimism, novelty = ranks.first("the network to start from", start)
     if increment and before is not None:  # other noise in each call
         seed = (seed + len(before.history.train)) % 2**32
     patterns = _patterns(sample.X) if options.missing_rate == "auto" and not increment else None
@@ -278,6 +284,9 @@ def fit_ensemble(
         plain, features = np.split(seen(some), [x.shape[1]], axis=1)
         some_x = np.concatenate([plain[:, : encoder.n_plain], features], axis=1)
         novelty = Novelty().fit(some_x, random)
+    if not history.interrupted:  # else the other ranks are still training
+        ranks.follow(*network.parameters(), *(() if parts is None else parts.tensors()))
+        novelty = ranks.first("the distances of rows", novelty)
     fitted = so_far(history)
     load_kernels(fitted.network)
     if not increment:
@@ -459,15 +468,15 @@ def _pilot(
     generator = torch.Generator().manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        fitted = fit_ensemble(pilot, reader, rows, device, generator, lambda *_: _Silence())
+        fitted = fit_ensemble(pilot, reader, rows, device, generator, lambda *_: Silence())
     if fitted.history.interrupted:
         raise KeyboardInterrupt
     losses = [loss for loss in fitted.history.validation if np.isfinite(loss)]
     return min(losses, default=np.inf)
 
 
-class _Silence:
-    """Watches a pilot and tells nothing."""
+class Silence:
+    """Watches a fit and tells nothing: that of a pilot, or of ranks other than the first."""
 
     def end_epoch(self, epoch: int, history: History) -> bool:
         return False
@@ -522,12 +531,15 @@ def _train(
     increment: bool,
 ) -> History:
     """Train `network`, and encoders of parts, in place, and bring them back to the CPU."""
+    rank = training.ranks.rank  # the rows of another rank have other noise
     seeds, other_seeds = _seeds(network.n_members, generator)
     objective: SAN | FreeRunning | Encoded = network
     if not options.teacher_forcing:
-        objective = FreeRunning(network, options.train_rsample, other_seeds)
+        own_seeds = [seed + rank for seed in other_seeds]
+        objective = FreeRunning(network, options.train_rsample, own_seeds)
     if parts is not None:
-        objective = Encoded(objective, parts, _seeds(network.n_members, generator)[0])
+        own_seeds = [seed + rank for seed in _seeds(network.n_members, generator)[0]]
+        objective = Encoded(objective, parts, own_seeds)
         if parts.shared:  # the same batches, so that each row is encoded once
             seeds = [seeds[0]] * len(seeds)
     n_jobs = (
@@ -594,7 +606,7 @@ def _fit_scalers(
     encoder = InputEncoder(
         options.x_scaler,
         schema.n_categories,
-        missing_rate=0.0 if options.missing_rate == "auto" else options.missing_rate,
+        missing_rate=validation.missing_rates(options.missing_rate, schema.column_names),
         nondetection=options.nondetection is not None,
         use_errors=options.use_errors,
         names=schema.column_names,
@@ -606,9 +618,10 @@ def _fit_scalers(
 
 def _hides(options: Any, X: np.ndarray) -> bool:
     """Whether training hides values of X, others in each epoch."""
-    if options.missing_rate == "auto":
-        return bool(np.isnan(X).any())
-    return options.missing_rate > 0
+    rate = options.missing_rate
+    if isinstance(rate, Mapping):
+        return any(share > 0 for share in rate.values())
+    return bool(np.isnan(X).any()) if rate == "auto" else rate > 0
 
 
 def _patterns(X: np.ndarray) -> np.ndarray | None:

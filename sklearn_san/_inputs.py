@@ -58,8 +58,8 @@ class InputEncoder:
         Scaler of the numbers.
     n_categories : list of int or None
         Of each feature; None for numbers, 0 for the state of a part.
-    missing_rate : float
-        Share of values that training hides in half of the rows.
+    missing_rate : float or ndarray of shape (n_features,)
+        Share of values that training hides in half of the rows, or of each feature in all rows.
     nondetection : bool
         Whether infinities are a state of their own.
     use_errors : bool
@@ -103,7 +103,7 @@ class InputEncoder:
         spec: Any,
         n_categories: list[int | None],
         *,
-        missing_rate: float = 0.0,
+        missing_rate: float | np.ndarray = 0.0,
         nondetection: bool = False,
         use_errors: bool = False,
         names: list[str] | None = None,
@@ -342,11 +342,12 @@ class InputEncoder:
     def hide(self, X: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """X with the share `missing_rate` of the values of half of the rows missing.
 
-        The other half stays as it is, so that little is lost for complete rows.
+        The other half stays as it is, so that little is lost for complete rows. Rates of single
+        features are those of all rows.
         """
-        if not self.missing_rate:
+        if not np.any(self.missing_rate):
             return X
-        some = random.random((len(X), 1)) < 0.5
+        some = np.ndim(self.missing_rate) or random.random((len(X), 1)) < 0.5
         return np.where(some & (random.random(X.shape) < self.missing_rate), np.nan, X)
 
     def jitter(self, X: np.ndarray, X_err: np.ndarray | None, normal: np.ndarray) -> np.ndarray:

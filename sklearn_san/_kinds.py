@@ -229,6 +229,7 @@ POSITIVE = Kind("a positive number", lambda v, s: _is_number(v) and 0 < v <= _MO
 SHARE = Kind("a number from 0 to 1", lambda v, s: _is_number(v) and 0 <= v < 1)
 
 _FLOATS, _INTEGERS = (np.float32, np.float64), (np.int32, np.int64)
+SHARES = Values("numbers from 0 to 1", _FLOATS, lambda v: (v >= 0) & (v < 1))
 FINITES = Values("finite numbers", _FLOATS, np.isfinite)
 POSITIVES = Values("positive finite numbers", _FLOATS, lambda v: (v > 0) & np.isfinite(v))
 LIMITS = Values("lower and upper limits", _FLOATS, _are_limits)

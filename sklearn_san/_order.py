@@ -73,6 +73,7 @@ def settle_order(reader: Reader, sample: Block) -> Block:
         return sample
     n_categories = reader.schema.n_categories
     place = auto_order(sample.X, sample.y, n_first, reader.n_missing, n_categories)
+    place = reader.ranks.first("the order of the outputs", place)
     reader.settle(place)
     schema, back = reader.schema, np.argsort(reader.schema.order)
     sample = sample._replace(y=sample.y[:, place])

@@ -222,10 +222,11 @@ class PartEncoders(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Of what goes in."""
-        floats = (t.dtype for t in self._all() if t.is_floating_point())
+        floats = (t.dtype for t in self.tensors() if t.is_floating_point())
         return next(floats, torch.float32)
 
-    def _all(self) -> Iterator[Tensor]:
+    def tensors(self) -> Iterator[Tensor]:
+        """Weights and buffers of all members."""
         yield from self.weights
         yield from self.stacked.values()
 

@@ -6,6 +6,7 @@
 `as_rows`              one of these from what the user gave, and the schema learned from it
 `ArrayStream`          arrays or memory maps that are larger than memory
 `BatchStream`          batches from an iterable that can be read again and again
+`RanksStream`          such batches of which each process of a group has its own, `OwnBatches`
 `Epochs`               tensors for each epoch, with what is drawn anew in it
 =====================  =====================================================================
 
@@ -27,6 +28,7 @@ import torch
 from sklearn.utils.validation import check_consistent_length
 from torch import Generator, Tensor
 
+from ._distributed import ALONE, Ranks
 from ._inputs import InputEncoder
 from ._order import settle_order
 from ._parts import Part, PartColumn, n_rows_of
@@ -62,8 +64,14 @@ class WholeTable:
         Numbers of the groups that stay on one side of the split; None finds them.
     n_held : int, default=0
         How many rows the user gave to validate on.
+
+    Attributes
+    ----------
+    ranks : Ranks
+        Processes that learn from these rows together.
     """
 
+    ranks: Ranks = ALONE
     n_pools = 1
     max_validation = np.inf
 
@@ -118,8 +126,14 @@ class Pools:
         Numbers of the groups of all rows of the stream.
     n_held : int, default=0
         How many rows behind those of the sample the user gave to validate on.
+
+    Attributes
+    ----------
+    ranks : Ranks
+        Processes that learn from these rows together.
     """
 
+    ranks: Ranks = ALONE
     max_validation = MAX_VALIDATION
 
     def __init__(
@@ -156,16 +170,15 @@ class Pools:
             group, by_x_alone = linked_rows(self.sample, n_validation)
         split = split_rows(self.sample.n_rows, n_validation, 1, generator, group)
         chosen = np.unique(split.holdout[0])
-        self.left_out = self.numbers[chosen]
+        self.left_out = np.sort(self.numbers[chosen])
         if self.groups is not None:
             used = np.isin(self.groups, self.groups[self.left_out])
             self.left_out = np.flatnonzero(used)
         elif group is not None:
             held = self.sample.take(chosen)
-            self.left_out = np.concatenate([
-                numbers[are_copies(self.encode(raw), held, by_x_alone[chosen])]
-                for numbers, raw in self.stream.chunks()
-            ])  # fmt: skip
+            self.left_out = self.stream.numbers_of(
+                lambda raw: are_copies(self.encode(raw), held, by_x_alone[chosen])
+            )
         return chosen
 
     @property
@@ -178,9 +191,16 @@ class Pools:
         """Pools that hold as many rows as there are."""
         return -(-(self.n_rows - len(self.left_out)) // self.size)
 
-    def training_block(self, epoch: int) -> Block:
-        """Pool of an epoch, counted from 1."""
-        return self.encode(self.stream.pool(epoch - 1, self.size, self.left_out))
+    @property
+    def part(self) -> slice:
+        """Rows of a pool that are those of this rank."""
+        if isinstance(self.stream, RanksStream):
+            return self.stream.part(self.size, self.left_out)
+        return self.ranks.part(self.size)
+
+    def training_block(self, epoch: int, part: slice = slice(None)) -> Block:
+        """Pool of an epoch, counted from 1, or a part of it."""
+        return self.encode(self.stream.pool(epoch - 1, self.size, self.left_out, part))
 
     def index(self, split: Split, *, repeated: bool) -> Split:
         """Numbers of the rows in the table of an epoch."""
@@ -240,11 +260,13 @@ class Epochs:
         self.rows, self.encoder, self.y_scaler, self.seed = rows, encoder, y_scaler, seed
         self.dtype, self.device = dtype, device
         self.patterns, self.once = patterns, once
-        hides = patterns is not None or encoder.missing_rate > 0
+        hides = patterns is not None or bool(np.any(encoder.missing_rate))
         self.noisy = rows.sample.X_err is not None or hides
         pooled = isinstance(rows, Pools)
         #: Whether an epoch has other columns than the one before
         self.change = self.noisy or pooled
+        #: Rows of a pool that are those of this rank
+        self.own = rows.part if isinstance(rows, Pools) and rows.ranks.size > 1 else None
         self.index = rows.index(split, repeated=self.noisy)
         behind = rows.behind(split)
         if self.noisy:  # validated with the same noise each time
@@ -262,7 +284,11 @@ class Epochs:
         """
         if not self.change:
             return self._behind
-        own = self._columns(self.rows.training_block(epoch), epoch)
+        if isinstance(self.rows, Pools) and self.own is not None:
+            block = self.rows.training_block(epoch, self.own)
+        else:
+            block = self.rows.training_block(epoch)
+        own = self._columns(block, epoch)
         return tuple(
             torch.cat([one, other]) if isinstance(one, Tensor) else one.joined(other)
             for one, other in zip(own, self._behind, strict=True)
@@ -277,9 +303,11 @@ class Epochs:
             Log-Jacobian of each row of the sample, which brings its loss to the units of y.
         split : Split
         """
-        columns = self.columns()
+        columns, holdout = self.columns(), self.index.holdout
+        if isinstance(self.rows, Pools) and self.own is not None:
+            holdout = holdout - self.rows.size + self.own.stop - self.own.start
 
-        def of(index: np.ndarray, sample_rows: np.ndarray) -> Rows:
+        def of(index: np.ndarray, sample_rows: np.ndarray, own: slice | None = None) -> Rows:
             weight = self.rows.sample.weight
             share = None if weight is None else weight[sample_rows]
             offset = -np.average(jacobian[sample_rows], axis=1, weights=share)
@@ -288,15 +316,20 @@ class Epochs:
                 torch.from_numpy(index).to(self.device),
                 torch.from_numpy(offset).to(self.device),
                 weighted=weight is not None,
+                ranks=self.rows.ranks,
+                own=own,
             )
 
-        training = of(self.index.training, split.training)
-        return training, of(self.index.holdout, split.holdout) if split.holdout.size else None
+        training = of(self.index.training, split.training, self.own)
+        return training, of(holdout, split.holdout) if split.holdout.size else None
 
     def _columns(self, block: Block, epoch: int) -> tuple[Any, ...]:
         X = block.X
         if self.noisy:
-            random = np.random.default_rng((self.seed, epoch))
+            seeds = [self.seed, epoch]
+            if epoch and self.own is not None:  # the rows of another rank have other noise
+                seeds.append(self.rows.ranks.rank)
+            random = np.random.default_rng(seeds)
             normal = random.normal(size=X.shape)
             X = self._hide(self.encoder.jitter(X, block.X_err, normal), random, epoch)
         x = self.encoder.transform(X, block.X_err, out_of_fold=True)
@@ -341,7 +374,19 @@ def as_rows(
 ) -> WholeTable | Pools:
     """Rows of what the user gave to `fit`; `reader` learns what the table is."""
     encoded = reader.estimator.encoder is not None
-    stream = as_stream(X, y, sample_weight, X_err, reader.read, seed, encoded=encoded)
+    is_own = isinstance(X, OwnBatches)
+    batches = X.batches if is_own else X
+    stream: Stream | None = as_stream(
+        batches, y, sample_weight, X_err, reader.read, seed, encoded=encoded
+    )
+    if is_own:
+        if not isinstance(stream, BatchStream):
+            raise TypeError(
+                "OwnBatches must hold batches (X, y), and go without y; got "
+                f"{type(batches).__name__}."
+            )
+        if reader.ranks.size > 1:
+            stream = RanksStream(stream, reader)
     if stream is None:
         reader.min_rows = 2
         raw = reader.read(X, y, sample_weight, X_err)
@@ -355,7 +400,7 @@ def as_rows(
         numbers = None if groups is None else _groups_of(groups, y, sample_weight)
         table = reader.with_mean_weight_one(sample)
         return WholeTable(*_with_validation(table, numbers, reader, validation))
-    if groups is not None and isinstance(stream, BatchStream):
+    if groups is not None and not isinstance(stream, ArrayStream):
         raise ValueError("groups goes with arrays; of batches, pass X_val and y_val instead.")
     numbers = None if groups is None else group_numbers(groups, len(X))
     kept, rows = draw_reservoir(stream, RESERVOIR, seed, reader.learn)
@@ -418,8 +463,14 @@ class Stream(Protocol):
     def chunks(self) -> Iterator[tuple[np.ndarray, Raw]]:
         """All rows in order, and their numbers, in pieces of any size."""
 
-    def pool(self, number: int, size: int, left_out: np.ndarray) -> Raw:
-        """Pool `number` of `size` rows; those with sorted numbers `left_out` do not occur."""
+    def pool(self, number: int, size: int, left_out: np.ndarray, part: slice = slice(None)) -> Raw:
+        """Part of the pool `number` of `size` rows.
+
+        Those with sorted numbers `left_out` do not occur.
+        """
+
+    def numbers_of(self, test: Callable[[Raw], np.ndarray]) -> np.ndarray:
+        """Sorted numbers of the rows for which `test` is true."""
 
 
 class ArrayStream:
@@ -442,6 +493,9 @@ class ArrayStream:
         #: Rows of weight 0, which count for nothing
         self.useless = np.empty(0, int) if weight is None else np.flatnonzero(weight == 0)
 
+    def numbers_of(self, test: Callable[[Raw], np.ndarray]) -> np.ndarray:
+        return np.concatenate([numbers[test(raw)] for numbers, raw in self.chunks()])
+
     def _rows(self, rows: Any) -> Raw:
         return self.read(*(_rows_of(array, rows) for array in self.arrays))
 
@@ -453,7 +507,7 @@ class ArrayStream:
             if len(numbers):
                 yield numbers, self._rows(numbers)
 
-    def pool(self, number: int, size: int, left_out: np.ndarray) -> Raw:
+    def pool(self, number: int, size: int, left_out: np.ndarray, part: slice = slice(None)) -> Raw:
         """Random blocks; over many pools all rows occur equally often."""
         n_blocks = -(-self.n_rows // BLOCK)
         parts, found, tries = [], 0, 0
@@ -469,7 +523,7 @@ class ArrayStream:
                 if found >= size:
                     break
         rows = np.concatenate(parts)[:size]
-        return self._rows(np.sort(rows, kind="stable"))  # shuffled by the training
+        return self._rows(np.sort(rows, kind="stable")[part])  # shuffled by the training
 
 
 class BatchStream:
@@ -482,7 +536,14 @@ class BatchStream:
         stands for what there is not, or of dicts with these names.
     read : callable
         Of a batch.
+
+    Attributes
+    ----------
+    first, step : int
+        Number of the first row, and from one row to the next.
     """
+
+    first, step = 0, 1
 
     def __init__(self, batches: Iterable | Callable[[], Iterable], read: Read):
         self.batches, self.read = batches, read
@@ -507,17 +568,20 @@ class BatchStream:
                 )
             parts = own
             if raw.n_rows:
-                yield np.arange(start, start + raw.n_rows), raw
+                yield self.first + self.step * np.arange(start, start + raw.n_rows), raw
                 start += raw.n_rows
 
-    def pool(self, number: int, size: int, left_out: np.ndarray) -> Raw:
+    def numbers_of(self, test: Callable[[Raw], np.ndarray]) -> np.ndarray:
+        return np.concatenate([numbers[test(raw)] for numbers, raw in self.chunks()])
+
+    def pool(self, number: int, size: int, left_out: np.ndarray, part: slice = slice(None)) -> Raw:
         """Consecutive rows; after the last batch come the first ones again."""
         if number != self._next:
             self._rows, self._rest = self._endless(left_out), []
             for _ in range(number):
                 self._take(size)
         self._next = number + 1
-        return self._take(size)
+        return self._take(size).take(part)
 
     def _take(self, size: int) -> Raw:
         while sum(raw.n_rows for raw in self._rest) < size:
@@ -530,6 +594,107 @@ class BatchStream:
         while True:
             for numbers, raw in self.chunks():
                 yield raw.take(~_is_in(numbers, left_out))
+
+
+class OwnBatches:
+    """Batches of rows that this process of a group has, and no other one.
+
+    Where several processes fit one estimator together, started by ``torchrun``, each of them reads
+    all rows that `fit` is given, which must be the same. With these, it reads a part of them, such
+    as its own files: the estimator learns from the batches of all processes. They have the same
+    columns. Without a process group they are like any other batches.
+
+    Parameters
+    ----------
+    batches : iterable, or callable without arguments that returns one
+        Batches as `fit` takes them.
+
+    Examples
+    --------
+    >>> from sklearn_san import OwnBatches, SANConditionalDensityEstimator
+    >>> from sklearn_san.datasets import make_bimodal
+    >>> rank, n_ranks = 0, 1  # torch.distributed.get_rank(), torch.distributed.get_world_size()
+    >>> files = range(rank, 4, n_ranks)
+    >>> def batches():
+    ...     for number in files:
+    ...         yield make_bimodal(100, random_state=number)[:2]
+    >>> est = SANConditionalDensityEstimator(K=3, epochs=1, n_members=1, random_state=0)
+    >>> est.fit(OwnBatches(batches)).n_iter_
+    1
+    """
+
+    def __init__(self, batches: Iterable | Callable[[], Iterable]):
+        self.batches = batches
+
+
+class RanksStream:
+    """Batches of which each process of a group has its own.
+
+    To learn what the table is, each batch is sent to all processes. Pools have rows of each
+    process, as many as go with all that it has, which stay where they are.
+
+    Parameters
+    ----------
+    own : BatchStream
+        Of this process. Row k of rank r has the number ``k * n_ranks + r``.
+    reader : Reader
+        That reads the batches.
+    """
+
+    def __init__(self, own: BatchStream, reader: Reader):
+        self.own, self.reader, self.ranks = own, reader, reader.ranks
+        own.first, own.step = self.ranks.rank, self.ranks.size
+        self._counts = np.zeros(self.ranks.size, dtype=np.int64)
+
+    def chunks(self) -> Iterator[tuple[np.ndarray, Raw]]:
+        """A batch of each process in turn."""
+        counts = np.zeros_like(self._counts)
+        batches = self.own.chunks()
+        own = next(batches, None)
+        self._check_columns(own is None)
+        while True:
+            found = self.ranks.all("a batch", own)
+            for rank, one in enumerate(found):
+                if one is not None:
+                    counts[rank] += one[1].n_rows
+                    yield one
+            if all(one is None for one in found):
+                break
+            own = next(batches, None)
+        self._counts = counts
+
+    def _check_columns(self, is_empty: bool) -> None:
+        """Raise, on all ranks, if some have no rows or other columns."""
+        empty = [rank for rank, one in enumerate(self.ranks.all("rows", is_empty)) if one]
+        if empty:
+            raise ValueError(
+                f"The batches of rank {empty[0]} hold no rows; give some to every rank."
+            )
+        schema = self.reader.schema
+        kinds = [type(family).__name__ for family in schema.families]
+        are_categories = [one is not None for one in schema.n_categories]
+        columns = schema.feature_names, are_categories, schema.names, kinds, schema.part_names
+        self.ranks.check_alike("columns", repr((*columns, schema.one_dimensional)))
+
+    def numbers_of(self, test: Callable[[Raw], np.ndarray]) -> np.ndarray:
+        """Sorted numbers of the rows for which `test` is true, of all processes."""
+        return np.sort(np.concatenate(self.ranks.all("numbers", self.own.numbers_of(test))))
+
+    def part(self, size: int, left_out: np.ndarray) -> slice:
+        """Rows of a pool that are those of this process."""
+        n_ranks = self.ranks.size
+        counts = self._counts - np.bincount(left_out % n_ranks, minlength=n_ranks)
+        bounds = np.round(size * np.cumsum([0, *counts]) / counts.sum()).astype(int)
+        if (empty := np.flatnonzero(np.diff(bounds) < 1)).size:
+            raise ValueError(
+                f"Rank {empty[0]} has {counts[empty[0]]} of {counts.sum()} rows, too few for one "
+                f"in each pool of {size}; give it more."
+            )
+        return slice(*bounds[self.ranks.rank :][:2].tolist())
+
+    def pool(self, number: int, size: int, left_out: np.ndarray, part: slice = slice(None)) -> Raw:
+        """Rows of this process in a pool."""
+        return self.own.pool(number, part.stop - part.start, left_out)
 
 
 def _rows_of(array: Any, rows: np.ndarray) -> Any:

@@ -28,6 +28,7 @@ from ._columns import (
     read_columns,
     refuse_dates,
 )
+from ._distributed import ALONE, Ranks
 from ._parts import Layout, Part, split_parts
 from ._tables import Frame, as_table, check_units, is_frame, units_of
 from ._targets import (
@@ -402,6 +403,8 @@ class Reader:
         Known already, and not to be extended.
     min_rows : int, default=0
         Of each call.
+    ranks : Ranks
+        Processes that read the same rows.
 
     Attributes
     ----------
@@ -419,8 +422,15 @@ class Reader:
         Whether some row lacks the one output and has the other.
     """
 
-    def __init__(self, estimator: Any, schema: Schema | None = None, *, min_rows: int = 0):
-        self.estimator, self.min_rows = estimator, min_rows
+    def __init__(
+        self,
+        estimator: Any,
+        schema: Schema | None = None,
+        *,
+        min_rows: int = 0,
+        ranks: Ranks = ALONE,
+    ):
+        self.estimator, self.min_rows, self.ranks = estimator, min_rows, ranks
         self._schema, self._known = schema, schema is not None
         self.n_rows, self.weight_sum = 0, 0.0
         self.n_outside = np.zeros(0, dtype=int)

@@ -6,6 +6,9 @@ clipping and best weights. The learning rate follows a one-cycle schedule: a sho
 then a cosine down to zero at the last epoch. The weights with the best validation loss are kept. A
 loss that is not finite or, without validation rows, far above the first one restores the last good
 weights of that member and halves the learning rate.
+
+Where several processes train together (`_distributed`), each differentiates its part of every
+batch; gradients and losses are added before anything is decided by them.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from joblib import Parallel, delayed
 from torch import Generator, Tensor, nn
 
 from ._constants import LONGEST_TURNED
+from ._distributed import ALONE, Ranks
 from ._optimizer import Weights
 from .exceptions import ConvergenceWarning, TrainingInterruptedWarning
 
@@ -54,12 +58,19 @@ class Rows:
         Added to the mean loss of these rows when it is reported, so that curves are in the
         user's units.
     weighted : bool
+    ranks : Ranks
+        Processes that share out the rows of each batch.
+    own : slice, default=None
+        Rows of the table that this rank has, and that it computes: its columns begin with these.
+        None if it has all; then each rank computes a part of every batch.
     """
 
     columns: tuple[Any, ...]
     index: Tensor
     offset: Tensor
     weighted: bool = False
+    ranks: Ranks = ALONE
+    own: slice | None = None
 
     @property
     def inputs(self) -> tuple[Any, ...]:
@@ -72,11 +83,11 @@ class Rows:
 
     def to(self, device: torch.device) -> Rows:
         """Rows on a device."""
-        return Rows(
-            tuple(column.to(device) for column in self.columns),
-            self.index.to(device),
-            self.offset.to(device),
-            self.weighted,
+        return replace(
+            self,
+            columns=tuple(column.to(device) for column in self.columns),
+            index=self.index.to(device),
+            offset=self.offset.to(device),
         )
 
     def of_members(self, members: slice) -> Rows:
@@ -94,14 +105,49 @@ class Rows:
             index = index.gather(1, torch.stack(shuffled).to(index.device))
         yield from index.split(size, 1)
 
-    def shares(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight of each chosen row in the mean over the batch, and the batch's total weight."""
+    def shares(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What this rank computes of a batch.
+
+        Parameters
+        ----------
+        chosen : Tensor of shape (n_members, n)
+            Row numbers of the batch.
+
+        Returns
+        -------
+        own : Tensor of shape (n_members, n_own)
+            Row numbers in the columns. Where a rank has no rows, or members have fewer than
+            others, there are some that do not count.
+        share : Tensor of shape (n_members, n_own)
+            Weight of each in the mean over the batch.
+        total : Tensor of shape (n_members,)
+            Weight of the whole batch.
+        """
+        if self.own is not None:
+            return self._shares_of_own(chosen, self.own)
+        weight = self._weight(chosen)
+        total = weight.sum(1)
+        share, part = weight / total.unsqueeze(1), self.ranks.part(chosen.shape[1])
+        if part.start == part.stop:
+            return chosen[:, :1], torch.zeros_like(share[:, :1]), total
+        return chosen[:, part], share[:, part], total
+
+    def _shares_of_own(self, chosen: Tensor, own: slice) -> tuple[Tensor, Tensor, Tensor]:
+        mine = (chosen >= own.start) & (chosen < own.stop)
+        n_most = max(1, int(mine.sum(1).max()))
+        place = mine.byte().argsort(dim=1, descending=True, stable=True)[:, :n_most]
+        mine = mine.gather(1, place)
+        rows = torch.where(mine, chosen.gather(1, place) - own.start, 0)
+        weight = torch.where(mine, self._weight(rows), 0.0)
+        total = weight.new_full((len(chosen),), chosen.shape[1])
         if self.weighted:
-            weight = self.columns[-1][chosen]
-        else:
-            weight = torch.ones(chosen.shape, dtype=self.columns[0].dtype, device=chosen.device)
-        total = weight.sum(1)  # (n_members,)
-        return weight / total.unsqueeze(1), total
+            total = self.ranks.add(weight.sum(1))
+        return rows, weight / total.unsqueeze(1), total
+
+    def _weight(self, chosen: Tensor) -> Tensor:
+        if self.weighted:
+            return self.columns[-1][chosen]
+        return torch.ones(chosen.shape, dtype=self.columns[0].dtype, device=chosen.device)
 
 
 @dataclass(frozen=True)
@@ -352,9 +398,12 @@ class Objective:
         """Give back whatever is not memory."""
 
     def differentiate(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss of each member, and its total weight; leaves the gradient in `weights`."""
-        share, total = self.rows.shares(chosen)
-        loss = self.loss(chosen, share)
+        """Loss of each member, and its total weight; leaves the gradient in `weights`.
+
+        Loss and gradient are what this rank adds to those of the batch.
+        """
+        own, share, total = self.rows.shares(chosen)
+        loss = self.loss(own, share)
         self.weights.differentiate(loss.sum())  # no weight has a share in two members
         return loss.detach().double(), total
 
@@ -367,21 +416,23 @@ class Objective:
         loss = weight = torch.zeros(1, dtype=torch.float64, device=self.rows.offset.device)
         for chosen, rate in zip(batches, rates, strict=True):
             batch_loss, total = self.differentiate(chosen)
+            self.rows.ranks.add(self.weights.gradient)
             self.step(rate)
             loss = loss + batch_loss * total
             weight = weight + total
-        return loss / weight
+        return self.rows.ranks.add(loss) / weight
 
     @torch.no_grad()
     def mean(self, rows: Rows, batch_size: int) -> Tensor:
         """Mean loss of each member's `rows`, in the user's units."""
         self.module.eval()
+        rows = replace(rows, columns=self.rows.columns)
         loss = weight = torch.zeros(1, dtype=torch.float64, device=rows.offset.device)
         for chosen in rows.batches(batch_size):
-            share, total = self.rows.shares(chosen)
-            loss = loss + self.loss(chosen, share).double() * total
+            own, share, total = rows.shares(chosen)
+            loss = loss + self.loss(own, share).double() * total
             weight = weight + total
-        return loss / weight + rows.offset
+        return rows.ranks.add(loss) / weight + rows.offset
 
     def loss(self, chosen: Tensor, share: Tensor) -> Tensor:
         """Sum of the rows' negative log densities by their shares, (n_members,)."""
@@ -461,6 +512,7 @@ class _Run:
         self.objective, self.weights = objective, objective.weights
         self.recipe, self.generators = recipe, generators
         self.history, self.best, self.checkpoint = history, best, checkpoint
+        self.ranks = objective.rows.ranks
         n_steps = recipe.epochs * math.ceil(len(objective.rows) / recipe.batch_size)
         peak = recipe.learning_rate * (TURNED_RATE if recipe.turned else 1.0)
         self.schedule = _OneCycle(peak, n_steps, recipe.constant)
@@ -486,6 +538,7 @@ class _Run:
         epoch, weights = self.done, self.weights
         safe = {name: array.clone() for name, array in weights.arrays().items()}
         loss = _run_epoch(self.objective, self.schedule, self.recipe, self.generators)
+        self.ranks.follow(*weights.arrays().values())
         usable = self.best.update(epoch, loss.isfinite(), self.history)
         if not bool(usable.all()):
             self.recoveries += 1
@@ -496,7 +549,7 @@ class _Run:
             if not bool(usable.any()):
                 return False
         self.history.train.append(loss[usable].mean().item())
-        if on_epoch(epoch, self.history):
+        if self.ranks.any(on_epoch(epoch, self.history)):
             return True
         patience = self.recipe.n_iter_no_change
         return patience is not None and epoch - self.best.epoch.max().item() >= patience
@@ -526,7 +579,9 @@ class _Run:
             return
         for name, value in self._tensors().items():
             value.copy_(state["tensors"][name])
-        for one, saved in zip(self._all_generators(), state["generators"], strict=True):
+        # Those of the module, behind the others, are not the same on all ranks
+        own = self.generators if self.ranks.rank else self._all_generators()
+        for one, saved in zip(own, state["generators"], strict=False):
             one.set_state(saved)
         self.done, self.recoveries, self.weights.n_steps, self.schedule.step = state["counts"]
         self.schedule.peak = state["peak"]

@@ -123,6 +123,30 @@ def check_real(
         raise ValueError(f"{name} must be at most {LARGEST}, got {value!r}.")
 
 
+def check_missing_rate(name: str, value: Any) -> None:
+    """Raise unless `value` is a share, "auto", or a dict of shares by name of feature or part."""
+    if not isinstance(value, Mapping):
+        check_real(name, value, low=0.0, high=1.0, low_included=True, or_auto=True)
+        return
+    if not value:
+        raise ValueError(f"{name} must name features or parts of X, got {value!r}; use 0.")
+    for key, share in value.items():
+        check_real(f"{name}[{key!r}]", share, low=0.0, high=1.0, low_included=True)
+
+
+def missing_rates(rate: Any, names: list[str]) -> float | np.ndarray:
+    """`missing_rate` as a number, or as one for each of the columns with these names."""
+    if not isinstance(rate, Mapping):
+        return 0.0 if rate == "auto" else float(rate)
+    unknown = [key for key in rate if key not in names]
+    if unknown:
+        raise ValueError(
+            f"missing_rate names {unknown[0]!r}, which is no feature or part of X; they are "
+            f"{', '.join(names)}."
+        )
+    return np.array([float(rate.get(name, 0.0)) for name in names])
+
+
 def check_boolean(name: str, value: Any, *, or_auto: bool = False) -> None:
     """Raise unless `value` is True or False, or "auto" where that is allowed."""
     if isinstance(value, (bool, np.bool_)) or (or_auto and _is_text(value, "auto")):
@@ -269,7 +293,7 @@ PARAMETERS: dict[str, Callable[[str, Any], None]] = {
     "linear_base": partial(check_boolean, or_auto=True),
     "x_scaler": check_scaler,
     "y_scaler": check_scaler,
-    "missing_rate": partial(check_real, low=0.0, high=1.0, low_included=True, or_auto=True),
+    "missing_rate": check_missing_rate,
     "nondetection": partial(check_choice, choices=("inf",), optional=True),
     "categorical_features": check_categories,
     "use_errors": check_boolean,

@@ -135,11 +135,17 @@ def test_every_tutorial_is_in_their_index():
 def test_citation_is_of_this_version_and_licence():
     text = (ROOT / "CITATION.cff").read_text()
     said = dict(re.findall(r"^([a-z-]+): (\S.*)$", text, flags=re.MULTILINE))
-    assert re.match(rf"{re.escape(said['version'])}(\.dev\d+)?$", sklearn_san.__version__)
+    assert said["version"] == sklearn_san.__version__
+    dated = re.findall(
+        r"^## \[([\d.]+)\] - ([\d-]+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
+    assert dated[0] == (said["version"], said["date-released"])
     assert said["cff-version"] == "1.2.0"
     assert {"message", "title", "type"} <= said.keys()
     assert f'license = "{said["license"]}"' in (ROOT / "pyproject.toml").read_text()
-    assert f"version = {{{said['version']}}}" in (DOCS / "development" / "citing.rst").read_text()
+    page = (DOCS / "development" / "citing.rst").read_text()
+    assert f"version = {{{said['version']}}}" in page
+    assert f"year    = {{{said['date-released'][:4]}}}" in page
 
 
 def test_links_of_contributing_lead_somewhere():

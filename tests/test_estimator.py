@@ -341,7 +341,7 @@ def test_known_truth(make):
 
 
 def test_the_package_names_its_version_and_estimator():
-    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?", sklearn_san.__version__)
+    assert re.fullmatch(r"\d+\.\d+\.\d+", sklearn_san.__version__)
     assert "SANConditionalDensityEstimator" in sklearn_san.__all__
 
 

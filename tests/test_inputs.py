@@ -327,3 +327,25 @@ def test_compiled_and_plain_networks_agree_on_missing_targets():
         double = small(epochs=2, linear_base=linear_base, n_members=2).fit(X, y)
         double.network_ = double.network_.double()
         np.testing.assert_allclose(fast, double.log_prob(X, y), rtol=SINGLE, atol=SINGLE)
+
+
+def test_rates_of_single_features():
+    random = np.random.default_rng(0)
+    encoder = InputEncoder("standard", [None] * 3, missing_rate=np.array([0.0, 0.5, 0.1]))
+    X = random.normal(size=(4000, 3))
+    np.testing.assert_array_equal(encoder.fit(X).missing, [False, True, True])
+    share = np.isnan(encoder.hide(X, random)).mean(axis=0)
+    np.testing.assert_allclose(share, [0.0, 0.5, 0.1], atol=0.04)  # four standard errors
+
+
+def test_what_is_hidden_by_name_may_be_missing_later(tmp_path):
+    X, y = np.random.default_rng(0).normal(size=(2, 300, 2))
+    est = small(missing_rate={"x1": 0.5}, epochs=2).fit(X, y)
+    holes = X[:5].copy()
+    holes[:, 1] = np.nan
+    expected = est.log_prob(holes, y[:5])
+    assert np.isfinite(expected).all()
+    est.save(tmp_path / "model")
+    np.testing.assert_array_equal(est.load(tmp_path / "model").log_prob(holes, y[:5]), expected)
+    with pytest.raises(ValueError, match="'x0', which had none in fit"):
+        est.log_prob(holes[:, ::-1], y[:5])

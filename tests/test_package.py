@@ -32,9 +32,9 @@ assert sklearn_san.SANConditionalDensityEstimator is SANConditionalDensityEstima
 
 def test_what_is_public():
     names = {
-        "CalibratedDensity", "SANConditionalDensityEstimator", "adapters", "calibration", "chains",
-        "datasets", "density", "encoders", "exceptions", "likelihoods", "merge", "metrics",
-        "photoz", "plotting", "recalibration", "simulation",
+        "CalibratedDensity", "OwnBatches", "SANConditionalDensityEstimator", "adapters",
+        "calibration", "chains", "datasets", "density", "encoders", "exceptions", "likelihoods",
+        "merge", "metrics", "photoz", "plotting", "recalibration", "simulation",
     }  # fmt: skip
     assert names <= set(dir(sklearn_san))
     assert set(sklearn_san.__all__) <= set(dir(sklearn_san))

@@ -879,6 +879,8 @@ DETAILS = [
     ({"x_scaler": PowerTransformer(method="box-cox")}, "(?i)box-cox"),
     ({"missing_rate": 1.0}, "ValueError: missing_rate must be .* got 1.0"),
     ({"missing_rate": "0.5"}, "missing_rate must be"),
+    ({"missing_rate": {"x0": 1.0}}, r"missing_rate\['x0'\] must be .* got 1.0"),
+    ({"missing_rate": {"other": 0.5}}, "missing_rate names 'other', which is no feature or part"),
     ({"nondetection": "INF"}, "nondetection must be one of"),
     ({"categorical_features": [2]}, "categorical_features has the column 2"),
     ({"categorical_features": [-1]}, "categorical_features has the column -1"),

@@ -8,6 +8,7 @@ FIRST = (
     "plot_joint_test",
     "plot_recalibration",
     "plot_missing_bands",
+    "plot_spectra_and_photometry",
     "plot_grid_search",
     "plot_own_likelihood",
 )

@@ -61,11 +61,10 @@ def _parts(state: Mapping[str, Any]) -> list[dict[str, Any]]:
     layout, encoders = state.get("layout_"), state.get("encoders_")
     if layout is None or encoders is None:
         return []
+    shapes = layout.state["shapes"].items()
     return [
-        {"name": name, "shape": shape, "encoder": source["path"], "parameters": source["parameters"]}
-        for (name, shape), source in zip(
-            layout.state["shapes"].items(), encoders["sources"], strict=True
-        )
+        {"name": name, "shape": shape, "encoder": one["path"], "parameters": one["parameters"]}
+        for (name, shape), one in zip(shapes, encoders["sources"], strict=True)
     ]
 
 

@@ -270,11 +270,11 @@ class CompiledObjective(Objective):
         self.threads.close()
 
     def differentiate(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        share, total = self.rows.shares(chosen)
+        own, share, total = self.rows.shares(chosen)
         loss = self.scorer.loss(
             self.weights.values.detach().numpy(),
             self.weights.gradient.numpy(),
-            chosen.numpy(),
+            own.numpy(),
             share.numpy(),
             self.threads,
         )
@@ -294,7 +294,8 @@ class CompiledObjective(Objective):
 
     def steps(self, batches: Sequence[Tensor], rates: Sequence[float]) -> Tensor:
         weights, rows, n_members = self.weights, self.rows, len(self.weights.values)
-        if n_members < self.threads.n:  # which then share the rows of each batch
+        # Threads that share the rows of each batch, or processes that do
+        if n_members < self.threads.n or rows.ranks.size > 1:
             return super().steps(batches, rates)
         index, size, n = np.concatenate(batches, axis=1), batches[0].shape[1], len(rates)
         weight = np.ones(index.shape, dtype=np.float32)
