@@ -10,7 +10,7 @@ both: the spectrum goes through an encoder that is trained with the network, and
 # Fit to spectra and magnitudes together
 # --------------------------------------
 # X is a dict of parts: spectra of 96 pixels, and magnitudes as plain columns. In each epoch
-# training hides the spectra of half of the galaxies, others each time (``missing_rate``).
+# training hides the spectra of a quarter of the galaxies, others each time (``missing_rate``).
 
 import numpy as np
 
@@ -35,11 +35,11 @@ complete, y_test = rows(X, slice(16_000, None)), y[16_000:]
 san = SANConditionalDensityEstimator(
     encoder={"spectrum": SpectrumEncoder(n_features=8, channels=(8, 16, 32))},
     share_encoder=True,
-    missing_rate={"spectrum": 0.5},
+    missing_rate={"spectrum": 0.25},
     limits=GALAXY_LIMITS[columns],
     output_names=names,
     n_members=2,
-    epochs=30,
+    epochs=40,
     random_state=0,
 ).fit(rows(X, slice(0, 16_000)), y[:16_000])
 print(san.describe())

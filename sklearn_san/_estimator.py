@@ -938,7 +938,9 @@ or None, default="standard"
         >>> from sklearn_san import SANConditionalDensityEstimator
         >>> from sklearn_san.datasets import make_bimodal
         >>> X, y, _ = make_bimodal(300, random_state=0)
-        >>> est = SANConditionalDensityEstimator(K=3, epochs=5, n_members=1, random_state=0)
+        >>> est = SANConditionalDensityEstimator(
+        ...     K=3, epochs=5, n_members=1, feature_encoding=None, tree_features=False
+        ... )
         >>> print(est.fit(X, y).describe().splitlines()[1])
           features        1
         """

@@ -827,11 +827,18 @@ def warn_of_power(
     limits: np.ndarray,
     names: list[str],
 ) -> None:
-    """Warn if a power transform without limits stands over outputs that are positive by far.
+    """Warn if a power transform is not used, or stands without limits over positive outputs.
 
     `ranges` (n_outputs, 2) are the smallest and largest values.
     """
     power = isinstance(made := make_scaler(scaler, "y_scaler"), PowerTransformer)
+    linear = [names[d] for d, family in enumerate(families) if family.scaling == "affine"]
+    if power and linear:
+        warn_caller(
+            f"y_scaler={scaler!r} is not used for {', '.join(linear)}, standardised instead: the "
+            "likelihood there needs values that are scaled linearly.",
+            ScaleWarning,
+        )
     if not power or made.method == "box-cox":
         return
     for d, (least, most) in enumerate(ranges):

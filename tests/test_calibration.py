@@ -31,6 +31,7 @@ from sklearn_san.calibration import (
     tarp_coverage_from_draws,
     uniformity,
 )
+from sklearn_san.datasets import make_bimodal
 
 N_REPETITIONS = 400
 FACTOR = np.array([[0.5, 0.0], [0.3, 0.4]])
@@ -768,3 +769,11 @@ def test_bad_reports():
         calibration_report(Model(), X[:19], y[:19])
     with pytest.raises(ValueError, match="n_draws must be an integer of at least 2, got 1"):
         calibration_report(Model(), X, y, n_draws=1)
+
+
+def test_a_report_takes_tables_of_astropy(fitted):
+    table = pytest.importorskip("astropy.table").Table
+    X, y, _ = make_bimodal(150, random_state=1)
+    options = {"diagnostics": ["rosenblatt", "local"], "random_state": 0}
+    own = calibration_report(fitted, table({"x0": X[:, 0]}), y, **options)
+    assert own.pvalues == calibration_report(fitted, X, y, **options).pvalues

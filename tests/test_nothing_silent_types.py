@@ -24,6 +24,7 @@ from sklearn_san._targets import on_limits, single_inside
 from sklearn_san.calibration import calibration_report
 from sklearn_san.cli.rows import Rows, check_finite
 from sklearn_san.exceptions import AlignmentWarning, ScaleWarning, UnknownCategoryWarning
+from sklearn_san.likelihoods import Inflated, MixtureOfGaussians
 from sklearn_san.metrics import SCORERS, crps
 from sklearn_san.plotting.arrays import as_rows
 
@@ -422,6 +423,13 @@ WARNED = {
         lambda est: tiny(y_scaler="power").fit(X, POSITIVE),
         ScaleWarning,
         r"does not keep output 0 \(y0\) positive, .* Use y_scaler='box-cox' with limits=\(0, inf\)",
+    ),
+    "a power transform that the likelihood cannot have": (
+        lambda est: tiny(y_scaler="power", likelihood=Inflated(MixtureOfGaussians(), at=0.0)).fit(
+            X, np.maximum(Y[:, 0], 0.0)
+        ),
+        ScaleWarning,
+        "y_scaler='power' is not used for y0, .* needs values that are scaled linearly",
     ),
 }
 

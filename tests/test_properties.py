@@ -1234,12 +1234,25 @@ def levels():
         ("quantiles", "0.5, 1/2", density.quantile),
         ("quantiles", "0.5, 1/2", known.quantile),
         ("level", "0.5", density.interval),
+        ("level", "0.5", lambda level: density.highest_density_interval(0, level)),
     ]
     for name, what, call in odd_values(calls):
         yield what, call, f"{name} must be"
     for name, _, call in calls:
         for shown, value in lists.items():
             yield f"{name}={shown}", partial(call, value), f"{name} must be"
+
+
+@group
+def widths():
+    density = plain().predict_density(X[:2])
+    calls = [
+        ("width", "0.5, 1, 2.0", lambda width: density.mass_near_mode(0, width)),
+        ("depth", "0.5", lambda depth: density.n_modes(0, depth=depth)),
+        ("least", "0, 0.5", lambda least: density.n_modes(0, least=least)),
+    ]
+    for name, what, call in odd_values(calls):
+        yield what, call, f"{name} must be"
 
 
 @group
@@ -1862,7 +1875,7 @@ IN_GROUPS |= {"on_bad_rows", "row_ids", "n_rows", "parameters"}
 def test_every_argument_has_bad_inputs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     covered = set(SANConditionalDensityEstimator().get_params()) | IN_GROUPS
-    for name in ("numbers_of_draws", "random_states", "levels", "choices"):
+    for name in ("numbers_of_draws", "random_states", "levels", "widths", "choices"):
         covered |= {what.partition("=")[0] for what, _, _ in GROUPS[name]()}
     density = plain().predict_density(X)
     for one in (

@@ -245,6 +245,8 @@ def numeric_features(X: Any) -> Features:
         X = _columns_of_parts(X)
     elif getattr(X, "ndim", 0) > 2:
         X = Frame(_columns_of_part("X", X))
+    else:
+        X = as_table(X)
     if is_frame(X):
         columns, names = frame_columns(X), [str(name) for name in X.columns]
     else:

@@ -46,6 +46,8 @@ _MANY, _LEAST_LEVEL = 128, 1e-12
 #: Components of less weight are left out, in units of the smallest tail that is asked for: they
 #: change it by 1e-5 of itself at most.
 _NEGLIGIBLE = 1e-5
+#: Scales beyond which nothing is left of a component, in single precision.
+_FURTHEST = 1e4
 #: A last step is taken from this close, in standard normal units: its error is of third order.
 _CLOSE = 1e-3
 
@@ -74,7 +76,8 @@ def _normal_64(z, offset):
 
 @piece
 def _normal_rough(z, offset):
-    """As `_normal_64`, to single precision."""
+    """As `_normal_64`, to single precision; limits may be further out than that has numbers."""
+    z = min(max(z, -_FURTHEST), _FURTHEST)
     tail, density, slope = _normal_32(_F32(z), _F32(offset))
     return np.float64(tail), np.float64(density), np.float64(slope)
 
