@@ -42,7 +42,7 @@ from .exceptions import (
     TiesWarning,
     warn_caller,
 )
-from .likelihoods import LIKELIHOODS, Likelihood, make_likelihood
+from .likelihoods import LIKELIHOODS, Inflated, Likelihood, make_likelihood
 
 #: Ties are looked for from this many rows on, as are functions among outputs, below this share of
 #: different values.
@@ -832,7 +832,7 @@ def warn_of_power(
     `ranges` (n_outputs, 2) are the smallest and largest values.
     """
     power = isinstance(made := make_scaler(scaler, "y_scaler"), PowerTransformer)
-    linear = [names[d] for d, family in enumerate(families) if family.scaling == "affine"]
+    linear = [names[d] for d, family in enumerate(families) if isinstance(family, Inflated)]
     if power and linear:
         warn_caller(
             f"y_scaler={scaler!r} is not used for {', '.join(linear)}, standardised instead: the "
