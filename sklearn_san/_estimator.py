@@ -587,7 +587,7 @@ or None, default="standard"
         errors = read_errors(self, schema, X_err, found.columns)
         plain = features[:, : len(schema.feature_names)]
         validation.warn_of_large_errors(plain, errors, schema.feature_names)
-        validation.warn_of_range(self.input_encoder_.is_outside(features))
+        validation.warn_of_range(self.input_encoder_, features)
         density = ConditionalDensity(
             self._model(), self._with_features(features, found), errors, index
         )

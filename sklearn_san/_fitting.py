@@ -212,7 +212,7 @@ def fit_ensemble(
         network, optimism = copy.deepcopy(before.network), 0.0
         if parts is not None and not parts.shared:
             network = gather(network, parts.width)
-        validation.warn_of_range(encoder.is_outside(sample.X))
+        validation.warn_of_range(encoder, sample.X)
     seed = generator.initial_seed() % 2**32
     if before is None and parts is None:
         novelty = Novelty().fit(

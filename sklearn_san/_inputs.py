@@ -228,6 +228,18 @@ class InputEncoder:
             return np.zeros(len(X), dtype=bool)  # such rows are refused
         return rows
 
+    def most_outside(self, X: np.ndarray) -> tuple[str, float]:
+        """Name of the feature of which a row is farthest outside of its range in `fit`, and where.
+
+        In units of that range.
+        """
+        low, high = np.asarray(self.x_range)
+        values = X[:, self.numbers]
+        distance = np.maximum(low - values, values - high) / np.maximum(high - low, 1e-300)
+        distance[:, self.constant] = -np.inf
+        i, j = np.unravel_index(np.nanargmax(distance), distance.shape)
+        return self.names[self.numbers[j]], float(values[i, j])
+
     def extend(
         self, encoding: PiecewiseLinear | None, trees: TreeFeatures | None, n_encoded: int = 0
     ) -> None:

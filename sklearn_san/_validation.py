@@ -688,7 +688,8 @@ def warn_of_extremes(values: np.ndarray, names: list[str], what: str) -> None:
     """Warn once if some values (n_samples, n_columns) are far from all others of their column."""
     finite = np.where(np.abs(values) < 1.0 / LEAST, values, np.nan)  # others are refused
     far = find_far(finite)
-    for d in np.flatnonzero(far.any(axis=0)):
+    columns = np.flatnonzero(far.any(axis=0))
+    for d in columns[:1]:
         own = finite[far[:, d], d]
         different, counts = np.unique(own, return_counts=True)
         most = int(counts.argmax())
@@ -701,21 +702,24 @@ def warn_of_extremes(values: np.ndarray, names: list[str], what: str) -> None:
         warnings.warn(
             f"{what} {d} ({names[d]}) has {text}, far outside of all others; if this stands for a "
             "missing value, make it nan, and if it is a mistake, drop those rows. They do not set "
-            "the scale, but means of outputs follow them.",
+            "the scale, but means of outputs follow them."
+            + (f" So have {', '.join(names[j] for j in columns[1:])}." if len(columns) > 1 else ""),
             ExtremeValuesWarning,
             stacklevel=7,
         )
-        return
 
 
-def warn_of_range(is_outside: np.ndarray) -> None:
-    """Warn if some rows, a mask, are far outside of what was trained on."""
+def warn_of_range(encoder: Any, X: np.ndarray) -> None:
+    """Warn if some rows are far outside of what was trained on."""
+    is_outside = encoder.is_outside(X)
     n = int(is_outside.sum())
     if n:
+        name, value = encoder.most_outside(X[is_outside])
         warn_caller(
             f"{n} of {len(is_outside)} rows ({n / len(is_outside):.2%}) have features far outside "
-            "of the range in fit, where the density is extrapolated and means little; "
-            "novelty_score tells how unlike the rows of fit each is.",
+            f"of the range in fit, such as {value:g} in {name!r}, where the density is "
+            "extrapolated and means little; novelty_score tells how unlike the rows of fit each "
+            "is. A number that stands for a missing value is to be nan.",
             OutOfRangeWarning,
         )
 

@@ -8,6 +8,7 @@ output.
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import abstractmethod
 from collections.abc import Callable
@@ -40,11 +41,13 @@ class Support(NamedTuple):
 class Likelihood(BaseEstimator):
     """Interface of a one-dimensional family; parameters follow scikit-learn's conventions.
 
-    A subclass sets `bounded`, `n_params` and `n_noise` and implements `log_prob`, `cdf`,
-    `icdf`, `sample`, `mean`, `variance` and `initial_raw`.
+    A subclass sets `n_params` and, where they differ, `bounded` and `n_noise`, and implements
+    `log_prob`, `cdf`, `icdf`, `sample`, `mean`, `variance` and `guess_raw`.
 
     Attributes
     ----------
+    n_params : int
+        Number of raw parameters.
     bounded : bool
         Whether the family needs a `Support`; families that do not must not be given one.
     needs_both_limits : bool
@@ -231,6 +234,14 @@ class Likelihood(BaseEstimator):
 
     def check(self, where: str = "likelihood") -> None:
         """Raise for constructor parameters that make no sense, naming `where` they were given."""
+        family = type(self)
+        missing = [
+            name
+            for name in dir(family)
+            if getattr(inspect.getattr_static(family, name), "__isabstractmethod__", False)
+        ]
+        if missing:
+            raise TypeError(f"{where}: {family.__name__} does not define {', '.join(missing)}.")
         parameters = self.get_params(deep=False)
         if "K" in parameters:
             check_n_components(parameters["K"], f"K of {where}", optional=True)
