@@ -160,13 +160,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
 def _add_score(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     add = parser.add_argument
-    add(
-        "--targets",
-        metavar="COLUMN",
-        nargs="+",
-        action="extend",
-        help="columns with the true targets, if their names are not those of `fit`",
-    )
+    _add_targets(parser)
     add("--weights", metavar="COLUMN", help="weight of each row")
     add(
         "-n",
@@ -176,30 +170,13 @@ def _add_score(parser: argparse.ArgumentParser) -> None:
         help="draws for each row behind the CRPS (%(default)s)",
     )
     add("--per-row", dest="out", metavar="FILE", help="table to write the scores of each row to")
-    add(
-        "--keep",
-        metavar="COLUMN",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="columns of TABLE to copy to FILE",
-    )
-    add("--json", action="store_true", help="print JSON")
-    _add_drop_missing(parser)
-    _add_seed(parser, 0)
-    _add_overwrite(parser)
+    _add_report_of_rows(parser)
 
 
 def _add_calibrate(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     add = parser.add_argument
-    add(
-        "--targets",
-        metavar="COLUMN",
-        nargs="+",
-        action="extend",
-        help="columns with the true targets, if their names are not those of `fit`",
-    )
+    _add_targets(parser)
     add(
         "-n",
         "--n",
@@ -221,6 +198,22 @@ def _add_calibrate(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="table to write the cumulative probability of each target to",
     )
+    _add_report_of_rows(parser)
+
+
+def _add_targets(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--targets",
+        metavar="COLUMN",
+        nargs="+",
+        action="extend",
+        help="columns with the true targets, if their names are not those of `fit`",
+    )
+
+
+def _add_report_of_rows(parser: argparse.ArgumentParser) -> None:
+    """What commands share that compare a table with its targets, and may write a row for each."""
+    add = parser.add_argument
     add(
         "--keep",
         metavar="COLUMN",

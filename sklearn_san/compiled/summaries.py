@@ -481,7 +481,8 @@ def quantiles(plan, target, draws, n_points, first_step, levels, only, out):
                     out[row, i, d] = _histogram_quantile(own, interpolated, levels[i], low, high)
                 continue
             negligible = _NEGLIGIBLE * least * 3.0 / n_raw
-            in_single = least >= _LEAST_LEVEL
+            most = (n_points + step - 1) // step * n_raw // 3
+            in_single = least >= _LEAST_LEVEL and most >= _MANY
             while True:
                 n, origin, spread, below, above, extreme = _collect(
                     plan, target, raws, locations, first, step, n_points, d, negligible, in_single,
