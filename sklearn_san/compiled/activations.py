@@ -6,18 +6,20 @@ once after them.
 
 ==========================  ================================================================
 `normalise`                 layer norm without gain and shift
-`normalise_silu`            silu of the whole layer norm
+`silu_of_centred`           silu of the whole layer norm of rows whose mean is 0
+`normalise_silu`            silu of the whole layer norm, with what the gradient needs
 `normalise_backward`        from the gradient by the activations to that by the product
 `activate`                  any activation
 ==========================  ================================================================
 
-The first two and `activate` have twins that keep what the gradient needs.
+`activate` has a twin that keeps what the gradient needs.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -69,37 +71,69 @@ _Body = Callable[[Any, Any, Any, list[Any]], list[Any]]
 
 
 class _Code:
-    """Code of a function of rows (height, width), which lie behind each other.
+    """Code of a function of a matrix, `height` rows at a time; all rows lie behind each other.
 
-    All arguments but the width are addresses.
+    Arguments are addresses, then the width, the first row and the one behind the last.
     """
 
-    def __init__(self, module: Any, name: str, n_arguments: int):
-        kind = ir.FunctionType(ir.VoidType(), [I64] * (n_arguments + 1))
-        self.module = module
-        self.function = cgutils.get_or_insert_function(module, kind, name)
+    def __init__(self, module: Any, name: str, n_addresses: int, height: int):
+        kind = ir.FunctionType(ir.VoidType(), [I64] * (n_addresses + 3))
+        self.module, self.height = module, height
+        self.function = cgutils.get_or_insert_function(module, kind, f"{name}_{height}")
         self.is_there = not self.function.is_declaration
         if self.is_there:
             return
         self.function.linkage = "internal"
         self.function.attributes.add("noinline")
-        self.width = self.function.args[-1]
-        builder = self.builder = ir.IRBuilder(self.function.append_basic_block())
+        *self.addresses, self.width, first, self.stop = self.function.args
+        start, self.body = (self.function.append_basic_block() for _ in range(2))
+        builder = ir.IRBuilder(start)
         lanes = ir.Constant(I64, LANES)
         whole = builder.mul(builder.sdiv(self.width, lanes), lanes)
         self.whole, rest = builder.mul(whole, self.number(SIZE)), builder.sub(self.width, whole)
         self.is_partial = builder.icmp_signed(">", rest, self.number(0))
         self.last = Last(module, builder, builder.trunc(rest, I32))
+        self.step = builder.mul(self.width, self.number(SIZE))
         self.zero = ir.Constant(VECTOR, [0.0] * LANES)
+        builder.branch(self.body)
+        builder = self.builder = ir.IRBuilder(self.body)
+        self.first = builder.phi(I64)
+        self.first.add_incoming(first, start)
 
     @staticmethod
     def number(value: int) -> Any:
         return ir.Constant(I64, value)
 
-    def row(self, array: Any, i: int) -> Any:
-        """Address of row i."""
-        step = self.builder.mul(self.width, self.number(SIZE * i))
-        return self.builder.add(array, step)
+    def rows(self, array: Any) -> list[Any]:
+        """Addresses of the rows of a block."""
+        first = self.builder.add(array, self.builder.mul(self.first, self.step))
+        return [
+            self.builder.add(first, self.builder.mul(self.step, self.number(i)))
+            for i in range(self.height)
+        ]
+
+    def load(self, array: Any) -> list[Any]:
+        """Numbers of an array, one for each row of a block."""
+        return [load_from(self.builder, self._at(array, i)) for i in range(self.height)]
+
+    def store(self, values: list[Any], array: Any) -> None:
+        for i, value in enumerate(values):
+            store_to(self.builder, value, self._at(array, i))
+
+    def _at(self, array: Any, i: int) -> Any:
+        row = self.builder.add(self.first, self.number(i))
+        place = self.builder.add(array, self.builder.mul(row, self.number(SIZE)))
+        return self.builder.inttoptr(place, FLOAT.as_pointer())
+
+    def end(self) -> Any:
+        """Go on with the next block of rows; the function."""
+        after = self.builder.add(self.first, self.number(self.height))
+        self.first.add_incoming(after, self.builder.block)
+        end = self.function.append_basic_block()
+        is_more = self.builder.icmp_signed("<", after, self.stop)
+        self.builder.cbranch(is_more, self.body, end)
+        ir.IRBuilder(end).ret_void()
+        return self.function
 
     def columns(self, body: _Body, values: list[Any]) -> list[Any]:
         """Loop over columns, vector by vector, that carries values."""
@@ -134,6 +168,9 @@ class _Code:
                 variable.add_incoming(values[i], block)
             met.append(variable)
         return met
+
+    def spread(self, values: list[Any]) -> list[Any]:
+        return [spread(self.builder, value) for value in values]
 
     def mean(self, vector: Any) -> Any:
         """Sum over the lanes, divided by the width, as a float."""
@@ -172,97 +209,137 @@ def _fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.fadd(builder.fmul(a, b, flags=_CONTRACT), c, flags=_CONTRACT)
 
 
-def _sigmoid(builder: Any, u: Any) -> Any:
-    """Logistic function, to 5e-7 of itself for u above -10, to 4e-6 above -87."""
-    most, least = _constant(126.0), _constant(-126.0)
-    power = builder.fmul(u, _constant(-1.0 / math.log(2.0)))
-    power = builder.select(builder.fcmp_ordered(">", power, least), power, least)
-    power = builder.select(builder.fcmp_ordered("<", power, most), power, most)
-    rounding = _constant(12582912.0)  # 1.5 * 2^23: adding it rounds to an integer
-    shifted = builder.fadd(power, rounding)
-    f = builder.fsub(power, builder.fsub(shifted, rounding))
-    p = _constant(_POWER_OF_TWO[-1])
-    for coefficient in _POWER_OF_TWO[-2::-1]:
-        p = _fused(builder, p, f, _constant(coefficient))
-    exponent = builder.shl(builder.bitcast(shifted, NUMBERS), ir.Constant(NUMBERS, [23] * LANES))
-    grown = builder.bitcast(builder.add(builder.bitcast(p, NUMBERS), exponent), VECTOR)
-    one = _constant(1.0)
-    return builder.fdiv(one, builder.fadd(one, grown))
+def _odds(builder: Any, us: list[Any]) -> list[Any]:
+    """``1 + exp(-u)``, to 5e-7 of itself for u above -10, to 4e-6 above -87.
 
-
-def _forward_function(module: Any, height: int, *, silu: bool, keep: bool) -> Any:
-    """LLVM function of normalisation, also with silu, which keeps what the gradient needs or not.
-
-    Of addresses of h, bias, gain, shift, normal, rstd, out and slope.
+    Of several vectors, step by step: a CPU sees too few instructions ahead to find another vector
+    behind all steps of one.
     """
-    code = _Code(module, f"san_normalise_{height}" + "_silu" * silu + "_keep" * keep, 8)
+    most, least = _constant(126.0), _constant(-126.0)
+    rounding = _constant(12582912.0)  # 1.5 * 2^23: adding it rounds to an integer
+    powers = [builder.fmul(u, _constant(-1.0 / math.log(2.0))) for u in us]
+    powers = [builder.select(builder.fcmp_ordered(">", p, least), p, least) for p in powers]
+    powers = [builder.select(builder.fcmp_ordered("<", p, most), p, most) for p in powers]
+    shifted = [builder.fadd(p, rounding) for p in powers]
+    whole = [builder.fsub(s, rounding) for s in shifted]
+    fs = [builder.fsub(p, w) for p, w in zip(powers, whole, strict=True)]
+    grown = [_constant(_POWER_OF_TWO[-1]) for _ in us]
+    for coefficient in _POWER_OF_TWO[-2::-1]:
+        c = _constant(coefficient)
+        grown = [_fused(builder, g, f, c) for g, f in zip(grown, fs, strict=True)]
+    shift = ir.Constant(NUMBERS, [23] * LANES)
+    exponents = [builder.shl(builder.bitcast(s, NUMBERS), shift) for s in shifted]
+    grown = [
+        builder.bitcast(builder.add(builder.bitcast(g, NUMBERS), e), VECTOR)
+        for g, e in zip(grown, exponents, strict=True)
+    ]
+    return [builder.fadd(_constant(1.0), g) for g in grown]
+
+
+def _spread_function(module: Any, height: int, *, centred: bool) -> Any:
+    """LLVM function of the means of rows, and of the inverses of their deviations.
+
+    Of addresses of h, mean and rstd. `centred` if all means are 0.
+    """
+    code = _Code(module, "san_spread" + "_centred" * centred, 3, height)
     if code.is_there:
         return code.function
-    h, bias, gain, shift, normal, rstd, out, slope = code.function.args[:-1]
-    rows = range(height)
-    hs, normals, outs, slopes = (
-        [code.row(array, i) for i in rows] for array in (h, normal, out, slope)
-    )
+    h, mean, rstd = code.addresses
+    rows, hs = range(height), code.rows(h)
 
     def add(builder: Any, place: Any, last: Any, totals: list[Any]) -> list[Any]:
-        b = _load(builder, bias, place, last)
-        sums = [builder.fadd(_load(builder, hs[i], place, last), b) for i in rows]
-        return [builder.fadd(totals[i], sums[i]) for i in rows]
+        return [
+            builder.fadd(totals[i], _load(builder, hs[i], place, last)) for i in rows
+        ]
 
-    totals = code.columns(add, [code.zero] * height)
-    means = [spread(code.builder, code.mean(total)) for total in totals]
-
-    def centred(builder: Any, place: Any, last: Any) -> list[Any]:
-        b = _load(builder, bias, place, last)
-        sums = [builder.fadd(_load(builder, hs[i], place, last), b) for i in rows]
-        return [builder.fsub(sums[i], means[i]) for i in rows]
+    if not centred:
+        means = [code.mean(total) for total in code.columns(add, [code.zero] * height)]
+        centres = code.spread(means)
+        code.store(means, mean)
 
     def square(builder: Any, place: Any, last: Any, totals: list[Any]) -> list[Any]:
-        after = []
-        for distance, total in zip(centred(builder, place, last), totals, strict=True):
-            own = distance if last is None else builder.select(last.mask, distance, code.zero)
-            after.append(_fused(builder, own, own, total))
-        return after
+        own = [_load(builder, row, place, last) for row in hs]
+        if not centred:
+            own = [builder.fsub(own[i], centres[i]) for i in rows]
+            if last is not None:
+                own = [builder.select(last.mask, distance, code.zero) for distance in own]
+        return [_fused(builder, own[i], own[i], totals[i]) for i in rows]
 
-    totals = code.columns(square, [code.zero] * height)
-    scales = [code.rstd(code.mean(total)) for total in totals]
-    if keep or not silu:
+    variances = [code.mean(total) for total in code.columns(square, [code.zero] * height)]
+    code.store([code.rstd(variance) for variance in variances], rstd)
+    return code.end()
+
+
+def _silu_function(module: Any, height: int) -> Any:
+    """LLVM function of silu of layer norm, of addresses of h, rstd, gain, shift and out."""
+    code = _Code(module, "san_silu", 5, height)
+    if code.is_there:
+        return code.function
+    h, rstd, gain, shift, out = code.addresses
+    rows = range(height)
+    hs, outs, factors = code.rows(h), code.rows(out), code.spread(code.load(rstd))
+
+    def apply(builder: Any, place: Any, last: Any, _: list[Any]) -> list[Any]:
+        g, s = (_load(builder, array, place, last) for array in (gain, shift))
+        own = [_load(builder, row, place, last) for row in hs]
+        values = [builder.fmul(own[i], factors[i]) for i in rows]
+        us = [_fused(builder, g, value, s) for value in values]
+        odds = _odds(builder, us)
+        results = [builder.fdiv(us[i], odds[i]) for i in rows]
         for i in rows:
-            place = code.builder.add(rstd, code.number(SIZE * i))
-            store_to(code.builder, scales[i], code.builder.inttoptr(place, FLOAT.as_pointer()))
-    factors = [spread(code.builder, scale) for scale in scales]
+            _store(builder, results[i], outs[i], place, last)
+        return []
+
+    code.columns(apply, [])
+    return code.end()
+
+
+def _forward_function(module: Any, height: int, *, silu: bool) -> Any:
+    """LLVM function of normalisation, also with silu.
+
+    Of addresses of h, gain, shift, mean, rstd, normal, out and slope.
+    """
+    code = _Code(module, "san_normalise" + "_silu" * silu, 8, height)
+    if code.is_there:
+        return code.function
+    h, gain, shift, mean, rstd, normal, out, slope = code.addresses
+    rows = range(height)
+    hs, normals, outs, slopes = (code.rows(array) for array in (h, normal, out, slope))
+    means, factors = (code.spread(code.load(array)) for array in (mean, rstd))
 
     def apply(builder: Any, place: Any, last: Any, _: list[Any]) -> list[Any]:
         if silu:
             g, s = (_load(builder, array, place, last) for array in (gain, shift))
-        for i, distance in enumerate(centred(builder, place, last)):
-            value = builder.fmul(distance, factors[i])
-            if keep or not silu:
-                _store(builder, value, normals[i], place, last)
-            if not silu:
-                continue
-            u = _fused(builder, g, value, s)
-            share = _sigmoid(builder, u)
-            result = builder.fmul(u, share)
-            _store(builder, result, outs[i], place, last)
-            if keep:
-                rest = builder.fsub(_constant(1.0), share)
-                _store(builder, _fused(builder, result, rest, share), slopes[i], place, last)
+        own = [_load(builder, row, place, last) for row in hs]
+        values = [builder.fsub(own[i], means[i]) for i in rows]
+        values = [builder.fmul(values[i], factors[i]) for i in rows]
+        for i in rows:
+            _store(builder, values[i], normals[i], place, last)
+        if not silu:
+            return []
+        us = [_fused(builder, g, value, s) for value in values]
+        one = _constant(1.0)
+        shares = [builder.fdiv(one, odds) for odds in _odds(builder, us)]
+        results = [builder.fmul(us[i], shares[i]) for i in rows]
+        rests = [builder.fsub(one, share) for share in shares]
+        for i in rows:
+            _store(builder, results[i], outs[i], place, last)
+            own_slope = _fused(builder, results[i], rests[i], shares[i])
+            _store(builder, own_slope, slopes[i], place, last)
         return []
 
     code.columns(apply, [])
-    code.builder.ret_void()
-    return code.function
+    return code.end()
 
 
 def _backward_function(module: Any, height: int) -> Any:
     """LLVM function of the gradient, of addresses as those of `normalise_backward`."""
-    code = _Code(module, f"san_normalise_backward_{height}", 7)
+    code = _Code(module, "san_normalise_backward", 7, height)
     if code.is_there:
         return code.function
-    g, slope, normal, rstd, gain, by_gain, by_shift = code.function.args[:-1]
+    g, slope, normal, rstd, gain, by_gain, by_shift = code.addresses
     rows = range(height)
-    gs, slopes, normals = ([code.row(array, i) for i in rows] for array in (g, slope, normal))
+    gs, slopes, normals = (code.rows(array) for array in (g, slope, normal))
 
     def add(builder: Any, place: Any, last: Any, totals: list[Any]) -> list[Any]:
         factor = _load(builder, gain, place, last)
@@ -284,12 +361,8 @@ def _backward_function(module: Any, height: int) -> Any:
         return after
 
     totals = code.columns(add, [code.zero] * (2 * height))
-    means = [spread(code.builder, code.mean(total)) for total in totals]
-    factors = []
-    for i in rows:
-        place = code.builder.add(rstd, code.number(SIZE * i))
-        pointer = code.builder.inttoptr(place, FLOAT.as_pointer())
-        factors.append(spread(code.builder, load_from(code.builder, pointer)))
+    means = code.spread([code.mean(total) for total in totals])
+    factors = code.spread(code.load(rstd))
 
     def apply(builder: Any, place: Any, last: Any, _: list[Any]) -> list[Any]:
         for i in rows:
@@ -301,108 +374,117 @@ def _backward_function(module: Any, height: int) -> Any:
         return []
 
     code.columns(apply, [])
-    code.builder.ret_void()
-    return code.function
+    return code.end()
 
 
-def _call(function_of: Callable[[Any, int], Any], context: Any, builder: Any, args: Any) -> Any:
-    """Call of the function for `ROWS` rows or, if the first argument is false, for one."""
-    is_tall, *others = args
-    with builder.if_else(cgutils.as_bool_bit(builder, is_tall)) as (tall, single):
-        for branch, height in ((tall, ROWS), (single, 1)):
-            with branch:
-                builder.call(function_of(builder.module, height), others)
-    return context.get_dummy_value()
+def _call(function_of: Callable[[Any, int], Any], builder: Any, args: Any) -> None:
+    """Call the function for rows in blocks of `ROWS`, then for those that are left."""
+    *others, n_rows = args
+    zero, height = ir.Constant(I64, 0), ir.Constant(I64, ROWS)
+    whole = builder.mul(builder.sdiv(n_rows, height), height)
+    for own, start, stop in ((ROWS, zero, whole), (1, whole, n_rows)):
+        with builder.if_then(builder.icmp_signed("<", start, stop)):
+            builder.call(function_of(builder.module, own), [*others, start, stop])
 
 
-def _forward_intrinsic(*, silu: bool, keep: bool) -> Any:
+def _spread_intrinsic(*, centred: bool) -> Any:
+    @intrinsic
+    def deviations(
+        typingctx: Any, h: Any, mean: Any, rstd: Any, width: Any, n_rows: Any
+    ) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            _call(partial(_spread_function, centred=centred), builder, args)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 5), codegen
+
+    return deviations
+
+
+@intrinsic
+def _silu(
+    typingctx: Any, h: Any, rstd: Any, gain: Any, shift: Any, out: Any, width: Any, n_rows: Any
+) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _call(_silu_function, builder, args)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 7), codegen
+
+
+def _forward_intrinsic(*, silu: bool) -> Any:
     @intrinsic
     def forward(
-        typingctx: Any, is_tall: Any, h: Any, bias: Any, gain: Any, shift: Any, normal: Any,
-        rstd: Any, out: Any, slope: Any, width: Any,
+        typingctx: Any, h: Any, gain: Any, shift: Any, mean: Any, rstd: Any, normal: Any,
+        out: Any, slope: Any, width: Any, n_rows: Any,
     ) -> Any:  # fmt: skip
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            def function_of(module: Any, height: int) -> Any:
-                return _forward_function(module, height, silu=silu, keep=keep)
+            _call(partial(_forward_function, silu=silu), builder, args)
+            return context.get_dummy_value()
 
-            return _call(function_of, context, builder, args)
-
-        return types.void(types.boolean, *[types.int64] * 9), codegen
+        return types.void(*[types.int64] * 10), codegen
 
     return forward
 
 
-_normalise = _forward_intrinsic(silu=False, keep=True)
-_normalise_silu = _forward_intrinsic(silu=True, keep=False)
-_normalise_silu_keep = _forward_intrinsic(silu=True, keep=True)
+_spread, _spread_centred = _spread_intrinsic(centred=False), _spread_intrinsic(centred=True)
+_normalise, _normalise_silu = _forward_intrinsic(silu=False), _forward_intrinsic(silu=True)
 
 
 @intrinsic
 def _backward(
-    typingctx: Any, is_tall: Any, g: Any, slope: Any, normal: Any, rstd: Any, gain: Any,
-    by_gain: Any, by_shift: Any, width: Any,
+    typingctx: Any, g: Any, slope: Any, normal: Any, rstd: Any, gain: Any, by_gain: Any,
+    by_shift: Any, width: Any, n_rows: Any,
 ) -> Any:  # fmt: skip
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _call(_backward_function, context, builder, args)
+        _call(_backward_function, builder, args)
+        return context.get_dummy_value()
 
-    return types.void(types.boolean, *[types.int64] * 8), codegen
-
-
-@kernel
-def normalise(h, bias, normal, rstd):
-    """Rows of h + bias with mean 0 and variance 1, and the factors that made it so."""
-    n_rows, width = h.shape
-    i, step = 0, SIZE * width
-    while i < n_rows:
-        is_tall = n_rows - i >= ROWS
-        _normalise(
-            is_tall, address(h) + i * step, address(bias), 0, 0, address(normal) + i * step,
-            address(rstd) + i * SIZE, 0, 0, width,
-        )  # fmt: skip
-        i += ROWS if is_tall else 1
+    return types.void(*[types.int64] * 9), codegen
 
 
 @kernel
-def normalise_silu(h, bias, gain, shift, out):
-    """Silu of gain * normal + shift, with `normal` as in `normalise`."""
+def silu_of_centred(h, gain, shift, out):
+    """Silu of gain * normal + shift, with `normal` as in `normalise`, where rows have mean 0."""
     n_rows, width = h.shape
-    i, step = 0, SIZE * width
-    while i < n_rows:
-        is_tall = n_rows - i >= ROWS
-        _normalise_silu(
-            is_tall, address(h) + i * step, address(bias), address(gain), address(shift), 0, 0,
-            address(out) + i * step, 0, width,
-        )  # fmt: skip
-        i += ROWS if is_tall else 1
+    rstd = np.empty(n_rows, dtype=np.float32)
+    _spread_centred(address(h), 0, address(rstd), width, n_rows)
+    _silu(
+        address(h), address(rstd), address(gain), address(shift), address(out), width, n_rows
+    )  # fmt: skip
 
 
 @kernel
-def normalise_silu_with_slope(h, bias, gain, shift, normal, rstd, out, slope):
-    """The same, with what `normalise` returns and the derivative by gain * normal + shift."""
+def normalise(h, normal, rstd):
+    """Rows of h with mean 0 and variance 1, and the factors that made it so."""
     n_rows, width = h.shape
-    i, step = 0, SIZE * width
-    while i < n_rows:
-        is_tall = n_rows - i >= ROWS
-        _normalise_silu_keep(
-            is_tall, address(h) + i * step, address(bias), address(gain), address(shift),
-            address(normal) + i * step, address(rstd) + i * SIZE, address(out) + i * step,
-            address(slope) + i * step, width,
-        )  # fmt: skip
-        i += ROWS if is_tall else 1
+    mean = np.empty(n_rows, dtype=np.float32)
+    _spread(address(h), address(mean), address(rstd), width, n_rows)
+    _normalise(
+        address(h), 0, 0, address(mean), address(rstd), address(normal), 0, 0, width, n_rows
+    )  # fmt: skip
+
+
+@kernel
+def normalise_silu(h, gain, shift, normal, rstd, out, slope):
+    """Silu of gain * normal + shift, its derivative by that, and what `normalise` returns."""
+    n_rows, width = h.shape
+    mean = np.empty(n_rows, dtype=np.float32)
+    _spread(address(h), address(mean), address(rstd), width, n_rows)
+    _normalise_silu(
+        address(h), address(gain), address(shift), address(mean), address(rstd), address(normal),
+        address(out), address(slope), width, n_rows,
+    )  # fmt: skip
 
 
 @kernel
 def normalise_backward(g, slope, normal, rstd, gain, g_gain, g_shift):
     """Gradient `g` by the activations, in place, to that by the layer's product."""
     n_rows, width = g.shape
-    i, step = 0, SIZE * width
-    while i < n_rows:
-        is_tall = n_rows - i >= ROWS
-        _backward(
-            is_tall, address(g) + i * step, address(slope) + i * step, address(normal) + i * step,
-            address(rstd) + i * SIZE, address(gain), address(g_gain), address(g_shift), width,
-        )  # fmt: skip
-        i += ROWS if is_tall else 1
+    _backward(
+        address(g), address(slope), address(normal), address(rstd), address(gain),
+        address(g_gain), address(g_shift), width, n_rows,
+    )  # fmt: skip
 
 
 @piece

@@ -40,7 +40,7 @@ from ..likelihoods import (
 from ..likelihoods.mixtures import log_floor_of
 from . import activations, families
 from .jit import is_kept, prepare, unavailable
-from .network import Draws, Known, Plan, Rows, Target, kernels_for, make_plan
+from .network import Draws, Known, Plan, Rows, Target, centre, kernels_for, make_plan
 from .slopes import slopes_for
 from .summaries import cdfs, log_densities, quantiles
 from .training import adamw, train_for
@@ -208,7 +208,10 @@ class Scorer:
         return layout_of(self.network, for_gradient=True)
 
     def log_prob(self, values: np.ndarray, index: np.ndarray, threads: Threads) -> np.ndarray:
-        """Log density of the rows `index` (n_members or 1, n) under every member's `values`."""
+        """Log density of the rows `index` (n_members or 1, n) under every member's `values`.
+
+        These are `centred`.
+        """
         n_members = len(values)
         index = np.broadcast_to(index, (n_members, index.shape[1]))
         nothing = np.zeros(1, dtype=np.float32)
@@ -336,7 +339,7 @@ class CompiledObjective(Objective):
         return torch.from_numpy(loss / weight.sum(axis=1, dtype=np.float64))
 
     def loss(self, chosen: Tensor, share: Tensor) -> Tensor:
-        values = self.weights.values.detach().numpy()
+        values = centred(self.weights.values.detach().numpy(), self.scorer.plan)
         log_prob = self.scorer.log_prob(values, chosen.numpy(), self.threads)
         return -(torch.from_numpy(log_prob) * share).sum(1)
 
@@ -354,7 +357,7 @@ class Sampler:
         columns = [base.weight_x, base.weight_y, base.intercept[:, None], base.scale[:, None]]
         self.plan = layout_of(network)
         _, self.draw_rows = kernels_for(self.plan)
-        self.values = _at_the_door(values_of(network).numpy(), np.float32)
+        self.values = centred(values_of(network).numpy(), self.plan)
         self.target = Target(
             _at_the_door(torch.cat(columns, 1).numpy(), np.float64),
             _at_the_door(network.limits.numpy(), np.float64),
@@ -545,6 +548,14 @@ def values_of(network: SAN) -> Tensor:
     """All parameters, a row per member."""
     parts = [p.detach().reshape(network.n_members, -1) for p in network.parameters()]
     return torch.cat(parts, 1)
+
+
+def centred(values: np.ndarray, plan: Plan) -> np.ndarray:
+    """Parameters (n_members, n_values) as kernels take them that keep nothing for a gradient."""
+    own = np.array(values, dtype=np.float32, order="C")
+    for member in own:
+        centre(member, plan)
+    return own
 
 
 class CompiledEngine(Engine):

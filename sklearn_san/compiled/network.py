@@ -12,7 +12,8 @@ of them are kept; otherwise blocks share their memory, a quarter of it, and keep
 `Rows`         rows to score
 `score`        log density of rows, with the gradient of a weighted loss
 `draw_rows`    draws as a function of uniform noise, some outputs known or not
-`kernels_for`  those two, or their twins where an output is no mixture of Gaussians
+`centre`       what parameters must go through where no gradient is wanted
+`kernels_for`  `score` and `draw_rows`, or their twins where an output is no mixture of Gaussians
 =============  =============================================================================
 """
 
@@ -33,10 +34,10 @@ from .activations import (
     normalise,
     normalise_backward,
     normalise_silu,
-    normalise_silu_with_slope,
+    silu_of_centred,
 )
 from .jit import kernel, piece, twin
-from .products import add_product, multiply, transpose
+from .products import add_product, affine, multiply, transpose
 
 #: Rows that go through the network together; more of them for draws, which keep less of each.
 TILE, DRAWS_TILE = 64, 128
@@ -113,6 +114,7 @@ class _Scratch(NamedTuple):
     work: np.ndarray  # activations, by layer
     product: np.ndarray
     ones: np.ndarray
+    zeros: np.ndarray
     spare: np.ndarray  # for a transposed weight, or another product
     by_out: np.ndarray  # gradients
     by_even: np.ndarray  # by the inputs of layers of even and odd number
@@ -243,6 +245,7 @@ def _make_scratch(plan, with_gradient):
         np.empty(plan.n_scratch * tile, dtype=np.float32),
         np.empty(n_wide, dtype=np.float32),
         np.ones(plan.widest, dtype=np.float32),
+        np.zeros(plan.widest, dtype=np.float32),
         np.empty(max(plan.largest if with_gradient else 0, n_wide), dtype=np.float32),
         np.empty(n_backward, dtype=np.float32),
         np.empty(n_backward, dtype=np.float32),
@@ -266,26 +269,53 @@ def _matrix(values, offset, n_in, n_out):
 
 
 @kernel
+def centre(values, plan):
+    """Take their means over a layer's outputs from weights and biases, in place.
+
+    Layer norm would take that of every row. Where no gradient is wanted, rows are as if it were 0.
+    """
+    for k in range(len(plan.layers)):
+        layer = plan.layers[k]
+        if layer[_GAIN] < 0:
+            continue
+        n_in, n_out = layer[_IN], layer[_OUT]
+        weight, bias = _matrix(values, layer[_WEIGHT], n_in, n_out), _bias(values, plan, k)
+        for i in range(n_in + 1):
+            row = weight[i] if i < n_in else bias
+            total = 0.0
+            for j in range(n_out):
+                total += row[j]
+            mean = _F32(total / n_out)
+            for j in range(n_out):
+                row[j] -= mean
+
+
+@kernel
+def _bias(values, plan, k):
+    start = plan.layers[k, _BIAS]
+    return values[start : start + plan.layers[k, _OUT]]
+
+
+@kernel
 def _finish_layer(values, plan, k, n_rows, product, scratch, with_slope):
-    """Normalisation and activation of hidden layer k, given its product without bias."""
+    """Normalisation and activation of hidden layer k, given its product with the bias."""
     layer, work, tile = plan.layers[k], scratch.work, plan.tile
     n_out = layer[_OUT]
     out = _part(work, layer[_RESULT], tile, n_rows, n_out)
-    bias = values[layer[_BIAS] : layer[_BIAS] + n_out]
-    gain, shift, normal = scratch.ones[:n_out], bias, product
+    gain, shift, normal = scratch.ones[:n_out], scratch.zeros[:n_out], product
     if layer[_GAIN] >= 0:
         gain = values[layer[_GAIN] : layer[_GAIN] + n_out]
         shift = values[layer[_SHIFT] : layer[_SHIFT] + n_out]
         if plan.activation == SILU and not with_slope:
-            normalise_silu(product, bias, gain, shift, out)
+            silu_of_centred(product, gain, shift, out)
             return
         normal = _part(work, layer[_NORMAL], tile, n_rows, n_out)
         rstd = work[layer[_RSTD] * tile : layer[_RSTD] * tile + n_rows]
         if plan.activation == SILU:
             slope = _part(work, layer[_SLOPE], tile, n_rows, n_out)
-            normalise_silu_with_slope(product, bias, gain, shift, normal, rstd, out, slope)
+            normalise_silu(product, gain, shift, normal, rstd, out, slope)
             return
-        normalise(product, bias, normal, rstd)
+        normalise(product, normal, rstd)
     if with_slope:
         slope = _part(work, layer[_SLOPE], tile, n_rows, n_out)
         activate_with_slope(plan.activation, normal, gain, shift, out, slope)
@@ -299,7 +329,7 @@ def _run_layer(values, plan, k, n_rows, scratch, with_slope):
     n_in, n_out = plan.layers[k, _IN], plan.layers[k, _OUT]
     h = _part(scratch.work, plan.layers[k, _INPUT], plan.tile, n_rows, n_in)
     p = scratch.product[: n_rows * n_out].reshape(n_rows, n_out)
-    multiply(h, _matrix(values, plan.layers[k, _WEIGHT], n_in, n_out), p)
+    affine(h, _matrix(values, plan.layers[k, _WEIGHT], n_in, n_out), _bias(values, plan, k), p)
     _finish_layer(values, plan, k, n_rows, p, scratch, with_slope)
 
 
@@ -362,11 +392,8 @@ def _forward(values, plan, n_rows, context, y, r, scratch, with_slope):
         n_in, n_out = layers[heads, _IN], layers[heads, _OUT]
         h = _part(work, layers[heads, _INPUT], tile, n_rows, n_in)
         out = _part(work, layers[heads, _RESULT], tile, n_rows, n_out)
-        multiply(h, _matrix(values, layers[heads, _WEIGHT], n_in, n_out), out)
-        bias = values[layers[heads, _BIAS] : layers[heads, _BIAS] + n_out]
-        for i in range(n_rows):
-            for j in range(n_out):
-                out[i, j] += bias[j]
+        weight = _matrix(values, layers[heads, _WEIGHT], n_in, n_out)
+        affine(h, weight, _bias(values, plan, heads), out)
 
 
 @kernel
@@ -490,7 +517,8 @@ def _moments(family, raw, bounded, floor, low, high, drawn, mean, variance):
 def score(values, gradient, plan, rows, index, weight, log_prob, with_gradient):
     """Log densities of the rows `index`, of the residuals, into `log_prob` (n,), float64.
 
-    With their weights, `gradient` is overwritten by that of ``-sum(weight * log_prob)``.
+    With their weights, `gradient` is overwritten by that of ``-sum(weight * log_prob)``. Without,
+    `values` are those of `centre`.
     """
     n_outputs, tile = len(plan.n_raw), plan.tile
     scratch = _make_scratch(plan, with_gradient)
@@ -563,28 +591,30 @@ def _raw_of_tile(values, plan, d, n, n_rows, own, local, y, r, scratch):
         p = scratch.product[: n_now * n_out].reshape(n_now, n_out)
         weight = _matrix(values, layers[k, _WEIGHT], n_in, n_out)
         if d == 0:
-            multiply(own[:n_rows], weight, p)
+            affine(own[:n_rows], weight, _bias(values, plan, k), p)
         else:
             h = _part(work, layers[k, _INPUT], tile, n, n_in - plan.n_context)
             _assemble(h, plan, d, n, scratch, y, r)
-            multiply(h, weight[plan.n_context :], p)
             shared = scratch.spare[: n_rows * n_out].reshape(n_rows, n_out)
-            multiply(own[:n_rows], weight[: plan.n_context], shared)
-            for i in range(n):
-                one = shared[local[i]]
-                for j in range(n_out):
-                    p[i, j] += one[j]
+            affine(own[:n_rows], weight[: plan.n_context], _bias(values, plan, k), shared)
+            if n_rows == 1:
+                affine(h, weight[plan.n_context :], shared[0], p)
+            else:
+                for i in range(n):
+                    p[i] = shared[local[i]]
+                add_product(h, weight[plan.n_context :], p)
         _finish_layer(values, plan, k, n_now, p, scratch, with_slope)
     n_in, n_out = layers[heads, _IN], layers[heads, _OUT]
     h = _part(work, layers[heads, _INPUT], tile, n_now, n_in)
     result = _part(work, layers[heads, _RESULT], tile, n, n_out)
-    p = scratch.product[: n_now * n_out].reshape(n_now, n_out)
-    multiply(h, _matrix(values, layers[heads, _WEIGHT], n_in, n_out), p)
-    bias = values[layers[heads, _BIAS] : layers[heads, _BIAS] + n_out]
-    for i in range(n):
-        row = local[i] if d == 0 else i
-        for j in range(n_out):
-            result[i, j] = p[row, j] + bias[j]
+    weight = _matrix(values, layers[heads, _WEIGHT], n_in, n_out)
+    if d > 0:
+        affine(h, weight, _bias(values, plan, heads), result)
+    else:
+        p = scratch.product[: n_now * n_out].reshape(n_now, n_out)
+        affine(h, weight, _bias(values, plan, heads), p)
+        for i in range(n):
+            result[i] = p[local[i]]
     return result[:, n_out - plan.n_raw[d] :]
 
 
@@ -628,7 +658,7 @@ def _gather(plan, x, n_columns, pairs, own, local):
 def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_moments, known, draws):
     """Draws of one member for some pairs ``row * n_columns + column``, in rising order.
 
-    Noise is (n or n_pairs, 1 + n_outputs * n_noise), repeated, float64, in whose tails there is
+    `values` are those of `centre`. Noise is (n or n_pairs, 1 + n_outputs * n_noise), repeated, float64, in whose tails there is
     room for those of the densities; its first column chose the member.
     Outputs that are known are not drawn; their log density is added to ``draws.log_weight``, and
     that of all outputs to ``draws.log_prob`` if it has room. No tile crosses a multiple of `group`,
@@ -639,6 +669,7 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
     scratch = _make_scratch(plan, with_gradient)
     own = np.empty((tile, plan.n_context), dtype=np.float32)
     local = np.empty(tile, dtype=np.int64)  # place of each pair's row among the tile's rows
+    noise_row = np.empty(tile, dtype=np.int64)
     y = np.empty((tile, n_outputs), dtype=np.float32)
     r = np.empty((tile, n_outputs), dtype=np.float32)
     location, drawn, low, high = np.empty(tile), np.empty(tile), np.empty(tile), np.empty(tile)
@@ -656,6 +687,8 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
         n = min(tile, len(pairs) - start, group - start % group)
         n_rows = _gather(plan, x, n_columns, pairs[start : start + n], own, local)
         _encode(values, plan, own, n_rows, scratch, with_gradient)
+        for i in range(n):
+            noise_row[i] = pairs[start + i] % len(noise)
         for d in range(n_outputs):
             raw = _raw_of_tile(values, plan, d, n, n_rows, own, local, y, r, scratch)
             scale = _locate(plan, target, d, n, own, local, y, location, low, high)
@@ -686,9 +719,8 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
                         log_prob[pairs[start + i]] += density[i] - math.log(scale)
                 continue
             for i in range(n):
-                own_noise = pairs[start + i] % len(noise)
-                chooses[i] = noise[own_noise, n_noise * d + 1]
-                places[i] = noise[own_noise, n_noise * (d + 1)]
+                chooses[i] = noise[noise_row[i], n_noise * d + 1]
+                places[i] = noise[noise_row[i], n_noise * (d + 1)]
             _draw(plan.family[d], raw, chooses, places, bounded, floor, low, high, drawn)
             if with_moments:
                 _moments(plan.family[d], raw, bounded, floor, low, high, drawn, mean, variance)

@@ -9,6 +9,7 @@ and only the first one may be transposed; `transpose` serves where the second on
 ==============  ============================================================================
 `multiply`      ``out = a @ b``
 `add_product`   ``out += a @ b``
+`affine`        ``out = a @ b + bias``
 `transpose`     ``out = a.T``
 ==============  ============================================================================
 """
@@ -51,29 +52,33 @@ _TALLEST = HEIGHTS[0]
 def _block_function(module: Any, height: int, n_vectors: int, *, is_partial: bool) -> Any:
     """LLVM function of one block, added to the module if it is not there.
 
-    Arguments are addresses of a, b and c with their steps in numbers, the depth of the sum, the
-    lanes of the last vector, and whether to add to c.
+    Arguments are addresses of a, b, c and what the sums begin with, each with their steps in
+    numbers, the depth of the sum, the lanes of the last vector, and whether sums begin with that
+    or with 0.
     """
     name = f"san_block_{height}_{n_vectors}" + "_partial" * is_partial
-    kind = ir.FunctionType(ir.VoidType(), [I64] * 8 + [I32, BIT])
+    kind = ir.FunctionType(ir.VoidType(), [I64] * 10 + [I32, BIT])
     function = cgutils.get_or_insert_function(module, kind, name)
     if not function.is_declaration:
         return function
     function.linkage = "internal"
     function.attributes.add("noinline")
-    a, a_row, a_column, b, b_row, c, c_row, depth, n_last, is_added = function.args
+    a, a_row, a_column, b, b_row, c, c_row, begin, begin_row, depth, n_last, begins = function.args
     start, reading, loop, end = (function.append_basic_block() for _ in range(4))
     vectors, contract = range(n_vectors), ("contract",)
 
     builder = ir.IRBuilder(start)
     one, size = ir.Constant(I64, 1), ir.Constant(I64, SIZE)
-    a_row, a_column, b_row, c_row = (
-        builder.mul(step, size) for step in (a_row, a_column, b_row, c_row)
+    a_row, a_column, b_row, c_row, begin_row = (
+        builder.mul(step, size) for step in (a_row, a_column, b_row, c_row, begin_row)
     )
     steps = [builder.mul(a_row, ir.Constant(I64, i)) for i in range(height)]
     rows = [builder.add(c, builder.mul(c_row, ir.Constant(I64, i))) for i in range(height)]
+    begins_at = [
+        builder.add(begin, builder.mul(begin_row, ir.Constant(I64, i))) for i in range(height)
+    ]
     last = Last(module, builder, n_last) if is_partial else None
-    builder.cbranch(is_added, reading, loop)
+    builder.cbranch(begins, reading, loop)
 
     def load(builder: Any, place: Any, v: int) -> Any:
         pointer = vector_at(builder, place, VECTOR, v)
@@ -82,7 +87,7 @@ def _block_function(module: Any, height: int, n_vectors: int, *, is_partial: boo
         return load_from(builder, pointer)
 
     builder = ir.IRBuilder(reading)
-    before = [[load(builder, row, v) for v in vectors] for row in rows]
+    before = [[load(builder, row, v) for v in vectors] for row in begins_at]
     builder.branch(loop)
 
     builder = ir.IRBuilder(loop)
@@ -123,17 +128,17 @@ def _block_function(module: Any, height: int, n_vectors: int, *, is_partial: boo
 @intrinsic
 def _block(
     typingctx: Any, height: Any, a: Any, a_row: Any, a_column: Any, b: Any, b_row: Any, c: Any,
-    c_row: Any, depth: Any, width: Any, is_added: Any,
+    c_row: Any, begin: Any, begin_row: Any, depth: Any, width: Any, begins: Any,
 ) -> Any:  # fmt: skip
     """A block of `height` rows and `width` columns, 1 to ``_VECTORS * LANES``."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        height, *common, width, is_added = args
+        height, *common, width, begins = args
         lanes, one = ir.Constant(I64, LANES), ir.Constant(I64, 1)
         before = builder.sdiv(builder.sub(width, one), lanes)  # vectors before the last one
         n_last = builder.sub(width, builder.mul(before, lanes))
         is_partial = builder.icmp_signed("<", n_last, lanes)
-        common += [builder.trunc(n_last, I32), cgutils.as_bool_bit(builder, is_added)]
+        common += [builder.trunc(n_last, I32), cgutils.as_bool_bit(builder, begins)]
         # height, vectors and whether the last one is whole as one number
         kind = builder.mul(builder.add(builder.mul(height, ir.Constant(I64, _VECTORS)), before),
                            ir.Constant(I64, 2))  # fmt: skip
@@ -154,11 +159,13 @@ def _block(
         builder.position_at_end(end)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 10, types.boolean), codegen
+    return types.void(*[types.int64] * 12, types.boolean), codegen
 
 
 @kernel
-def _multiply(a, a_row, a_column, b, b_row, c, c_row, n_rows, depth, n_columns, is_added):
+def _multiply(
+    a, a_row, a_column, b, b_row, c, c_row, begin, begin_row, n_rows, depth, n_columns, begins
+):  # fmt: skip
     column = 0
     while column < n_columns:
         width = min(n_columns - column, _VECTORS * LANES)
@@ -168,18 +175,19 @@ def _multiply(a, a_row, a_column, b, b_row, c, c_row, n_rows, depth, n_columns, 
             height = _TALLEST if left >= _TALLEST else 4 if left >= 4 else 2 if left >= 2 else 1
             _block(
                 height, a + SIZE * row * a_row, a_row, a_column, b + SIZE * column, b_row,
-                c + SIZE * (row * c_row + column), c_row, depth, width, is_added,
+                c + SIZE * (row * c_row + column), c_row,
+                begin + SIZE * (row * begin_row + column), begin_row, depth, width, begins,
             )  # fmt: skip
             row += height
         column += width
 
 
 @kernel
-def _product(a, b, out, is_added):
+def _product(a, b, out, begin, begin_row, begins):
     _multiply(
         address(a), a.strides[0] // SIZE, a.strides[1] // SIZE, address(b),
-        b.strides[0] // SIZE, address(out), out.strides[0] // SIZE, a.shape[0], a.shape[1],
-        b.shape[1], is_added,
+        b.strides[0] // SIZE, address(out), out.strides[0] // SIZE, begin, begin_row, a.shape[0],
+        a.shape[1], b.shape[1], begins,
     )  # fmt: skip
 
 
@@ -189,16 +197,28 @@ def multiply(a, b, out):
     if a.shape[1] == 0:
         out[:] = np.float32(0.0)
         return
-    is_added = a.shape[1] < 0  # False; a literal would have `_multiply` compiled twice
-    _product(a, b, out, is_added)
+    begins = a.shape[1] < 0  # False; a literal would have `_multiply` compiled twice
+    _product(a, b, out, 0, 0, begins)
 
 
 @kernel
 def add_product(a, b, out):
     """``out += a @ b``, as `multiply`."""
-    is_added = a.shape[1] > 0
-    if is_added:
-        _product(a, b, out, is_added)
+    begins = a.shape[1] > 0
+    if begins:
+        _product(a, b, out, address(out), out.strides[0] // SIZE, begins)
+
+
+@kernel
+def affine(a, b, bias, out):
+    """``out = a @ b + bias``, as `multiply`; bias is a contiguous vector."""
+    begins = a.shape[1] > 0
+    if begins:
+        _product(a, b, out, address(bias), 0, begins)
+        return
+    for i in range(len(out)):
+        for j in range(len(bias)):
+            out[i, j] = bias[j]
 
 
 @intrinsic
