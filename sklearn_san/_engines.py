@@ -23,8 +23,10 @@ from ._network import SAN
 from ._optimizer import Weights
 from ._training import Objective, Rows
 
-#: Engines of networks, each with the state of the weights for which it was made.
+#: Engines of networks, each with the state of the weights for which it was made, and where the
+#: modules of a network have their parameters.
 _kept: WeakKeyDictionary[SAN, dict[torch.device, tuple[Any, Engine]]] = WeakKeyDictionary()
+_homes: WeakKeyDictionary[SAN, list[dict[str, Any]]] = WeakKeyDictionary()
 _torch_only = False
 
 
@@ -42,8 +44,11 @@ def without_kernels() -> Iterator[None]:
 def engine_for(network: SAN, device: torch.device) -> Engine:
     """Engine of a network as it is now; made anew when weights have changed."""
     engines = _kept.setdefault(network, {})
+    homes = _homes.get(network)
+    if homes is None:  # walking through the modules takes longer than many a call
+        homes = _homes[network] = [module._parameters for module in network.modules()]
+    parameters = [p for home in homes for p in home.values() if p is not None]
     # Tensors that were copied in torch's inference mode have no version
-    parameters = list(network.parameters())
     versions = (-1 if p.is_inference() else p._version for p in parameters)
     state = _torch_only, *versions, *(p.data_ptr() for p in parameters)
     before = engines.get(device)

@@ -43,10 +43,11 @@ def exact_quantile(kernel, u, low, high):
 
 def compiled_quantile(kernel, u, low, high):
     low, high = np.clip([low, high], -1e30, 1e30)
-    if kernel == "logistic":
-        return components.logistic_quantile(u, 0.0, 1.0, low, high)[0]
-    z, rare = components.normal_quantile(u, 0.0, 1.0, low, high)
-    return truncated_normal.truncated_quantile(u, 0.0, 1.0, low, high) if rare else z
+    quantiles = getattr(components, f"{kernel}_quantiles")
+    z, rare = np.empty((2, 1))
+    one = [np.array([value]) for value in (u, 0.0, 1.0, low, high)]
+    quantiles(*one, z, rare, np.empty((7, 1)))
+    return truncated_normal.truncated_quantile(u, 0.0, 1.0, low, high) if rare[0] else z[0]
 
 
 def torch_quantile(kernel, u, low, high):

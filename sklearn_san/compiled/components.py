@@ -12,7 +12,7 @@ mass is ``F(b) F(-a) (1 - exp(a - b))``, that leaves ``-|z - c|`` and one logari
 ===========================================  ==============================================
 `normal_density`, `logistic_density`         log density with its derivatives
 `normal_terms_32`                            the same in float32, where that is enough
-`normal_quantile`, `logistic_quantile`       quantile
+`normal_quantiles`, `logistic_quantiles`     quantiles, of which these are kernels
 `normal_moments`, `logistic_moments`         mean and variance
 `normal_moments_32`                          the same in float32, where that is enough
 ===========================================  ==============================================
@@ -25,7 +25,7 @@ import math
 import numpy as np
 
 from .._constants import LOG_SQRT_2PI
-from .jit import piece
+from .jit import kernel, piece
 from .special import (
     CENTRAL,
     TAIL_EDGES,
@@ -106,32 +106,42 @@ def normal_terms_32(y, loc, scale, bottom, top, bounded):
     return exponent, norm, -z * inverse, by_loc, by_log_scale, largest
 
 
-@piece
-def normal_quantile(u, loc, scale, bottom, top):
-    """Value at the probability u, and whether `truncated_quantile` has to be asked instead.
+@kernel
+def normal_quantiles(u, loc, scale, bottom, top, out, rare, memory):
+    """Values at the probabilities u (n,), and where `truncated_quantile` has to be asked instead.
 
-    That is so where the support lies in the tail, and beyond 5 scales.
+    That is so, and `rare` is 1, where the support lies in the tail, and beyond 5 scales. In steps,
+    each for all values, since a CPU finds no other value behind all steps of one. `memory` has room
+    for (7, n).
     """
-    inverse = 1.0 / scale
-    a, b = (bottom - loc) * inverse, (top - loc) * inverse
-    # Whichever side keeps more digits: the mirror image has its mass below zero
-    mirror = a + b > 0.0
-    left, right = (-b if mirror else a), (-a if mirror else b)
-    below, _ = tails(left)
-    not_above, above = tails(right)
-    mass = not_above - below
-    # 1 - u has only the digits that u left it, so that either tail is counted from its own side
-    p = below + (1.0 - u if mirror else u) * mass
-    rest = above + (u if mirror else 1.0 - u) * mass
-    q = p - 0.5
-    r = math.sqrt(-log(max(min(p, rest), 1e-300)))
-    near = near_tail_quantile(r)
-    tail = near if q < 0.0 else -near
-    central = abs(q) <= CENTRAL
-    value = central_quantile(q) if central else tail
-    z = -value if mirror else value
-    rare = 1.0 if right < -1.0 or (r > TAIL_EDGES[1] and not central) else 0.0
-    return loc + scale * z, rare
+    left, right, below, p, rest = memory[0], memory[1], memory[2], memory[3], memory[4]
+    sign, r = memory[5], memory[6]
+    for j in range(len(u)):
+        inverse = 1.0 / scale[j]
+        a, b = (bottom[j] - loc[j]) * inverse, (top[j] - loc[j]) * inverse
+        # Whichever side keeps more digits: the mirror image has its mass below zero
+        mirror = a + b > 0.0
+        left[j], right[j] = (-b if mirror else a), (-a if mirror else b)
+        # 1 - u has only the digits that u left it, so that either tail is counted from its own side
+        p[j], rest[j] = (1.0 - u[j] if mirror else u[j]), (u[j] if mirror else 1.0 - u[j])
+        sign[j] = -1.0 if mirror else 1.0
+    for j in range(len(u)):
+        below[j], _ = tails(left[j])
+    for j in range(len(u)):
+        not_above, above = tails(right[j])
+        mass = not_above - below[j]
+        p[j] = below[j] + p[j] * mass
+        rest[j] = above + rest[j] * mass
+    for j in range(len(u)):
+        r[j] = math.sqrt(-log(max(min(p[j], rest[j]), 1e-300)))
+    for j in range(len(u)):
+        q = p[j] - 0.5
+        near = near_tail_quantile(r[j])
+        central = abs(q) <= CENTRAL
+        tail = near if q < 0.0 else -near
+        z = sign[j] * (central_quantile(q) if central else tail)
+        out[j] = loc[j] + scale[j] * z
+        rare[j] = 1.0 if right[j] < -1.0 or (r[j] > TAIL_EDGES[1] and not central) else 0.0
 
 
 @piece
@@ -231,8 +241,8 @@ def logistic_density(y, loc, scale, bottom, top, bounded):
 
 
 @piece
-def logistic_quantile(u, loc, scale, bottom, top):
-    """Value at the probability u, and 0: there is nothing rare.
+def _logistic_quantile(u, loc, scale, bottom, top):
+    """Value at the probability u.
 
     ``exp(z - a) = 1 + p ratio share / ((1 - p) + p ratio left)``
     """
@@ -253,7 +263,15 @@ def logistic_quantile(u, loc, scale, bottom, top):
     z = log(max(at_a + odds * share / (rest + odds * at_b), 1e-300))
     start = (top if mirror else bottom) if close else loc
     distance = offset if close else z
-    return start + scale * (-distance if mirror else distance), 0.0
+    return start + scale * (-distance if mirror else distance)
+
+
+@kernel
+def logistic_quantiles(u, loc, scale, bottom, top, out, rare, memory):
+    """As `normal_quantiles`; nothing is rare."""
+    for j in range(len(u)):
+        out[j] = _logistic_quantile(u[j], loc[j], scale[j], bottom[j], top[j])
+        rare[j] = 0.0
 
 
 @piece

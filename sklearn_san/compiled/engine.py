@@ -416,7 +416,7 @@ class Sampler:
                 own = np.flatnonzero(chosen == m)
                 # Several parts for each thread, of whole tiles and groups, so that all end together
                 unit = group if group is not None and group < len(own) else self.plan.tile
-                n_parts = max(1, min(2 * threads.n, len(own) // unit))
+                n_parts = max(1, min(4 * threads.n, len(own) // unit))
                 bounds = np.linspace(0, len(own) // unit, n_parts + 1).astype(int) * unit
                 bounds[-1] = len(own)
                 tasks += [task(m, own[a:b]) for a, b in pairwise(bounds) if b > a]

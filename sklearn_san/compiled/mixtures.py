@@ -17,7 +17,7 @@ from .._constants import MAX_RAW_SCALE
 from .components import (
     logistic_density,
     logistic_moments,
-    logistic_quantile,
+    logistic_quantiles,
 )
 from .components import (
     normal_density as component_density,
@@ -29,7 +29,7 @@ from .components import (
     normal_moments_32 as moments_32,
 )
 from .components import (
-    normal_quantile as component_quantile,
+    normal_quantiles as component_quantiles,
 )
 from .components import (
     normal_terms_32 as terms_32,
@@ -41,6 +41,8 @@ from .truncated_normal import HUGE, truncated_quantile
 
 #: Values per block: two vectors of eight float64, or one of float32.
 LANES = 16
+#: Values that go through the steps of a draw together.
+WIDE = 64
 #: What float32 is good for: norms of components, by which densities are divided, and terms of
 #: gradients that may cancel.
 #: Those of moments, in units of these, cancel in narrow supports.
@@ -251,56 +253,58 @@ def log_prob_64(raw, y, low, high, bounded, log_floor, out, gradient, by_y, with
 def draw(raw, noise_component, noise_value, bounded, floor, low, high, out):
     """Draws `out` (n,) of mixtures with raw parameters (n, 3 K), from two uniform numbers each.
 
-    What is common goes through vector instructions; components whose support lies in their tail,
-    and draws beyond 5 scales, are then done one by one.
+    What is common goes through vector instructions, step by step; components whose support lies in
+    their tail, and draws beyond 5 scales, are then done one by one.
     """
     n, n_params = raw.shape
     K = n_params // 3
-    block = np.empty((n_params, LANES), dtype=np.float32)
-    largest = np.empty(LANES, dtype=np.float32)
-    total, threshold, cumulative = np.empty(LANES), np.empty(LANES), np.empty(LANES)
-    chosen = np.empty(LANES, dtype=np.int64)
-    loc, scale, u = np.empty(LANES), np.empty(LANES), np.empty(LANES)
-    bottom, top = np.full(LANES, -HUGE), np.full(LANES, HUGE)
-    place, rare = np.empty(LANES), np.empty(LANES)
-    for start in range(0, n, LANES):
-        count = min(LANES, n - start)
-        for j in range(LANES):
-            i = start + min(j, count - 1)
-            threshold[j] = noise_component[i]
-            u[j] = noise_value[i]
-            if bounded:
-                bottom[j] = max(low[i], -HUGE)
-                top[j] = min(high[i], HUGE)
-        _load(raw, start, count, block)
-        for j in range(LANES):
-            largest[j] = _LOWEST_32
+    n_logits = min(-(-K // 4) * 4, n_params)  # transposed in squares of four
+    weight, largest = np.empty((n_logits, WIDE), np.float32), np.empty(WIDE, np.float32)
+    memory = np.empty((18, WIDE))
+    total, threshold, cumulative, chosen, loc = memory[0], memory[1], memory[2], memory[3], memory[4]
+    scale, u, bottom, top, place = memory[5], memory[6], memory[7], memory[8], memory[9]
+    rare, spare = memory[10], memory[11:]
+    bottom[:], top[:] = -HUGE, HUGE
+    for start in range(0, n, WIDE):
+        count = min(WIDE, n - start)
+        rows = raw[start : start + count]
+        transpose(rows[:, :n_logits], weight[:, :count])
+        for j in range(count):
+            threshold[j], u[j] = noise_component[start + j], noise_value[start + j]
+        if bounded:
+            for j in range(count):
+                bottom[j], top[j] = max(low[start + j], -HUGE), min(high[start + j], HUGE)
+        for j in range(count, WIDE):  # the last row again
+            threshold[j], u[j] = threshold[count - 1], u[count - 1]
+            bottom[j], top[j] = bottom[count - 1], top[count - 1]
+            for k in range(K):
+                weight[k, j] = weight[k, count - 1]
+        for j in range(WIDE):
+            largest[j] = weight[0, j]
             total[j] = 0.0
             cumulative[j] = 0.0
-            chosen[j] = 0
-        for k in range(K):
-            for j in range(LANES):
-                largest[j] = max(largest[j], block[k, j])
+            chosen[j] = 0.0
+        for k in range(1, K):
+            for j in range(WIDE):
+                largest[j] = max(largest[j], weight[k, j])
         # Weights in float32, whose small ones keep their digits; sums of them would not
         for k in range(K):
-            for j in range(LANES):
-                block[k, j] = exp_32(block[k, j] - largest[j])
-            for j in range(LANES):
-                total[j] += block[k, j]
-        for j in range(LANES):
+            for j in range(WIDE):
+                weight[k, j] = exp_32(weight[k, j] - largest[j])
+            for j in range(WIDE):
+                total[j] += weight[k, j]
+        for j in range(WIDE):
             threshold[j] *= total[j]
         for k in range(K - 1):
-            for j in range(LANES):
-                cumulative[j] += block[k, j]
-                chosen[j] += 1 if threshold[j] >= cumulative[j] else 0
-        for j in range(LANES):
-            i = start + min(j, count - 1)
-            loc[j] = raw[i, K + chosen[j]]
-            scale[j] = raw[i, 2 * K + chosen[j]]
-        for j in range(LANES):
+            for j in range(WIDE):
+                cumulative[j] += weight[k, j]
+                chosen[j] += 1.0 if threshold[j] >= cumulative[j] else 0.0
+        for j in range(WIDE):
+            i, k = min(j, count - 1), int(chosen[j])
+            loc[j], scale[j] = rows[i, K + k], rows[i, 2 * K + k]
+        for j in range(WIDE):
             scale[j] = floor + exp(min(scale[j], MAX_RAW_SCALE))
-        for j in range(LANES):
-            place[j], rare[j] = component_quantile(u[j], loc[j], scale[j], bottom[j], top[j])
+        component_quantiles(u, loc, scale, bottom, top, place, rare, spare)
         for j in range(count):
             y = place[j]
             if rare[j] > 0.0:
@@ -435,7 +439,7 @@ def moments_64(raw, bounded, floor, low, high, mean, variance):
 
 
 logistic_log_prob = twin(log_prob_64, "logistic_log_prob", component_density=logistic_density)
-logistic_draw = twin(draw, "logistic_draw", component_quantile=logistic_quantile)
+logistic_draw = twin(draw, "logistic_draw", component_quantiles=logistic_quantiles)
 #: Of free mixtures alone
 logistic_mixture_moments = twin(
     moments_64, "logistic_mixture_moments", component_moments=logistic_moments

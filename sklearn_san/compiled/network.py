@@ -573,6 +573,15 @@ def score(values, gradient, plan, rows, index, weight, log_prob, with_gradient):
 
 
 @kernel
+def _spread_rows(rows, local, n, out):
+    """Rows for n draws, ``local[i]`` for draw i."""
+    for i in range(n):
+        one = rows[local[i]]
+        for j in range(rows.shape[1]):
+            out[i, j] = one[j]
+
+
+@kernel
 def _raw_of_tile(values, plan, d, n, n_rows, own, local, y, r, scratch):
     """Raw parameters of output d for n draws from n_rows rows, behind the sequence features.
 
@@ -600,8 +609,7 @@ def _raw_of_tile(values, plan, d, n, n_rows, own, local, y, r, scratch):
             if n_rows == 1:
                 affine(h, weight[plan.n_context :], shared[0], p)
             else:
-                for i in range(n):
-                    p[i] = shared[local[i]]
+                _spread_rows(shared, local, n, p)
                 add_product(h, weight[plan.n_context :], p)
         _finish_layer(values, plan, k, n_now, p, scratch, with_slope)
     n_in, n_out = layers[heads, _IN], layers[heads, _OUT]
@@ -613,8 +621,7 @@ def _raw_of_tile(values, plan, d, n, n_rows, own, local, y, r, scratch):
     else:
         p = scratch.product[: n_now * n_out].reshape(n_now, n_out)
         affine(h, weight, _bias(values, plan, heads), p)
-        for i in range(n):
-            result[i] = p[local[i]]
+        _spread_rows(p, local, n, result)
     return result[:, n_out - plan.n_raw[d] :]
 
 
