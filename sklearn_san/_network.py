@@ -558,14 +558,14 @@ class FreeRunning(nn.Module):
 
 
 def uniform(shape: tuple[int, ...], generator: Generator) -> Tensor:
-    """Uniform numbers strictly inside (0, 1), drawn on the CPU, in the order of the flat array.
+    """Uniform numbers strictly inside (0, 1), drawn on the CPU.
 
-    Of 53 bits, in float64: those of float32 would end all draws at 5.2 standard deviations.
+    Of 53 bits, in float64: those of float32 would end all draws at 5.2 standard deviations. The
+    generator gives a seed for one of numpy's, which is more than twice as fast.
     """
-    noise = torch.rand(shape, generator=generator, dtype=torch.float64)
-    # In numpy, which does not leave threads spinning that the kernels could use
-    np.maximum(noise.numpy(), 2.0**-54, out=noise.numpy())
-    return noise
+    seed = int(torch.randint(2**63 - 1, (), generator=generator))
+    noise = np.random.Generator(np.random.SFC64(seed)).random(shape)
+    return torch.from_numpy(np.maximum(noise, 2.0**-54, out=noise))
 
 
 def input_widths(

@@ -294,10 +294,13 @@ class _ColumnScaler:
     def inverse_transform(self, z: np.ndarray) -> np.ndarray:
         if self.bound is not None:
             z = expand(z, self.bound)
-        flat = self.affine.inverse_transform(z.reshape(-1, z.shape[-1]))
+        # That of the scaler itself, but for its checks, which take longer
+        y = z / self.slope
+        y += self.affine.inverse_transform(np.zeros((1, z.shape[-1])))
         if self.power is not None:
-            flat = self.power.inverse_transform(flat)
-        return flat.reshape(z.shape)
+            flat = self.power.inverse_transform(y.reshape(-1, z.shape[-1]))
+            y = flat.reshape(z.shape)
+        return y
 
     def log_jacobian(self, y: np.ndarray) -> np.ndarray:
         log_slope = np.broadcast_to(np.log(self.slope), y.shape)

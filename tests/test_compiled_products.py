@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from sklearn_san.compiled.products import HEIGHTS, LANES, add_product, multiply, transpose
+from sklearn_san.compiled.products import HEIGHTS, LANES, add_product, affine, multiply, transpose
 
 EPS = float(np.finfo(np.float32).eps)
 #: Heights and widths at which blocks, vectors or their remainders begin and end.
@@ -48,6 +48,9 @@ def test_products_are_those_of_numpy(rng, is_transposed):
         out[:] = before
         add_product(a, b, out)
         np.testing.assert_allclose(out, before + exact, rtol=0, atol=bound(a, b) + 10 * EPS)
+        bias = before[0].copy()
+        affine(a, b, bias, out)
+        np.testing.assert_allclose(out, bias + exact, rtol=0, atol=bound(a, b) + 10 * EPS)
         assert (around[[0, -1]] == 7.0).all()
 
 
@@ -66,6 +69,8 @@ def test_sum_of_nothing_is_zero():
     assert (out == 1.0).all()
     multiply(a, b, out)
     assert (out == 0.0).all()
+    affine(a, b, np.arange(5, dtype="f"), out)
+    np.testing.assert_array_equal(out, np.tile(np.arange(5.0), (3, 1)))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (4, 4), (8, 12), (33, 64), (64, 46), (7, 16)])

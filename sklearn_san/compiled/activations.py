@@ -248,9 +248,7 @@ def _spread_function(module: Any, height: int, *, centred: bool) -> Any:
     rows, hs = range(height), code.rows(h)
 
     def add(builder: Any, place: Any, last: Any, totals: list[Any]) -> list[Any]:
-        return [
-            builder.fadd(totals[i], _load(builder, hs[i], place, last)) for i in rows
-        ]
+        return [builder.fadd(totals[i], _load(builder, hs[i], place, last)) for i in rows]
 
     if not centred:
         means = [code.mean(total) for total in code.columns(add, [code.zero] * height)]
@@ -389,9 +387,7 @@ def _call(function_of: Callable[[Any, int], Any], builder: Any, args: Any) -> No
 
 def _spread_intrinsic(*, centred: bool) -> Any:
     @intrinsic
-    def deviations(
-        typingctx: Any, h: Any, mean: Any, rstd: Any, width: Any, n_rows: Any
-    ) -> Any:
+    def deviations(typingctx: Any, h: Any, mean: Any, rstd: Any, width: Any, n_rows: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             _call(partial(_spread_function, centred=centred), builder, args)
             return context.get_dummy_value()

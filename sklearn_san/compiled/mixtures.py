@@ -261,7 +261,13 @@ def draw(raw, noise_component, noise_value, bounded, floor, low, high, out):
     n_logits = min(-(-K // 4) * 4, n_params)  # transposed in squares of four
     weight, largest = np.empty((n_logits, WIDE), np.float32), np.empty(WIDE, np.float32)
     memory = np.empty((18, WIDE))
-    total, threshold, cumulative, chosen, loc = memory[0], memory[1], memory[2], memory[3], memory[4]
+    total, threshold, cumulative, chosen, loc = (
+        memory[0],
+        memory[1],
+        memory[2],
+        memory[3],
+        memory[4],
+    )
     scale, u, bottom, top, place = memory[5], memory[6], memory[7], memory[8], memory[9]
     rare, spare = memory[10], memory[11:]
     bottom[:], top[:] = -HUGE, HUGE
