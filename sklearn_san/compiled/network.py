@@ -665,8 +665,9 @@ def _gather(plan, x, n_columns, pairs, own, local):
 def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_moments, known, draws):
     """Draws of one member for some pairs ``row * n_columns + column``, in rising order.
 
-    `values` are those of `centre`. Noise is (n or n_pairs, 1 + n_outputs * n_noise), repeated, float64, in whose tails there is
-    room for those of the densities; its first column chose the member.
+    `values` are those of `centre`. Noise is (n or n_pairs, 1 + n_outputs * n_noise), repeated,
+    float64, in whose tails there is room for those of the densities; its first column chose the
+    member.
     Outputs that are known are not drawn; their log density is added to ``draws.log_weight``, and
     that of all outputs to ``draws.log_prob`` if it has room. No tile crosses a multiple of `group`,
     so that results do not depend on what else is asked for.
