@@ -118,13 +118,19 @@ class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseE
         Whether the network models the residual of a least-squares fit of each output on x and
         the outputs before it. "auto" does so for outputs of which that leaves less than half
         the standard deviation.
-    x_scaler, y_scaler : {"standard", "minmax", "maxabs", "robust", "power", "box-cox"}, scaler \
-or None, default="standard"
-        Scaler of the features and the targets: a short name, an instance of the scikit-learn
-        class it stands for, or None for none. Fitted on the training part only. "standard" leaves
-        out values that are far from all others, and compresses what lies far beyond the rest. For
-        skewed positive targets take "box-cox" with ``limits=(0, np.inf)``; "power", Yeo-Johnson,
-        is for skewed ones of either sign and may give heavy tails.
+    x_scaler : {"standard", "minmax", "maxabs", "robust", "power", "box-cox"}, scaler or None, \
+default="standard"
+        Scaler of the features: a short name, an instance of the scikit-learn class it stands for,
+        or None for none. Fitted on the training part only. "standard" leaves out values that are
+        far from all others, and compresses what lies far beyond the rest.
+    y_scaler : {"auto", "standard", "skew", "minmax", "maxabs", "robust", "power", "box-cox"}, \
+scaler or None, default="auto"
+        The same for the targets. "skew" takes powers from a logarithm to none, by maximum
+        likelihood, of outputs without negative values, and standardises the others. "auto" tries
+        it where an output without an upper limit is so skewed that about a logarithm is best, by a
+        short fit, and is "standard" elsewhere. "box-cox" with ``limits=(0, np.inf)`` keeps positive
+        targets positive; "power", Yeo-Johnson, is for skewed ones of either sign and may give
+        heavy tails.
     missing_rate : float, dict of str to float, or "auto", default="auto"
         What of X training hides, other values in each epoch. "auto" hides in each row what is
         missing (nan) in another row of `fit`, in fewer and fewer rows to the end of training;
@@ -286,7 +292,7 @@ or None, default="standard"
         order: Any = "auto",
         linear_base: bool | str = "auto",
         x_scaler: Any = "standard",
-        y_scaler: Any = "standard",
+        y_scaler: Any = "auto",
         missing_rate: float | str | dict[str, float] = "auto",
         nondetection: str | None = None,
         categorical_features: Any = "from_dtype",

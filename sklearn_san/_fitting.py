@@ -3,7 +3,7 @@
 ===================  =======================================================================
 `fit_ensemble`       all of it, by one recipe for tables and streams
 `Fitted`             what comes out
-`choose_features`    which features of x are worth their place, by short fits
+`choose`             scaling of y and features of x that are worth their place, by short fits
 `Silence`            watches a fit of which nothing is told
 ===================  =======================================================================
 
@@ -43,7 +43,7 @@ from ._part_encoders import (
 )
 from ._parts import Layout
 from ._rows import Epochs, Pools, WholeTable
-from ._scaling import OutputScaler
+from ._scaling import OutputScaler, is_skewed
 from ._schema import Block, Reader, Schema
 from ._splitting import Split
 from ._training import (
@@ -185,12 +185,14 @@ def fit_ensemble(
         rows.sample = sample = _with_states(reader.schema, sample)
     chosen = None
     if before is None:
-        chosen = choose_features(options, reader, rows, device, increment=increment)
+        chosen = choose(options, reader, rows, device, increment=increment)
         part = sample.take(used)
-        encoder, y_scaler = _fit_scalers(options, reader, part, increment=increment)
+        encoder, y_scaler = _fit_scalers(
+            options, reader, part, chosen.y_scaler, increment=increment
+        )
         hides = _hides(options, sample.X)
         _extend(
-            encoder, y_scaler, part, _numbers(reader.schema), *chosen,
+            encoder, y_scaler, part, _numbers(reader.schema), chosen.encode, chosen.grow,
             hides=hides, n_encoded=0 if parts is None else parts.n_features,
         )  # fmt: skip
     else:
@@ -265,7 +267,7 @@ def fit_ensemble(
         network.to(device, dtype)
         monitor.tell(_plan(network, parts, training, holdout, recipe, device))
         if chosen is not None:
-            monitor.tell(_features_in_use(options, chosen))
+            monitor.tell(_in_use(options, chosen))
         if parts is None:
             load_kernels(network, monitor.tell, for_training=True)
         else:
@@ -367,12 +369,16 @@ def _plan(
     )
 
 
-def _features_in_use(options: Any, chosen: tuple[bool, bool]) -> str:
-    """Which features of x are in use, and whether that was chosen."""
+def _in_use(options: Any, chosen: Chosen) -> str:
+    """Which features of x are in use, and whether that was chosen; powers of y if they were."""
     names = ("a piecewise-linear encoding", "predictions of trees")
-    used = " and ".join(name for name, is_used in zip(names, chosen, strict=True) if is_used)
+    is_used = (chosen.encode, chosen.grow)
+    used = " and ".join(name for name, own in zip(names, is_used, strict=True) if own)
     is_open = "auto" in (options.feature_encoding, options.tree_features)
-    return f"features: {used or 'as they are'}{', by auto' if is_open else ''}"
+    told = f"features: {used or 'as they are'}{', by auto' if is_open else ''}"
+    if _is_auto(options.y_scaler) and chosen.y_scaler == "skew":
+        told += "; powers of y, by auto"
+    return told
 
 
 def _warn_of_needles(network: SAN, schema: Schema, x: np.ndarray, z: np.ndarray) -> None:
@@ -388,36 +394,73 @@ def _warn_of_needles(network: SAN, schema: Schema, x: np.ndarray, z: np.ndarray)
         validation.warn_of_needles(schema.names[schema.order[d]], stacklevel=7)
 
 
-def choose_features(
+@dataclass(frozen=True)
+class Chosen:
+    """What `choose` chooses.
+
+    Parameters
+    ----------
+    encode, grow : bool
+        Whether to encode the numbers, and whether to add predictions of trees.
+    y_scaler : str, scaler or None
+    """
+
+    encode: bool
+    grow: bool
+    y_scaler: Any
+
+
+def choose(
     options: Any,
     reader: Reader,
     rows: WholeTable | Pools,
     device: torch.device,
     *,
     increment: bool,
-) -> tuple[bool, bool]:
-    """Whether to encode the numbers, and whether to add predictions of trees.
+) -> Chosen:
+    """Features of x and scaling of y.
 
-    What is "auto" is tried, one feature at a time: small networks are fitted for a few epochs to
-    some of the rows, and the best on others of them wins, if it is clearly better than none. That
-    is so for tables of `LEAST_TRIED` to `MOST_TRIED` rows that are the same in every epoch and have
-    no groups. The choice depends on the table and the parameters alone, not on a seed.
+    What is "auto" is tried, one at a time: small networks are fitted for a few epochs to some of
+    the rows, and the best on others of them wins, if it is clearly better than none. That is so for
+    tables of `LEAST_TRIED` to `MOST_TRIED` rows that are the same in every epoch and have no
+    groups, and powers are tried where an output is as skewed as a logarithm makes even. The choice
+    depends on the table and the parameters alone, not on a seed.
     """
-    encode, grow = options.feature_encoding, options.tree_features
-    start = encode == "piecewise_linear", grow is True
-    candidates = []
-    if encode == "auto":
-        candidates.append((True, start[1]))
-    if grow == "auto" and _numbers(reader.schema):
-        candidates.append((start[0], True))
-    without_columns = not reader.schema.feature_names
-    if not candidates or increment or without_columns or not _can_try(options, rows):
+    encode, grow, scaler = options.feature_encoding, options.tree_features, options.y_scaler
+    is_open = _is_auto(scaler)
+    start = Chosen(encode == "piecewise_linear", grow is True, "standard" if is_open else scaler)
+    if increment or not _can_try(options, rows):
+        return start
+    powers = is_open and _may_be_powers(reader.schema, rows.sample.y)
+    others = []
+    if reader.schema.feature_names:
+        if encode == "auto":
+            others.append({"encode": True})
+        if grow == "auto" and _numbers(reader.schema):
+            others.append({"grow": True})
+    if not powers and not others:
         return start
     part = _pilot_rows(rows)
-    pairs = [start, *candidates]
-    losses = [_pilot(options, reader, part, device, pair) for pair in pairs]
+    least = _pilot(options, reader, part, device, start)
+    if powers:
+        other = replace(start, y_scaler="skew")
+        if (loss := _pilot(options, reader, part, device, other)) < least:
+            start, least = other, loss
+    candidates = [start, *(replace(start, **other) for other in others)]
+    losses = [least, *(_pilot(options, reader, part, device, one) for one in candidates[1:])]
     losses[0] -= LEAST_GAIN * part.sample.y.shape[1] + MARGIN / np.sqrt(part.n_held)
-    return pairs[int(np.argmin(losses))]
+    return candidates[int(np.argmin(losses))]
+
+
+def _is_auto(value: Any) -> bool:
+    return isinstance(value, str) and value == "auto"
+
+
+def _may_be_powers(schema: Schema, y: np.ndarray) -> bool:
+    """Whether some output that is open above is skewed."""
+    free = np.array([family.scaling == "free" for family in schema.families])
+    free &= np.isposinf(schema.limits[schema.order, 1])
+    return bool(is_skewed(y[:, free]).any())
 
 
 def _can_try(options: Any, rows: WholeTable | Pools) -> bool:
@@ -451,15 +494,16 @@ def _numbers(schema: Schema) -> list[int]:
 
 
 def _pilot(
-    options: Any, reader: Reader, rows: WholeTable, device: torch.device, chosen: tuple[bool, bool]
+    options: Any, reader: Reader, rows: WholeTable, device: torch.device, chosen: Chosen
 ) -> float:
-    """Validation loss of a short fit with such features."""
+    """Validation loss of a short fit with such features and scaling."""
     pilot = copy.copy(options)
     _, epochs, _ = _sizes(options, rows.n_rows)
     vars(pilot).update(
         encoder=None,
-        feature_encoding="piecewise_linear" if chosen[0] else None,
-        tree_features=chosen[1],
+        feature_encoding="piecewise_linear" if chosen.encode else None,
+        tree_features=chosen.grow,
+        y_scaler=chosen.y_scaler,
         n_members=PILOT_MEMBERS,
         n_jobs=None,
         epochs=max(1, int(PILOT_EPOCHS * epochs)),
@@ -598,7 +642,7 @@ def _n_validation(options: Any, rows: WholeTable | Pools, n_members: int) -> int
 
 
 def _fit_scalers(
-    options: Any, reader: Reader, part: Block, *, increment: bool
+    options: Any, reader: Reader, part: Block, y_spec: Any, *, increment: bool
 ) -> tuple[InputEncoder, OutputScaler]:
     """Fit the scalers on the training part; of an increment, what comes later may be infinite."""
     schema = reader.schema
@@ -612,7 +656,7 @@ def _fit_scalers(
         names=schema.column_names,
     ).fit(part.X, part.weight, part.X_err, missing=reader.missing, infinite=infinite,
           extremes=reader.x_range)  # fmt: skip
-    y_scaler = OutputScaler(options.y_scaler, [one.scaling for one in schema.families])
+    y_scaler = OutputScaler(y_spec, [one.scaling for one in schema.families])
     return encoder, y_scaler.fit(part.y, part.weight)
 
 

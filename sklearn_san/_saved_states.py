@@ -72,7 +72,7 @@ from ._novelty import Novelty
 from ._parts import WHOLE, Layout
 from ._plain_trees import Record
 from ._saved_networks import rebuild_network
-from ._scaling import SCALERS, SHORT_NAMES, OutputScaler, _ColumnScaler
+from ._scaling import OWN_NAMES, SCALERS, SHORT_NAMES, OutputScaler, _ColumnScaler, _SkewScaler
 from ._targets import TargetCodec
 from .likelihoods import LIKELIHOODS, Inflated, Likelihood
 
@@ -326,9 +326,19 @@ RULES: dict[type, Rule] = {
             Relation("slope", "that of the linear scaler", _has_slope_of_affine),
         ],
     ),
+    _SkewScaler: Rule(
+        {"unit": array(POSITIVES, "unit"), "inner": instance(_ColumnScaler)},
+        [
+            Relation(
+                "inner",
+                "a power of as many columns",
+                lambda s: s.inner.power is not None and len(s.inner.slope) == len(s.unit),
+            )
+        ],
+    ),
     OutputScaler: Rule(
         {
-            "spec": NONE | one_of(*SHORT_NAMES) | instance(*SCALERS),
+            "spec": NONE | one_of(*SHORT_NAMES, *OWN_NAMES) | instance(*SCALERS),
             "scaling": NONE | listed(one_of("free", "affine", "none"), "slope"),
             "parts": listed(
                 Kind(
@@ -336,7 +346,7 @@ RULES: dict[type, Rule] = {
                     lambda v, s: (
                         type(v) is tuple
                         and array(RISING, len(v[0])).holds(v[0], s)
-                        and isinstance(v[1], _ColumnScaler)
+                        and isinstance(v[1], (_ColumnScaler, _SkewScaler))
                         and len(v[1].slope) == len(v[0])
                     ),
                 )

@@ -7,6 +7,7 @@ With z = t(y) applied to each output, ``log p(y | x) = log p(z | x) + sum_d log 
 `find_far`      values so far from the others that they must not set the scale
 `compress`      numbers beyond a bound brought near it
 `OutputScaler`  y to scaled targets and back, log-Jacobian, and what becomes of the limits
+`is_skewed`     which columns of y are so skewed that "auto" tries a logarithm or the like
 ==============  ============================================================================
 """
 
@@ -44,6 +45,13 @@ SHORT_NAMES: dict[str, Callable[[], Any]] = {
     "power": PowerTransformer,
     "box-cox": partial(PowerTransformer, method="box-cox"),
 }
+#: Names that `y_scaler` accepts beside those: "skew" or "standard", whichever is better, and powers
+#: of what is never negative.
+OWN_NAMES = ("auto", "skew")
+#: Exponents from a logarithm to none: others come to an end at a finite value.
+EXPONENTS = (0.0, 1.0)
+#: The largest exponent at which "auto" tries powers.
+MOST_SKEWED = 0.25
 #: What Box-Cox takes begins here: a positive number in single precision as well.
 LEAST_POSITIVE = float(np.finfo(np.float32).tiny)
 
@@ -108,8 +116,11 @@ def make_scaler(spec: Any, name: str) -> Any:
     if spec is None:
         return StandardScaler(with_mean=False, with_std=False)
     if isinstance(spec, str):
+        own = OWN_NAMES if name == "y_scaler" else ()
+        if spec in own:
+            return StandardScaler()  # of what is not skewed
         if spec not in SHORT_NAMES:
-            known = ", ".join(map(repr, SHORT_NAMES))
+            known = ", ".join(map(repr, (*own, *SHORT_NAMES)))
             raise ValueError(f"{name}={spec!r} is unknown; choose one of {known}, or None.")
         return SHORT_NAMES[spec]()
     if not isinstance(spec, SCALERS):
@@ -154,7 +165,8 @@ class OutputScaler:
         Derivative of the linear part.
 
     With "standard", columns with values that are far from all others are standardised by the
-    others, and compressed beyond a bound: their tails are those of a logarithm.
+    others, and compressed beyond a bound: their tails are those of a logarithm. "auto" is that,
+    since who chooses says "skew".
     """
 
     def __init__(self, spec: Any, scaling: Sequence[str] | None = None):
@@ -167,13 +179,21 @@ class OutputScaler:
         n_outputs = y.shape[1]
         scaling = np.array(self.scaling if self.scaling is not None else ["free"] * n_outputs)
         power = isinstance(make_scaler(self.spec, "y_scaler"), PowerTransformer)
-        specs = {"free": self.spec, "affine": "standard" if power else self.spec, "none": None}
-        self.parts: list[tuple[np.ndarray, _ColumnScaler]] = []
-        for kind, spec in specs.items():
+        is_own = isinstance(self.spec, str) and self.spec in OWN_NAMES
+        spec = "standard" if is_own else self.spec
+        if is_own and self.spec == "skew":
+            scaling = np.where((scaling == "free") & _is_positive(y), "skewed", scaling)
+        kinds: dict[str, Callable[[], _ColumnScaler | _SkewScaler]] = {
+            "free": lambda: _ColumnScaler(spec),
+            "skewed": _SkewScaler,
+            "affine": lambda: _ColumnScaler("standard" if power else spec),
+            "none": lambda: _ColumnScaler(None),
+        }
+        self.parts: list[tuple[np.ndarray, _ColumnScaler | _SkewScaler]] = []
+        for kind, make in kinds.items():
             columns = np.flatnonzero(scaling == kind)
             if len(columns):
-                scaler = _ColumnScaler(spec).fit(y[:, columns], sample_weight)
-                self.parts.append((columns, scaler))
+                self.parts.append((columns, make().fit(y[:, columns], sample_weight)))
         self.linear = all(scaler.linear for _, scaler in self.parts)
         self.slope = np.empty(n_outputs)
         for columns, scaler in self.parts:
@@ -251,10 +271,18 @@ class _ColumnScaler:
             )
             self.power.set_params(standardize=False)
 
-    def fit(self, y: np.ndarray, sample_weight: np.ndarray | None) -> _ColumnScaler:
+    def fit(
+        self,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None,
+        exponents: tuple[float, float] | None = None,
+    ) -> _ColumnScaler:
         if self.power is not None:
             self._check_box_cox(y)
-            y = scaled(self.power.fit(y), y)
+            self.power.fit(y)
+            if exponents is not None:
+                self.power.lambdas_ = np.clip(self.power.lambdas_, *exponents)
+            y = scaled(self.power, y)
         far = find_far(y) if self.robust else np.zeros(y.shape, dtype=bool)
         near = np.where(far, np.nan, y)
         fit_scaler(self.affine, near, sample_weight)
@@ -363,3 +391,52 @@ class _ColumnScaler:
                 f"y_scaler 'box-cox' needs positive targets, got {np.nanmin(y):g}; drop those "
                 "rows, or use 'power', which takes any."
             )
+
+
+class _SkewScaler:
+    """Powers of columns that are never negative, in units of their smallest positive value.
+
+    By Yeo and Johnson (2000), so that values that are negative after all have a density. In these
+    units a power of `EXPONENTS` is about that of y itself but for its very least values.
+    """
+
+    is_box_cox = linear = False
+
+    def fit(self, y: np.ndarray, sample_weight: np.ndarray | None) -> _SkewScaler:
+        self.unit = np.where(y > 0, y, np.inf).min(axis=0)
+        self.inner = _ColumnScaler("power").fit(y / self.unit, sample_weight, EXPONENTS)
+        return self
+
+    @property
+    def slope(self) -> np.ndarray:
+        return self.inner.slope / self.unit
+
+    def transform(self, y: np.ndarray) -> np.ndarray:
+        return self.inner.transform(y / self.unit)
+
+    def inverse_transform(self, z: np.ndarray) -> np.ndarray:
+        return self.inner.inverse_transform(z) * self.unit
+
+    def log_jacobian(self, y: np.ndarray) -> np.ndarray:
+        return self.inner.log_jacobian(y / self.unit) - np.log(self.unit)
+
+    def slope_of_log_jacobian(self, y: np.ndarray) -> np.ndarray:
+        return self.inner.slope_of_log_jacobian(y / self.unit) / self.unit
+
+    def transform_limits(self, limits: np.ndarray) -> np.ndarray:
+        """Limits (2, n_outputs) in scaled units."""
+        return self.inner.transform_limits(limits / self.unit)
+
+
+def _is_positive(y: np.ndarray) -> np.ndarray:
+    """Columns (n_outputs,) without negative values, most of them positive."""
+    return ~(y < 0).any(axis=0) & ((y > 0).mean(axis=0) > 0.5)
+
+
+def is_skewed(y: np.ndarray) -> np.ndarray:
+    """Columns (n_outputs,) that are never negative, and nearer to a logarithm than to its power."""
+    found = np.zeros(y.shape[1], dtype=bool)
+    for d in np.flatnonzero(_is_positive(y)):
+        exponent = _SkewScaler().fit(y[:, [d]], None).inner.power.lambdas_[0]
+        found[d] = exponent <= MOST_SKEWED
+    return found

@@ -100,6 +100,46 @@ def test_trees_are_chosen_where_they_help_and_not_for_straight_lines():
     assert encoder.encoding is None
 
 
+def log_normal(n=600):
+    random = np.random.default_rng(1)
+    X = random.uniform(-1.0, 1.0, (n, 2))
+    return X, np.exp(X[:, 0] + (1.0 + 0.3 * X[:, 1]) * random.normal(size=n))
+
+
+@pytest.mark.parametrize("limits", [None, (0.0, np.inf)])
+def test_powers_are_chosen_where_a_logarithm_is_near(limits):
+    X, y = log_normal()
+    kinds = {"random_state": 0, "epochs": 20, "K": 3, "limits": limits}
+    auto, standard, skew = (
+        without_features(y_scaler=kind, **kinds).fit(X[:400], y[:400])
+        for kind in ("auto", "standard", "skew")
+    )
+    assert auto.y_scaler_.spec == "skew"
+    np.testing.assert_array_equal(auto.log_prob(X, y), skew.log_prob(X, y))
+    assert auto.score(X[400:], y[400:]) > standard.score(X[400:], y[400:]) + 0.02
+    density = auto.predict_density(X[:20])
+    np.testing.assert_allclose(density.cdf(density.inverse_cdf(np.full(20, 0.01))), 0.01, rtol=1e-3)
+    draws = auto.sample(X[:20], 2000, random_state=0)
+    np.testing.assert_allclose(np.median(draws, axis=1), density.median(), rtol=0.2)
+    if limits is not None:
+        assert draws.min() >= 0.0
+
+
+@pytest.mark.parametrize(
+    ("parameters", "transform"),
+    [
+        ({}, np.log),
+        ({}, np.negative),
+        ({"limits": (0.0, 1e9)}, np.positive),
+        ({"y_scaler": "standard"}, np.positive),
+    ],
+)
+def test_powers_are_not_chosen(parameters, transform):
+    X, y = log_normal(300)
+    est = without_features(**parameters, epochs=1).fit(X, transform(y))
+    assert est.y_scaler_.spec == "standard"
+
+
 def test_choice_does_not_depend_on_the_seed_so_that_fits_can_be_merged():
     X, y = steps(400)
     apart = [small(epochs=20, n_members=2, random_state=s).fit(X, y) for s in (0, 1)]

@@ -52,6 +52,7 @@ CASES = {
         FRAME,
     ),
     "power scalers": ({"x_scaler": "power", "y_scaler": PowerTransformer()}, X, Y),
+    "powers": ({"y_scaler": "skew"}, X, np.exp(Y)),
     "Box-Cox": ({"y_scaler": "box-cox", "limits": (0, np.inf)}, X, np.exp(Y)),
     "robust scaler": ({"x_scaler": RobustScaler(unit_variance=True), "y_scaler": None}, X, Y),
     "members": ({"n_members": 3}, X, Y),

@@ -10,7 +10,7 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
-from sklearn_san._scaling import OutputScaler, make_scaler
+from sklearn_san._scaling import OutputScaler, is_skewed, make_scaler
 
 SPECS = [
     None,
@@ -20,6 +20,7 @@ SPECS = [
     "robust",
     "power",
     "box-cox",
+    "skew",
     StandardScaler(with_std=False),
     StandardScaler(with_mean=False),
     MinMaxScaler(feature_range=(-3, 5)),
@@ -53,7 +54,13 @@ def test_same_values_as_scikit_learn(spec, y):
     if spec is None:
         np.testing.assert_array_equal(OutputScaler(spec).fit(y).transform(y), y)
         return
-    expected = make_scaler(spec, "y_scaler").fit_transform(y)
+    if spec == "skew":
+        unit = y.min(axis=0)
+        power = PowerTransformer().fit(y / unit)
+        assert (power.lambdas_ > 0).all()
+        expected = power.transform(y / unit)
+    else:
+        expected = make_scaler(spec, "y_scaler").fit_transform(y)
     np.testing.assert_allclose(OutputScaler(spec).fit(y).transform(y), expected, rtol=1e-6)
 
 
@@ -82,6 +89,28 @@ def test_a_power_transform_that_saturates_bounds_the_scaled_values():
     low, high = steep.transform_limits(np.array([[-np.inf, np.inf]]))[0]
     assert low == pytest.approx(-1 / (steep.parts[0][1].power.lambdas_[0] - 2))
     assert high == np.inf
+
+
+def test_powers_of_what_is_never_negative():
+    random = np.random.default_rng(0)
+    log_normal, gap = np.exp(3.0 * random.normal(size=(2, 500)))
+    gap[::7] = np.nan
+    y = np.stack([log_normal, random.normal(size=500), log_normal + 50.0, gap], axis=1)
+    y[0, 0] = 0.0
+    np.testing.assert_array_equal(is_skewed(y), [True, False, True, True])
+    np.testing.assert_array_equal(is_skewed(1e-12 * y), is_skewed(y))
+    scaler = OutputScaler("skew").fit(y)
+    straight, powers = (columns.tolist() for columns, _ in scaler.parts)
+    assert (straight, powers) == ([1], [0, 2, 3])
+    assert 0.0 <= scaler.parts[1][1].inner.power.lambdas_.min()
+    # A logarithm has no image of what is not positive; this has, so that densities stay finite
+    assert np.isfinite(scaler.log_jacobian(np.full((1, 4), -1.0))).all()
+    assert (scaler.transform_limits(np.array([[-np.inf, np.inf]] * 4)) == [-np.inf, np.inf]).all()
+    assert np.isneginf(scaler.least()).all()
+    standard = OutputScaler("auto").fit(y)
+    np.testing.assert_array_equal(
+        standard.transform(y), OutputScaler("standard").fit(y).transform(y)
+    )
 
 
 def test_weights_are_used_where_the_scaler_takes_them():
