@@ -102,7 +102,7 @@ def test_powers_of_what_is_never_negative():
     scaler = OutputScaler("skew").fit(y)
     straight, powers = (columns.tolist() for columns, _ in scaler.parts)
     assert (straight, powers) == ([1], [0, 2, 3])
-    assert 0.0 <= scaler.parts[1][1].inner.power.lambdas_.min()
+    assert scaler.parts[1][1].inner.power.lambdas_.min() >= 0.0
     # A logarithm has no image of what is not positive; this has, so that densities stay finite
     assert np.isfinite(scaler.log_jacobian(np.full((1, 4), -1.0))).all()
     assert (scaler.transform_limits(np.array([[-np.inf, np.inf]] * 4)) == [-np.inf, np.inf]).all()
