@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from ._description import describe
 from ._distributed import Ranks, current_ranks
 from ._draws import mean_of_rows
 from ._engines import engine_report, load_kernels
-from ._fitting import Fitted, Silence, fit_ensemble
+from ._fitting import Fitted, Silence, fit_ensemble, order_trials
 from ._masking import MaskedDensity
 from ._model import FittedModel, make_generator
 from ._parts import encoders_by_name, n_rows_of, take_rows
@@ -1127,7 +1128,8 @@ or None, default="standard"
             )
         reader = Reader(draft, Schema.of(self) if resume else schema, ranks=ranks)
         seed = generator.initial_seed() % 2**32
-        rows = as_rows(X, y, sample_weight, X_err, reader, seed, groups, validation_rows)
+        trials = partial(order_trials, draft, increment=increment)
+        rows = as_rows(X, y, sample_weight, X_err, reader, seed, trials, groups, validation_rows)
         rows.ranks = ranks
         before = self._fitted() if resume else None
         self._check_alike(ranks, rows, before)
