@@ -511,7 +511,8 @@ def order_trials(
         fitted = _quietly(pilot, reader.in_order(order), rows, torch.device("cpu"))
         x = fitted.encoder.transform(held.X, held.X_err)
         z = fitted.y_scaler.transform(held.y[:, order])
-        columns = (torch.as_tensor(part[None], dtype=torch.float32) for part in (x, z))
+        known = np.nan_to_num(z)  # outputs before missing ones must not see nan
+        columns = (torch.as_tensor(part[None], dtype=torch.float32) for part in (x, known))
         with torch.no_grad():
             log_prob = fitted.network.float().conditionals(*columns)[0][0].double().numpy()
         loss = np.where(np.isnan(z), 0.0, np.nan_to_num(-log_prob, nan=np.inf))

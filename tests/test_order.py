@@ -213,7 +213,7 @@ def test_trials_take_a_share_of_the_fit(n_rows, parameters, increment, n_trials)
 def test_fit_tries_orders(monkeypatch):
     monkeypatch.setattr(_order, "MIN_ROWS", 100)
     monkeypatch.setattr(_order, "MAX_STEPS", 5)
-    monkeypatch.setattr(_fitting, "TRIAL_PASSES", 400)
+    monkeypatch.setattr(_fitting, "TRIAL_PASSES", 100)
     X, y = problem(400)
     y[:, 3] = np.round(y[:, 3])
     tried = []
@@ -226,7 +226,7 @@ def test_fit_tries_orders(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         est = small(epochs=6, order=[1, ...]).fit(X, y, X_err=np.full(X.shape, 0.1))
-    assert tried[-1] == [0, 1, 2, 3]
+    assert [0, 1, 2, 3] in tried
     assert all(order[0] == 0 for order in tried)  # counted from the order so far
     assert est.order_[0] == 1
 
