@@ -4,6 +4,7 @@
 `fit_ensemble`       all of it, by one recipe for tables and streams
 `Fitted`             what comes out
 `choose`             scaling of y and features of x that are worth their place, by short fits
+`order_trials`       short fits in other orders of the outputs
 `Silence`            watches a fit of which nothing is told
 ===================  =======================================================================
 
@@ -31,6 +32,7 @@ from ._inputs import InputEncoder, folds
 from ._linear_base import FEW_ROWS, fit_linear_base, match_marginals, optimism_of
 from ._network import SAN, FreeRunning
 from ._novelty import MAX_ROWS, Novelty
+from ._order import Trial
 from ._part_encoders import (
     CHUNK,
     Encoded,
@@ -80,6 +82,11 @@ NEEDLE, NEEDLE_ROWS = -float(np.log(10.0 * DEFAULT_MIN_SCALE)) - 1.42, 200
 LEAST_TRIED, MOST_TRIED = 200, 50_000
 PILOT_MEMBERS, PILOT_ROWS, FEWEST_PILOT, PILOT_EPOCHS, PILOT_HELD = 1, 20_000, 2000, 0.25, 0.25
 LEAST_GAIN, MARGIN = 0.05, 0.5
+#: Orders of the outputs are tried on so many rows, of which a share is held out, with so many rows
+#: in a batch and so many of all epochs together. There are so many trials, if they take no more
+#: than a share of the fit. Losses of outputs are told up to so many nats.
+TRIAL_ROWS, TRIAL_HELD, TRIAL_BATCH, TRIAL_PASSES = 20_000, 0.2, 128, 48_000
+MOST_TRIALS, TRIAL_SHARE, MOST_LOSS = 7, 0.33, 100.0
 #: Smallest scale of an output's components, in its units in the network, times the rows.
 FEW_FLOOR = 0.5
 
@@ -509,14 +516,65 @@ def _pilot(
         epochs=max(1, int(PILOT_EPOCHS * epochs)),
         early_stopping=True,
     )
+    fitted = _quietly(pilot, reader, rows, device)
+    losses = [loss for loss in fitted.history.validation if np.isfinite(loss)]
+    return min(losses, default=np.inf)
+
+
+def order_trials(
+    options: Any, reader: Reader, sample: Block, *, increment: bool
+) -> tuple[int, Trial]:
+    """How many orders of the outputs to try, and short fits in these.
+
+    Rows, their split and the seed are the same in all of them, whatever those of the fit. Training
+    costs a share of the fit at most, and there are none without columns of X.
+    """
+    rows_of_fit = reader.n_rows
+    passes = 1 if increment else _sizes(options, rows_of_fit)[1] * _n_members(options, rows_of_fit)
+    n_trials = min(MOST_TRIALS, int(TRIAL_SHARE * rows_of_fit * passes / TRIAL_PASSES))
+    sample = sample._replace(parts=())
+    some = np.random.default_rng(0).permutation(sample.n_rows)[:TRIAL_ROWS]
+    held, training = map(sample.take, np.split(some, [round(TRIAL_HELD * len(some))]))
+    if training.weight is not None:
+        training = training._replace(weight=training.weight / training.weight.mean())
+    pilot = copy.copy(options)
+    vars(pilot).update(
+        encoder=None,
+        feature_encoding=None,
+        tree_features=False,
+        n_members=1,
+        n_jobs=None,
+        epochs=max(1, round(TRIAL_PASSES / training.n_rows)),
+        batch_size=TRIAL_BATCH,
+        early_stopping=False,
+        teacher_forcing=True,
+    )
+
+    def losses(order: np.ndarray) -> np.ndarray:
+        rows = WholeTable(training._replace(y=training.y[:, order]))
+        fitted = _quietly(pilot, reader.in_order(order), rows, torch.device("cpu"))
+        x = fitted.encoder.transform(held.X, held.X_err)
+        z = fitted.y_scaler.transform(held.y[:, order])
+        known = np.nan_to_num(z)  # outputs before missing ones must not see nan
+        columns = (torch.as_tensor(part[None], dtype=torch.float32) for part in (x, known))
+        with torch.no_grad():
+            log_prob = fitted.network.float().conditionals(*columns)[0][0].double().numpy()
+        loss = np.where(np.isnan(z), 0.0, np.nan_to_num(-log_prob, nan=np.inf))
+        mean = np.average(loss, axis=0, weights=held.weight)
+        return np.asarray(np.minimum(mean, MOST_LOSS)[np.argsort(order)])
+
+    return n_trials if reader.schema.feature_names else 0, losses
+
+
+def _quietly(options: Any, reader: Reader, rows: WholeTable, device: torch.device) -> Fitted:
+    """A fit of which nothing is told, always with the same seed."""
     generator = torch.Generator().manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        fitted = fit_ensemble(pilot, reader, rows, device, generator, lambda *_: Silence())
+        fitted = fit_ensemble(options, reader, rows, device, generator, lambda *_: Silence())
     if fitted.history.interrupted:
         raise KeyboardInterrupt
-    losses = [loss for loss in fitted.history.validation if np.isfinite(loss)]
-    return min(losses, default=np.inf)
+    return fitted
 
 
 class Silence:

@@ -1,31 +1,38 @@
-"""A good autoregressive order of the outputs, found by a pilot network.
+"""A good autoregressive order of the outputs, found by a pilot network and short fits.
 
 By the chain rule every order writes the same density; they differ in how well networks learn its
 factors. The pilot is one small network that predicts each output from x and any subset S of the
 others, as a Gaussian mixture with loss L(j | S). On rows that it has not seen,
 
-    A[j, k] = mean over S of  L(j | S) + L(k | S, j) - L(k | S) - L(j | S, k)
+    G[j, k] = mean over S of  L(k | S) - L(k | S, j)
 
-is what it costs in nats to have j before k: 0 for the exact densities, and with less noise than the
-losses themselves. The order is the one of the least sum of A over all pairs. A pilot tells bad
-orders from good ones, not the good ones from each other: if the order as given costs little more,
-it stays.
+is what output k gains in nats if j is known, and A[j, k] = G[k, j] - G[j, k] what it costs to have
+j before k: 0 for the exact densities. The order of the least sum of A over all pairs is tried: the
+network itself is fitted in this order for a few epochs. Its loss of each output d is taken as
+
+    c[d] - sum over j before d of G[j, d]
+
+and G, from that of the pilot on, fitted to these by ridge regression, which gives the next order to
+try. The best one tried is taken, unless the order as given, tried last, is about as good. Where
+there is no time for short fits, that of the pilot is taken if it is much better by its costs.
 
 ===================  =======================================================================
 `settle_order`       the order of rows that were read, if it is left to us
 `auto_order`         the order for arrays
-`pair_costs`         A from a pilot
+`pair_gains`         G from a pilot
+`tried_order`        the best of orders that were tried
 `least_cost_order`   the order of the least sum
 ===================  =======================================================================
 
-Values are replaced by normal scores of their ranks, so that units, tails and labels do not matter.
-The seed is always the same: fits to the same rows with other seeds have the same order.
+Values are replaced by normal scores of their ranks, so that units, tails and labels do not matter
+to the pilot; columns are put in an order by these scores first, so that shuffled columns end in the
+same order. The seed is always the same: fits to the same rows with other seeds have the same order.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -44,21 +51,30 @@ MIN_ROWS, MAX_ROWS = 5000, 10_000
 HELD = 0.2
 #: Fewer or more outputs stay as given; up to the last number the best order is found exactly.
 MIN_OUTPUTS, MAX_OUTPUTS, MAX_EXACT = 3, 64, 10
-#: Gain over the order as given, in nats, below which that is kept.
-MIN_GAIN = 0.4
+#: Gain over the order as given, in nats, below which that is kept: by the pilot, by short fits.
+MIN_GAIN, MIN_TRIED_GAIN = 0.4, 0.1
+#: Outputs' ridge on what is added to the pilot's gains; noise that brings orders not tried before.
+GAIN_RIDGE, NOISE = 1.0, 0.01
+#: Rows by whose scores columns are put in order.
+KEY_ROWS = 64
 #: Of a categorical feature as many categories are told apart.
 MAX_CATEGORIES = 16
 #: The pilot: hidden layers and their width, components.
 LAYERS, WIDTH, COMPONENTS = 3, 128, 5
 #: Its training: passes over the rows, most steps and these for each output, rows of a step, rate.
-PASSES, MAX_STEPS, STEPS_OF_OUTPUT, BATCH, RATE = 25, 800, 90, 256, 0.005
+PASSES, MAX_STEPS, STEPS_OF_OUTPUT, BATCH, RATE = 25, 400, 90, 256, 0.005
 #: Subsets in each step; what is added to variances of the base.
 SETS, RIDGE = 16, 1e-4
 #: Subsets of the outputs, and rows for each, that estimate the costs.
 SUBSETS, ROWS_OF_SUBSET = 128, 128
 
+#: Losses of the outputs (n_outputs,) in nats by a short fit in an order of these (n_outputs,).
+Trial = Callable[[np.ndarray], np.ndarray]
+#: How many short fits there is time for, and these, of rows that were read.
+Trials = Callable[[Reader, Block], tuple[int, Trial]]
 
-def settle_order(reader: Reader, sample: Block) -> Block:
+
+def settle_order(reader: Reader, sample: Block, trials: Trials) -> Block:
     """Choose the order of what was read, if part of it is automatic; the rows in that order.
 
     Parameters
@@ -67,12 +83,14 @@ def settle_order(reader: Reader, sample: Block) -> Block:
         That has read all rows; its schema and what it knows of outputs are put in order.
     sample : Block
         Rows of these.
+    trials : callable
     """
     n_first = reader.n_settled
     if n_first >= sample.y.shape[1]:
         return sample
     n_categories = reader.schema.n_categories
-    place = auto_order(sample.X, sample.y, n_first, reader.n_missing, n_categories)
+    tried = trials(reader, sample)
+    place = auto_order(sample.X, sample.y, n_first, reader.n_missing, n_categories, *tried)
     place = reader.ranks.first("the order of the outputs", place)
     reader.settle(place)
     schema, back = reader.schema, np.argsort(reader.schema.order)
@@ -88,6 +106,8 @@ def auto_order(
     n_first: int = 0,
     n_missing: np.ndarray | None = None,
     n_categories: list[int | None] | None = None,
+    n_trials: int = 0,
+    trial: Trial | None = None,
 ) -> np.ndarray:
     """Columns of y in a good order, (n_outputs,).
 
@@ -102,14 +122,17 @@ def auto_order(
         Missing values of each output. The others are in rising order of these.
     n_categories : list of int or None, default=None
         Categories of each feature; None for numbers.
+    n_trials : int, default=0
+        How many orders to try.
+    trial : callable, default=None
     """
     n_outputs = y.shape[1]
     levels = np.zeros(n_outputs) if n_missing is None else n_missing
     first, rest = np.split(np.arange(n_outputs), [n_first])
-    rest = rest[np.argsort(levels[rest], kind="stable")]
-    groups = np.split(rest, np.flatnonzero(np.diff(levels[rest])) + 1)
-    if len(y) < MIN_ROWS or not MIN_OUTPUTS <= max(map(len, groups)) <= MAX_OUTPUTS:
-        return np.concatenate([first, rest])
+    given = rest[np.argsort(levels[rest], kind="stable")]
+    largest = np.unique(levels[rest], return_counts=True)[1].max()
+    if len(y) < MIN_ROWS or not MIN_OUTPUTS <= largest <= MAX_OUTPUTS:
+        return np.concatenate([first, given])
     random = np.random.default_rng(0)
     rows = random.permutation(len(y))[:MAX_ROWS]
     scores = normal_scores(y[rows], random)
@@ -117,10 +140,23 @@ def auto_order(
     x = np.concatenate([features(X[rows], n_categories, random), known], axis=1)
     if not x.shape[1]:  # all of X goes through encoders
         x = np.zeros((len(rows), 1))
-    costs = np.zeros((n_outputs, n_outputs))
-    costs[np.ix_(rest, rest)] = pair_costs(x, scores[:, rest], random)
-    best = [group[least_cost_order(costs[np.ix_(group, group)])] for group in groups]
-    return np.concatenate([first, *best])
+    rest = rest[keyed(scores[:, rest])]
+    rest = rest[np.argsort(levels[rest], kind="stable")]
+    gains = pair_gains(x, scores[:, rest], random)
+    place = np.argsort(rest)[np.searchsorted(np.sort(rest), given)]  # of those given, in `rest`
+
+    def losses(order: np.ndarray) -> np.ndarray:
+        """Of the outputs in `rest`."""
+        assert trial is not None
+        return trial(np.concatenate([first, rest[order]]))[rest]
+
+    best = tried_order(gains, levels[rest], place, n_trials, losses, random)
+    return np.concatenate([first, rest[best]])
+
+
+def keyed(scores: np.ndarray) -> np.ndarray:
+    """Order (n_columns,) of columns (n_rows, n_columns) by their values, wherever they stand."""
+    return np.lexsort(scores[:KEY_ROWS][::-1])
 
 
 def normal_scores(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -286,8 +322,8 @@ class Pilot:
         return self
 
 
-def pair_costs(x: np.ndarray, y: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """What it costs in nats to have output j before k, (n_outputs, n_outputs), from a pilot.
+def pair_gains(x: np.ndarray, y: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """What output k gains in nats if j is known, (n_outputs, n_outputs), from a pilot.
 
     Parameters
     ----------
@@ -312,15 +348,90 @@ def pair_costs(x: np.ndarray, y: np.ndarray, random: np.random.Generator) -> np.
             count[np.ix_(rest, rest)] += 1.0
     gain /= np.maximum(count, 1.0)
     np.fill_diagonal(gain, 0.0)
-    return gain.T - gain
+    return gain
 
 
-def least_cost_order(costs: np.ndarray) -> np.ndarray:
-    """Order of the least sum of costs (n, n) over all pairs, unless that as given is as good."""
-    n = len(costs)
-    best = _exact_order(costs) if n <= MAX_EXACT else _local_order(costs)
-    given = np.arange(n)
-    return best if cost_of(costs, best) < cost_of(costs, given) - MIN_GAIN else given
+def tried_order(
+    gains: np.ndarray,
+    levels: np.ndarray,
+    given: np.ndarray,
+    n_trials: int,
+    losses_of: Trial,
+    random: np.random.Generator,
+) -> np.ndarray:
+    """The best of orders that were tried, (n,); without trials that of the pilot.
+
+    Parameters
+    ----------
+    gains : ndarray of shape (n, n)
+        From the pilot.
+    levels : ndarray of shape (n,)
+        In rising order; outputs stay among those of the same level.
+    given : ndarray of shape (n,)
+        The order as given.
+    n_trials : int
+        Short fits, with that of the order as given.
+    losses_of : callable
+    random : numpy.random.Generator
+    """
+    if n_trials < 2:
+        costs = gains.T - gains
+        best = least_cost_order(costs, levels)
+        return best if cost_of(costs, best) < cost_of(costs, given) - MIN_GAIN else given
+    sizes = np.unique(levels, return_counts=True)[1]
+    n_orders = math.prod(math.factorial(min(int(size), 10)) for size in sizes)
+    tried: list[np.ndarray] = []
+    losses: list[np.ndarray] = []
+    for _ in range(min(n_trials - 1, n_orders)):
+        tried.append(_next_order(fitted_gains(gains, tried, losses), levels, tried, random))
+        losses.append(losses_of(tried[-1]))
+    totals = [loss.sum() for loss in losses]
+    best = tried[int(np.argmin(totals))]
+    is_given = [bool((order == given).all()) for order in tried]
+    loss_of_given = totals[is_given.index(True)] if any(is_given) else losses_of(given).sum()
+    return best if min(totals) < loss_of_given - MIN_TRIED_GAIN else given
+
+
+def fitted_gains(
+    gains: np.ndarray, tried: Sequence[np.ndarray], losses: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Gains (n, n) near those of the pilot that explain the losses (n,) of orders (n,)."""
+    if len(tried) < 2:
+        return gains
+    place = np.argsort(np.stack(tried), axis=1)
+    before = (place[:, :, None] < place[:, None]).astype(float)  # (n_tried, j, d): j before d
+    loss, fitted = np.stack(losses), gains.copy()
+    for d in range(len(gains)):
+        left = loss[:, d] + before[:, :, d] @ gains[:, d]
+        known = before[:, :, d] - before[:, :, d].mean(axis=0)
+        gram = known @ known.T + GAIN_RIDGE * np.eye(len(tried))
+        fitted[:, d] -= known.T @ np.linalg.solve(gram, left - left.mean())
+    return fitted
+
+
+def _next_order(
+    gains: np.ndarray,
+    levels: np.ndarray,
+    tried: Sequence[np.ndarray],
+    random: np.random.Generator,
+) -> np.ndarray:
+    """The order of least costs, with more and more noise until it was not tried before."""
+    noise = 0.0
+    while True:
+        noisy = gains + noise * random.normal(size=gains.shape)
+        order = least_cost_order(noisy.T - noisy, levels)
+        if not any((order == one).all() for one in tried):
+            return order
+        noise = 1.2 * noise or NOISE
+
+
+def least_cost_order(costs: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Order of the least sum of costs (n, n) over all pairs of the same level (n,), rising."""
+    best = []
+    for group in np.split(np.arange(len(costs)), np.flatnonzero(np.diff(levels)) + 1):
+        own = costs[np.ix_(group, group)]
+        best.append(group[_exact_order(own) if len(group) <= MAX_EXACT else _local_order(own)])
+    return np.concatenate(best)
 
 
 def cost_of(costs: np.ndarray, order: np.ndarray) -> float:

@@ -30,7 +30,7 @@ from torch import Generator, Tensor
 
 from ._distributed import ALONE, Ranks
 from ._inputs import InputEncoder
-from ._order import settle_order
+from ._order import Trials, settle_order
 from ._parts import Part, PartColumn, n_rows_of
 from ._scaling import OutputScaler
 from ._schema import Block, Raw, Reader, concatenate
@@ -369,6 +369,7 @@ def as_rows(
     X_err: Any,
     reader: Reader,
     seed: int,
+    trials: Trials,
     groups: Any = None,
     validation: Held | None = None,
 ) -> WholeTable | Pools:
@@ -396,7 +397,7 @@ def as_rows(
             )
         sample = reader.learn(raw)
         reader.check(sample)
-        sample = settle_order(reader, sample)
+        sample = settle_order(reader, sample, trials)
         numbers = None if groups is None else _groups_of(groups, y, sample_weight)
         table = reader.with_mean_weight_one(sample)
         return WholeTable(*_with_validation(table, numbers, reader, validation))
@@ -410,7 +411,7 @@ def as_rows(
 
     sample = encode(kept)
     reader.check(sample)
-    sample = settle_order(reader, sample)
+    sample = settle_order(reader, sample, trials)
     if len(rows) == reader.n_rows:
         own = None if numbers is None else np.unique(numbers[rows], return_inverse=True)[1]
         return WholeTable(*_with_validation(sample, own, reader, validation))

@@ -13,6 +13,7 @@ later call. Its parts are public attributes of the estimator, and saved with it.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -519,6 +520,13 @@ class Reader:
         self.n_outside, self.y_range = self.n_outside[place], self.y_range[:, place]
         self.n_missing, self.gaps = self.n_missing[place], self.gaps[np.ix_(place, place)]
         self.n_settled = len(place)
+
+    def in_order(self, place: np.ndarray) -> Reader:
+        """A copy with another order, for a trial."""
+        other = copy.copy(self)
+        other._schema = copy.copy(self.schema)
+        other.settle(place)
+        return other
 
     def check(self, sample: Block) -> None:
         """Raise for targets that cannot be fitted; warn of ties and functions in a sample."""

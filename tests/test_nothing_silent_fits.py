@@ -1,6 +1,7 @@
 """Data that mislead a fit: the right value, or a warning that names the matter."""
 
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -341,7 +342,8 @@ def tiny_pools(monkeypatch):
 
 def pools_of(X, y, groups=None, held=None):
     reader = Reader(small())
-    return _rows.as_rows(X, y, None, None, reader, 0, groups, held)
+    trials = partial(_fitting.order_trials, small(), increment=False)
+    return _rows.as_rows(X, y, None, None, reader, 0, trials, groups, held)
 
 
 def test_no_pool_holds_copies_of_rows_to_validate_on(tiny_pools):
