@@ -24,9 +24,10 @@ import torch
 from joblib import effective_n_jobs
 
 from . import _validation as validation
+from ._boosting import FEW_ROWS as FEW_FOR_TREES
 from ._boosting import fit_trees, n_folds
 from ._engines import engine_report, load_kernels, objective_for
-from ._features import PiecewiseLinear
+from ._features import PiecewiseLinear, fit_neighbours
 from ._inputs import InputEncoder, folds
 from ._linear_base import FEW_ROWS, fit_linear_base, match_marginals, optimism_of
 from ._network import SAN, FreeRunning
@@ -78,7 +79,7 @@ NEEDLE, NEEDLE_ROWS = -float(np.log(10.0 * DEFAULT_MIN_SCALE)) - 1.42, 200
 #: since short fits favour what is learned quickly, and so many divided by the root of all rows
 #: validated on.
 LEAST_TRIED, MOST_TRIED = 200, 50_000
-PILOT_MEMBERS, PILOT_ROWS, FEWEST_PILOT, PILOT_EPOCHS, PILOT_HELD = 1, 20_000, 2000, 0.25, 0.25
+PILOT_MEMBERS, PILOT_ROWS, FEWEST_PILOT, PILOT_EPOCHS, PILOT_HELD = 1, 20_000, 2000, 0.5, 0.25
 LEAST_GAIN, MARGIN = 0.05, 0.5
 #: Smallest scale of an output's components, in its units in the network, times the rows.
 FEW_FLOOR = 0.5
@@ -500,7 +501,7 @@ def _extend(
     n_encoded: int = 0,
 ) -> None:
     """Fit features of x on the rows to learn from; trees predict these outputs."""
-    encoding = trees = None
+    encoding = trees = neighbours = None
     plain = encoder.plain(part.X, part.X_err)
     if encode:
         encoding = PiecewiseLinear().fit(plain[:, : len(encoder.numbers)])
@@ -513,7 +514,9 @@ def _extend(
         k = n_folds(len(plain))
         z = y_scaler.transform(part.y)[:, outputs]
         trees = fit_trees(plain, z, part.weight, folds(part.X, k), k)
-    encoder.extend(encoding, trees, n_encoded)
+        if len(plain) >= FEW_FOR_TREES:
+            neighbours = fit_neighbours(plain, z, part.weight, trees)
+    encoder.extend(encoding, trees, neighbours, n_encoded)
 
 
 def _train(
