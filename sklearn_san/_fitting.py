@@ -74,12 +74,13 @@ OPTIMISM = 2.0
 #: a normal distribution of ten times the smallest scale. Of so many rows.
 NEEDLE, NEEDLE_ROWS = -float(np.log(10.0 * DEFAULT_MIN_SCALE)) - 1.42, 200
 #: "auto" tries features of x where there are between so many rows: in ensembles of so many members,
-#: fitted to so many rows divided by the outputs, but no fewer than these, for a share of the
-#: epochs, with a share of the rows to validate on. They must be better by so many nats per output,
-#: since short fits favour what is learned quickly, and so many divided by the root of all rows
-#: validated on.
+#: fitted to so many rows divided by the outputs, but no fewer than these, with a share of the rows
+#: to validate on, for a share of the epochs, a larger one where trees are those of many rows. They
+#: must be better by so many nats per output, since short fits favour what is learned quickly, and
+#: so many divided by the root of all rows validated on.
 LEAST_TRIED, MOST_TRIED = 200, 50_000
-PILOT_MEMBERS, PILOT_ROWS, FEWEST_PILOT, PILOT_EPOCHS, PILOT_HELD = 1, 20_000, 2000, 0.5, 0.25
+PILOT_MEMBERS, PILOT_ROWS, FEWEST_PILOT, PILOT_HELD = 1, 20_000, 2000, 0.25
+PILOT_EPOCHS, LONG_PILOT_EPOCHS = 0.25, 0.5
 LEAST_GAIN, MARGIN = 0.05, 0.5
 #: Smallest scale of an output's components, in its units in the network, times the rows.
 FEW_FLOOR = 0.5
@@ -457,13 +458,15 @@ def _pilot(
     """Validation loss of a short fit with such features."""
     pilot = copy.copy(options)
     _, epochs, _ = _sizes(options, rows.n_rows)
+    few = rows.sample.n_rows - rows.n_held < FEW_FOR_TREES
+    share = PILOT_EPOCHS if few else LONG_PILOT_EPOCHS
     vars(pilot).update(
         encoder=None,
         feature_encoding="piecewise_linear" if chosen[0] else None,
         tree_features=chosen[1],
         n_members=PILOT_MEMBERS,
         n_jobs=None,
-        epochs=max(1, int(PILOT_EPOCHS * epochs)),
+        epochs=max(1, int(share * epochs)),
         early_stopping=True,
     )
     generator = torch.Generator().manual_seed(0)
