@@ -26,6 +26,8 @@ from sklearn_san._features import (
     fit_neighbours,
 )
 from sklearn_san._inputs import folds
+from sklearn_san._kinds import UnfitState
+from sklearn_san._saved_states import rebuild
 
 AUTO = {"feature_encoding": "auto", "tree_features": "auto"}
 BOTH = {"feature_encoding": "piecewise_linear", "tree_features": True}
@@ -177,6 +179,26 @@ def test_neighbours_in_a_model(tmp_path, monkeypatch):
     loaded = SANConditionalDensityEstimator.load(tmp_path / "model.safetensors")
     for other in (loaded, copy.deepcopy(est), pickle.loads(pickle.dumps(est))):
         np.testing.assert_array_equal(other.log_prob(X, y), exact)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("column", np.array([0, -1])),
+        ("scale", np.array([1.0, 0.0])),
+        ("known", np.zeros((LEAST_KNOWN - 1, 2))),
+        ("known", np.full((LEAST_KNOWN, 2), np.nan)),
+        ("known", np.zeros((LEAST_KNOWN, 3))),
+        ("value", np.zeros((LEAST_KNOWN + 1, 1))),
+        ("value", np.zeros((LEAST_KNOWN, 0))),
+    ],
+)
+def test_neighbours_in_files_are_checked(name, value):
+    known, value_of = np.zeros((LEAST_KNOWN, 2)), np.zeros((LEAST_KNOWN, 1))
+    good = vars(Neighbours(np.array([0, 1]), np.ones(2), known, value_of))
+    assert isinstance(rebuild("Neighbours", dict(good), ""), Neighbours)
+    with pytest.raises(UnfitState, match=name):
+        rebuild("Neighbours", good | {name: value}, "")
 
 
 def test_equal_rows_share_a_fold():
