@@ -7,15 +7,15 @@ import numpy as np
 from ._features import TreeFeatures
 from .compiled.boosting import grow
 
-#: Trees of each output and fold; shares of rows and columns that each draws.
-N_TREES, ROW_SHARE, COLUMN_SHARE = 300, 0.7, 0.6
-#: Depth, rate and penalty, which are rows of residual 0 that each leaf has besides its own, with
-#: fewer and with more rows than `FEW_ROWS`.
-FEW_SHAPE, MANY_SHAPE = (4, 0.2, 1.0), (6, 0.1, 3.0)
-#: Values of a column that questions tell apart.
-N_BINS = 64
+#: Shares of rows and columns that each tree draws.
+ROW_SHARE, COLUMN_SHARE = 0.7, 0.6
+#: Trees of each output and fold, their depth, rate and penalty, which are rows of residual 0 that
+#: each leaf has besides its own, with fewer and with more rows than `FEW_ROWS`.
+FEW_SHAPE, MANY_SHAPE = (300, 4, 0.2, 1.0), (200, 8, 0.15, 2.0)
+#: Values of a column that questions tell apart, with fewer and with more rows.
+FEW_BINS, MANY_BINS = 64, 128
 #: Folds, of fewer and of more rows than these; rows to learn from, shared by all outputs.
-FEW_FOLDS, MANY_FOLDS, FEW_ROWS, MAX_ROWS = 5, 10, 2000, 40_000
+FEW_FOLDS, MANY_FOLDS, FEW_ROWS, MAX_ROWS = 5, 10, 2000, 50_000
 #: Leaves add multiples of this.
 STEP = 2.0**-24
 
@@ -43,14 +43,16 @@ def fit_trees(
     rows = slice(None, None, -(-len(x) * y.shape[1] // MAX_ROWS))
     x, y, fold = x[rows], y[rows], fold[rows]
     weight = np.ones(len(x)) if sample_weight is None else sample_weight[rows]
-    edges = [_edges(values) for values in x.T]
+    few = len(x) < FEW_ROWS
+    most = FEW_BINS if few else MANY_BINS
+    edges = [_edges(values, most) for values in x.T]
     codes = np.stack([np.searchsorted(e, v) for e, v in zip(edges, x.T, strict=True)])
     codes, n_bins = codes.astype(np.uint8), np.array([len(e) + 1 for e in edges])
-    depth, rate, penalty = FEW_SHAPE if len(x) < FEW_ROWS else MANY_SHAPE
-    padded = np.zeros((len(edges), N_BINS))
+    n_trees, depth, rate, penalty = FEW_SHAPE if few else MANY_SHAPE
+    padded = np.zeros((len(edges), most))
     for own, e in zip(padded, edges, strict=True):
         own[: len(e)] = e
-    shape = (n_folds, y.shape[1], N_TREES)
+    shape = (n_folds, y.shape[1], n_trees)
     column, code = (np.zeros((*shape, depth), dtype=np.int64) for _ in range(2))
     value = np.zeros((*shape, 2**depth))
     for k in range(n_folds):
@@ -76,9 +78,9 @@ def _moments(values: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
     return mean, float(np.sqrt(np.average((values - mean) ** 2, weights=weight))) or 1.0
 
 
-def _edges(values: np.ndarray) -> np.ndarray:
-    """Thresholds between values if they are few, else quantiles; rising, at most `N_BINS` - 1."""
+def _edges(values: np.ndarray, n_bins: int) -> np.ndarray:
+    """Thresholds between values if they are few, else quantiles; rising, at most `n_bins` - 1."""
     distinct = np.unique(values)
-    if len(distinct) <= N_BINS:
+    if len(distinct) <= n_bins:
         return 0.5 * (distinct[1:] + distinct[:-1])
-    return np.unique(np.quantile(values, np.arange(1, N_BINS) / N_BINS))
+    return np.unique(np.quantile(values, np.arange(1, n_bins) / n_bins))

@@ -86,7 +86,9 @@ class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseE
     tree_features : bool or "auto", default="auto"
         Whether the network sees predictions of y by gradient-boosted trees, as further features.
         They are out of fold: the rows to learn from are predicted by trees that have not seen
-        them. "auto" tries them, like `feature_encoding`.
+        them. From 2,000 rows on it also sees mean and spread of y among the five most similar rows
+        of `fit`, and how near these are; at most 50,000 rows are kept for that, and are part of the
+        model and its files. "auto" tries both, like `feature_encoding`.
     activation : {"silu", "relu", "gelu", "elu", "tanh"}, default="silu"
         Activation of the hidden layers.
     layer_norm : bool, default=True

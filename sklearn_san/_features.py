@@ -1,9 +1,10 @@
-"""Features of x that are evaluated once per row: encoded columns, and predictions of trees.
+"""Features of x that are evaluated once per row: encoded columns, trees, and neighbours.
 
 ==================  ========================================================================
 `PiecewiseLinear`   each number as its progress through intervals between quantiles [1]_
 `TreeFeatures`      predictions of each output by boosted trees, out of fold where x is learned
                     from [2]_
+`Neighbours`        outputs of the most similar rows, their spread, and how near they are [3]_
 ==================  ========================================================================
 
 The trees are oblivious: all nodes of one depth ask the same question, so that the leaf is a binary
@@ -14,17 +15,26 @@ References
 .. [1] Gorishniy, Rubachev and Babenko (2022), On embeddings for numerical features in tabular deep
    learning.
 .. [2] Wolpert (1992), Stacked generalization.
+.. [3] Cover and Hart (1967), Nearest neighbor pattern classification.
 """
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
+from scipy.spatial import KDTree
 
 #: Knots of a column, and rows for each of them; scale of the encoded columns, so small that
 #: training may leave them alone.
 N_KNOTS, ROWS_PER_KNOT, GAIN = 17, 20, 0.3
 #: Rows that go through the trees at once.
 CHUNK = 1024
+#: Neighbours of a row, by so many columns at most, among at least and at most so many rows.
+N_NEIGHBOURS, MOST_COLUMNS, LEAST_KNOWN, MOST_KNOWN = 5, 12, 100, 50_000
+#: Share of the mean distance that is added to each before its inverse is a weight; what is added to
+#: spreads and distances before their logarithm.
+SOFTENING, LEAST_SPREAD, LEAST_DISTANCE = 0.3, 0.03, 1e-3
 
 
 class PiecewiseLinear:
@@ -129,3 +139,98 @@ class TreeFeatures:
                 leaf |= above.astype(np.intp) << level
             predictions.append(np.take_along_axis(value, leaf, axis=1).sum(axis=0))
         return np.stack(predictions, axis=1)
+
+    def importance(self, n_columns: int) -> np.ndarray:
+        """How much questions about each column change predictions, from 0 to 1; (n_columns,)."""
+        depth, n_outputs = self.column.shape[3], self.n_features
+        total = np.zeros((n_outputs, n_columns))
+        for level in range(depth):
+            halves = self.value.reshape(*self.value.shape[:3], -1, 2, 2**level)
+            change = np.square(halves[..., 1, :] - halves[..., 0, :]).mean(axis=(-2, -1))
+            for d in range(n_outputs):
+                own = self.column[:, d, :, level].ravel()
+                total[d] += np.bincount(own, change[:, d].ravel(), n_columns)
+        total /= np.maximum(total.max(axis=1, keepdims=True), np.finfo(float).tiny)
+        return total.mean(axis=0)
+
+
+class Neighbours:
+    """Rows of `fit` that are most similar to a row, in the columns that trees find important.
+
+    A row is no neighbour of its copies, so that rows to learn from are described as others are.
+
+    Attributes
+    ----------
+    column, scale : ndarray of shape (n_used,)
+        Columns that distances are taken in, and what they are multiplied by.
+    known : ndarray of shape (n_known, n_used)
+        Scaled rows, all of them different.
+    value : ndarray of shape (n_known, n_outputs)
+        Their outputs, means over copies.
+    """
+
+    def __init__(self, column: np.ndarray, scale: np.ndarray, known: np.ndarray, value: np.ndarray):
+        self.column, self.scale, self.known, self.value = column, scale, known, value
+
+    @property
+    def n_features(self) -> int:
+        """Width of what `transform` returns: mean and spread of each output, and the distance."""
+        return 2 * self.value.shape[1] + 1
+
+    def transform(self, x: np.ndarray) -> np.ndarray:
+        """Features (n_samples, n_features) of rows (n_samples, n_columns)."""
+        distance, index = _search_tree(self).query(x[:, self.column] * self.scale, N_NEIGHBOURS + 1)
+        start = (distance[:, :1] == 0.0).astype(np.intp)  # behind its copies
+        chosen = start + np.arange(N_NEIGHBOURS)
+        distance = np.take_along_axis(distance, chosen, axis=1)
+        index = np.take_along_axis(index, chosen, axis=1)
+        near = distance.mean(axis=1, keepdims=True)  # (n_samples, 1)
+        weight = 1.0 / (distance + SOFTENING * near)
+        weight = (weight / weight.sum(axis=1, keepdims=True))[..., None]
+        value = self.value[index]  # (n_samples, N_NEIGHBOURS, n_outputs)
+        mean = (weight * value).sum(axis=1)
+        spread = np.sqrt((weight * np.square(value - mean[:, None])).sum(axis=1))
+        logs = np.log(spread + LEAST_SPREAD), np.log(near + LEAST_DISTANCE)
+        return np.concatenate([mean, GAIN * logs[0], GAIN * logs[1]], axis=1)
+
+
+#: Not part of the state of `Neighbours`, because it is made of it and cannot be saved.
+_search_trees: WeakKeyDictionary[Neighbours, KDTree] = WeakKeyDictionary()
+
+
+def _search_tree(neighbours: Neighbours) -> KDTree:
+    if neighbours not in _search_trees:
+        _search_trees[neighbours] = KDTree(neighbours.known)
+    return _search_trees[neighbours]
+
+
+def fit_neighbours(
+    x: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None, trees: TreeFeatures
+) -> Neighbours | None:
+    """Neighbours among complete rows, or None if too few of them differ.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n_samples, n_columns)
+    y : ndarray of shape (n_samples, n_outputs)
+        Nan where an output is missing.
+    sample_weight : ndarray of shape (n_samples,) or None
+    trees : TreeFeatures
+        That predict y from x.
+    """
+    rows = slice(None, None, -(-len(x) // MOST_KNOWN))
+    weight = np.ones(len(x)) if sample_weight is None else sample_weight
+    x, y, weight = x[rows], y[rows], weight[rows]
+    own = (weight > 0.0) & ~np.isnan(y).any(axis=1)
+    importance = trees.importance(x.shape[1])
+    column = np.sort(np.argsort(-importance, kind="stable")[:MOST_COLUMNS])
+    column = column[importance[column] > 0.0]
+    if not len(column):
+        return None
+    scale = importance[column]
+    known, copy = np.unique(x[own][:, column] * scale, axis=0, return_inverse=True)
+    if len(known) < LEAST_KNOWN:
+        return None
+    share = np.bincount(copy, weight[own])
+    means = [np.bincount(copy, weight[own] * target) / share for target in y[own].T]
+    return Neighbours(column, scale, known, np.stack(means, axis=1))

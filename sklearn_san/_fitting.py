@@ -25,9 +25,10 @@ import torch
 from joblib import effective_n_jobs
 
 from . import _validation as validation
+from ._boosting import FEW_ROWS as FEW_FOR_TREES
 from ._boosting import fit_trees, n_folds
 from ._engines import engine_report, load_kernels, objective_for
-from ._features import PiecewiseLinear
+from ._features import PiecewiseLinear, fit_neighbours
 from ._inputs import InputEncoder, folds
 from ._linear_base import FEW_ROWS, fit_linear_base, match_marginals, optimism_of
 from ._network import SAN, FreeRunning
@@ -75,12 +76,13 @@ OPTIMISM = 2.0
 #: a normal distribution of ten times the smallest scale. Of so many rows.
 NEEDLE, NEEDLE_ROWS = -float(np.log(10.0 * DEFAULT_MIN_SCALE)) - 1.42, 200
 #: "auto" tries features of x where there are between so many rows: in ensembles of so many members,
-#: fitted to so many rows divided by the outputs, but no fewer than these, for a share of the
-#: epochs, with a share of the rows to validate on. They must be better by so many nats per output,
-#: since short fits favour what is learned quickly, and so many divided by the root of all rows
-#: validated on.
+#: fitted to so many rows divided by the outputs, but no fewer than these, with a share of the rows
+#: to validate on, for a share of the epochs, a larger one where trees are those of many rows. They
+#: must be better by so many nats per output, since short fits favour what is learned quickly, and
+#: so many divided by the root of all rows validated on.
 LEAST_TRIED, MOST_TRIED = 200, 50_000
-PILOT_MEMBERS, PILOT_ROWS, FEWEST_PILOT, PILOT_EPOCHS, PILOT_HELD = 1, 20_000, 2000, 0.25, 0.25
+PILOT_MEMBERS, PILOT_ROWS, FEWEST_PILOT, PILOT_HELD = 1, 20_000, 2000, 0.25
+PILOT_EPOCHS, LONG_PILOT_EPOCHS = 0.25, 0.5
 LEAST_GAIN, MARGIN = 0.05, 0.5
 #: Orders of the outputs are tried on so many rows, of which a share is held out, with so many rows
 #: in a batch and so many of all epochs together. There are so many trials, if they take no more
@@ -506,6 +508,8 @@ def _pilot(
     """Validation loss of a short fit with such features and scaling."""
     pilot = copy.copy(options)
     _, epochs, _ = _sizes(options, rows.n_rows)
+    few = rows.sample.n_rows - rows.n_held < FEW_FOR_TREES
+    share = PILOT_EPOCHS if few else LONG_PILOT_EPOCHS
     vars(pilot).update(
         encoder=None,
         feature_encoding="piecewise_linear" if chosen.encode else None,
@@ -513,7 +517,7 @@ def _pilot(
         y_scaler=chosen.y_scaler,
         n_members=PILOT_MEMBERS,
         n_jobs=None,
-        epochs=max(1, int(PILOT_EPOCHS * epochs)),
+        epochs=max(1, int(share * epochs)),
         early_stopping=True,
     )
     fitted = _quietly(pilot, reader, rows, device)
@@ -542,6 +546,7 @@ def order_trials(
         encoder=None,
         feature_encoding=None,
         tree_features=False,
+        y_scaler="standard" if _is_auto(options.y_scaler) else options.y_scaler,
         n_members=1,
         n_jobs=None,
         epochs=max(1, round(TRIAL_PASSES / training.n_rows)),
@@ -602,7 +607,7 @@ def _extend(
     n_encoded: int = 0,
 ) -> None:
     """Fit features of x on the rows to learn from; trees predict these outputs."""
-    encoding = trees = None
+    encoding = trees = neighbours = None
     plain = encoder.plain(part.X, part.X_err)
     if encode:
         encoding = PiecewiseLinear().fit(plain[:, : len(encoder.numbers)])
@@ -615,7 +620,9 @@ def _extend(
         k = n_folds(len(plain))
         z = y_scaler.transform(part.y)[:, outputs]
         trees = fit_trees(plain, z, part.weight, folds(part.X, k), k)
-    encoder.extend(encoding, trees, n_encoded)
+        if len(plain) >= FEW_FOR_TREES:
+            neighbours = fit_neighbours(plain, z, part.weight, trees)
+    encoder.extend(encoding, trees, neighbours, n_encoded)
 
 
 def _train(

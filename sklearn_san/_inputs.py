@@ -11,6 +11,7 @@ not detected           1 where a feature is infinite: it was looked for and not 
 errors                 scaled log of the measurement error of each number
 encoded numbers        optional, a `PiecewiseLinear` encoding of the first block
 predictions            optional, `TreeFeatures` of all blocks but the encoded numbers
+neighbours             optional, `Neighbours` in the same blocks
 features               of parts that go through encoders, as these give them
 =====================  =====================================================================
 
@@ -32,7 +33,7 @@ from typing import Any
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
-from ._features import PiecewiseLinear, TreeFeatures
+from ._features import Neighbours, PiecewiseLinear, TreeFeatures
 from ._hashing import hashes
 from ._imputation import MOST_NUMBERS, Imputer
 from ._scaling import compress, find_far, fit_scaler, make_scaler, scaled
@@ -85,6 +86,7 @@ class InputEncoder:
         Scaled numbers beyond this are refused: `FARTHEST`, or twice the largest in `fit`.
     encoding : PiecewiseLinear or None
     trees : TreeFeatures or None
+    neighbours : Neighbours or None
     n_encoded : int
         Width of the features of parts.
     """
@@ -92,6 +94,7 @@ class InputEncoder:
     n_encoded = 0
     encoding: PiecewiseLinear | None = None
     trees: TreeFeatures | None = None
+    neighbours: Neighbours | None = None
     reach: np.ndarray | None = None
     x_range: np.ndarray | None = None
     n_rows = 0
@@ -241,19 +244,27 @@ class InputEncoder:
         return self.names[self.numbers[j]], float(values[i, j])
 
     def extend(
-        self, encoding: PiecewiseLinear | None, trees: TreeFeatures | None, n_encoded: int = 0
+        self,
+        encoding: PiecewiseLinear | None,
+        trees: TreeFeatures | None,
+        neighbours: Neighbours | None = None,
+        n_encoded: int = 0,
     ) -> None:
         """Add features of the columns there are, and those of parts."""
-        added = sum(one.n_features for one in (encoding, trees) if one is not None)
-        self.n_inputs = self.n_plain + added + n_encoded
-        self.encoding, self.trees, self.n_encoded = encoding, trees, n_encoded
+        n_plain = self.n_plain
+        self.encoding, self.trees, self.neighbours = encoding, trees, neighbours
+        self.n_encoded = n_encoded
+        self.n_inputs = n_plain + self._n_added + n_encoded
+
+    @property
+    def _n_added(self) -> int:
+        own = (self.encoding, self.trees, self.neighbours)
+        return sum(one.n_features for one in own if one is not None)
 
     @property
     def n_plain(self) -> int:
         """Inputs of the network that are no features of others, the first ones."""
-        own = (self.encoding, self.trees)
-        added = sum(one.n_features for one in own if one is not None)
-        return self.n_inputs - self.n_encoded - added
+        return self.n_inputs - self.n_encoded - self._n_added
 
     @property
     def n_columns(self) -> int:
@@ -287,6 +298,8 @@ class InputEncoder:
         if self.trees is not None:
             fold = folds(X, self.trees.n_folds) if out_of_fold else None
             blocks.append(self.trees.transform(plain, fold))
+        if self.neighbours is not None:
+            blocks.append(self.neighbours.transform(plain))
         if features.shape[1]:
             blocks.append(features)
         return plain if len(blocks) == 1 else np.concatenate(blocks, axis=1)

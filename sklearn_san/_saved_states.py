@@ -32,7 +32,7 @@ from sklearn.preprocessing import (
 from torch import nn
 
 from ._columns import FeatureTable, is_missing
-from ._features import PiecewiseLinear, TreeFeatures
+from ._features import LEAST_KNOWN, Neighbours, PiecewiseLinear, TreeFeatures
 from ._imputation import Imputer
 from ._inputs import InputEncoder
 from ._kinds import (
@@ -193,6 +193,7 @@ RULES: dict[type, Rule] = {
             "n_encoded": LEFT_OUT | whole(0),
             "encoding": LEFT_OUT | NONE | instance(PiecewiseLinear),
             "trees": LEFT_OUT | NONE | instance(TreeFeatures),
+            "neighbours": LEFT_OUT | NONE | instance(Neighbours),
         },
         [
             Relation(
@@ -240,6 +241,11 @@ RULES: dict[type, Rule] = {
                 "trees",
                 "about the other inputs",
                 lambda e: e.trees is None or (e.trees.column < e.n_plain).all(),
+            ),
+            Relation(
+                "neighbours",
+                "in the other inputs",
+                lambda e: e.neighbours is None or (e.neighbours.column < e.n_plain).all(),
             ),
             Relation(
                 "x_range",
@@ -404,6 +410,28 @@ RULES: dict[type, Rule] = {
                 lambda v, s: array(
                     FINITES, *s["column"].shape[:3], 2 ** s["column"].shape[3]
                 ).holds(v, s),
+            ),
+        }
+    ),
+    Neighbours: Rule(
+        {
+            "column": array(COLUMNS, "column"),
+            "scale": array(POSITIVES, "column"),
+            "known": Kind(
+                f"at least {LEAST_KNOWN} rows of finite numbers, one for each of column",
+                lambda v, s: (
+                    v.ndim == 2
+                    and len(v) >= LEAST_KNOWN
+                    and array(FINITES, len(v), len(s["column"])).holds(v, s)
+                ),
+            ),
+            "value": Kind(
+                "finite outputs of each row of known",
+                lambda v, s: (
+                    v.ndim == 2
+                    and v.shape[1] > 0
+                    and array(FINITES, len(s["known"]), v.shape[1]).holds(v, s)
+                ),
             ),
         }
     ),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import r2_score
 
-from sklearn_san._boosting import N_BINS, STEP, fit_trees, n_folds
+from sklearn_san._boosting import FEW_BINS, FEW_ROWS, MANY_BINS, STEP, fit_trees, n_folds
 from sklearn_san.compiled.boosting import grow
 
 
@@ -104,8 +104,12 @@ def test_values_are_exact_sums_and_sizes_are_bounded(rng):
     X, y = rng.normal(size=(500, 2)), rng.normal(size=(500, 1))
     trees = fit_trees(X, y, None, rng.integers(0, 5, 500), 5)
     np.testing.assert_array_equal(trees.value, np.round(trees.value / STEP) * STEP)
-    assert len(np.unique(trees.threshold[trees.column == 0])) < N_BINS
+    assert len(np.unique(trees.threshold[trees.column == 0])) < FEW_BINS
     assert n_folds(100) > n_folds(10_000)
+    X, y = rng.normal(size=(FEW_ROWS, 1)), rng.normal(size=(FEW_ROWS, 1))
+    deeper = fit_trees(X, y, None, rng.integers(0, 2, FEW_ROWS), 2)
+    assert deeper.column.shape[3] > trees.column.shape[3]
+    assert FEW_BINS <= len(np.unique(deeper.threshold)) < MANY_BINS
 
 
 def test_a_column_or_an_output_without_variation(rng):

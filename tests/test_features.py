@@ -1,4 +1,7 @@
-"""Encoded columns and predictions of trees as inputs of the network."""
+"""Encoded columns, predictions of trees, and similar rows as inputs of the network."""
+
+import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -7,8 +10,24 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from sklearn_san import SANConditionalDensityEstimator, _fitting, merge
-from sklearn_san._features import CHUNK, GAIN, N_KNOTS, PiecewiseLinear, TreeFeatures
+from sklearn_san._features import (
+    CHUNK,
+    GAIN,
+    LEAST_DISTANCE,
+    LEAST_KNOWN,
+    LEAST_SPREAD,
+    MOST_COLUMNS,
+    N_KNOTS,
+    N_NEIGHBOURS,
+    SOFTENING,
+    Neighbours,
+    PiecewiseLinear,
+    TreeFeatures,
+    fit_neighbours,
+)
 from sklearn_san._inputs import folds
+from sklearn_san._kinds import UnfitState
+from sklearn_san._saved_states import rebuild
 
 AUTO = {"feature_encoding": "auto", "tree_features": "auto"}
 BOTH = {"feature_encoding": "piecewise_linear", "tree_features": True}
@@ -75,6 +94,111 @@ def test_trees_against_a_loop_over_rows():
     np.testing.assert_array_equal(trees.transform(x, fold), exact[np.arange(len(x)), fold])
     np.testing.assert_array_equal(trees.transform(x[5:6]), trees.transform(x)[5:6])
     assert trees.transform(x[:0]).shape == (0, 2)
+
+
+def trees_about(columns, gains):
+    """One tree for each column, of one question that moves the prediction by so much."""
+    column = np.array(columns)[None, None, :, None]
+    value = np.stack([np.zeros(len(gains)), gains], axis=-1)[None, None]
+    return TreeFeatures(column, np.zeros(column.shape), value)
+
+
+def test_neighbours_against_a_loop_over_rows():
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(300, 4)), random.normal(size=(300, 2))
+    neighbours = fit_neighbours(x, y, None, trees_about([0, 3, 3], [2.0, 1.0, 1.0]))
+    # The square of 2 is that of the most important column, and 1 + 1 half of it
+    np.testing.assert_array_equal(neighbours.column, [0, 3])
+    np.testing.assert_allclose(neighbours.scale, [1.0, 0.5])
+
+    def slow(row):
+        distance = np.sqrt((row[0] - x[:, 0]) ** 2 + (row[3] - x[:, 3]) ** 2 / 4.0)
+        distance[distance == 0.0] = np.inf
+        near = np.argsort(distance)[:N_NEIGHBOURS]
+        weight = 1.0 / (distance[near] + SOFTENING * distance[near].mean())
+        mean = np.average(y[near], axis=0, weights=weight)
+        spread = np.sqrt(np.average((y[near] - mean) ** 2, axis=0, weights=weight))
+        log_distance = np.log(distance[near].mean() + LEAST_DISTANCE)
+        return [*mean, *GAIN * np.log(spread + LEAST_SPREAD), GAIN * log_distance]
+
+    new = np.concatenate([x[:20], random.normal(size=(20, 4))])
+    features = neighbours.transform(new)
+    assert neighbours.n_features == features.shape[1] == 5
+    np.testing.assert_allclose(features, [slow(row) for row in new], atol=1e-12)
+    np.testing.assert_array_equal(neighbours.transform(new[7:8]), features[7:8])
+    assert neighbours.transform(new[:0]).shape == (0, 5)
+
+
+def test_neighbours_are_complete_rows_with_weight_and_no_copies():
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(300, 2)), random.normal(size=(300, 1))
+    trees = trees_about([0, 1], [1.0, 1.0])
+    plain = fit_neighbours(x, y, None, trees)
+    more_x = np.concatenate([x, x[:50], random.normal(size=(40, 2))])
+    more_y = np.concatenate([y, y[:50] + 3.0, np.full((40, 1), np.nan)])
+    weight = np.ones(390)
+    more_y[350:370], weight[350:370] = 99.0, 0.0
+    weight[300:350] = 2.0
+    other = fit_neighbours(more_x, more_y, weight, trees)
+    np.testing.assert_array_equal(other.known, plain.known)
+    # Of a copy and its original the weighted mean
+    order = np.lexsort(x.T[::-1])
+    np.testing.assert_allclose(other.value[:, 0], (y[:, 0] + 2.0 * (np.arange(300) < 50))[order])
+    # None is described by its own output
+    shifted = fit_neighbours(x, y + 1000.0 * (np.arange(300) == 3)[:, None], None, trees)
+    np.testing.assert_array_equal(shifted.transform(x[3:4]), plain.transform(x[3:4]))
+
+
+def test_neighbours_need_questions_and_different_rows():
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(300, 20)), random.normal(size=(300, 1))
+    assert fit_neighbours(x, y, None, trees_about([0], [0.0])) is None
+    assert (
+        fit_neighbours(x[: LEAST_KNOWN - 1], y[: LEAST_KNOWN - 1], None, trees_about([0], [1.0]))
+        is None
+    )
+    assert fit_neighbours(np.round(x), y, None, trees_about([0], [1.0])) is None
+    wide = fit_neighbours(x, y, None, trees_about(list(range(20)), np.arange(1.0, 21.0)))
+    np.testing.assert_array_equal(wide.column, np.arange(20 - MOST_COLUMNS, 20))
+
+
+def test_neighbours_in_a_model(tmp_path, monkeypatch):
+    X, y = steps(400)
+    assert small(**BOTH, epochs=1).fit(X, y).input_encoder_.neighbours is None
+    monkeypatch.setattr(_fitting, "FEW_FOR_TREES", 300)
+    est = small(**BOTH).fit(X, y)
+    encoder = est.input_encoder_
+    assert isinstance(encoder.neighbours, Neighbours)
+    assert encoder.n_plain == 8
+    assert "similar rows" in est.describe()
+    np.testing.assert_array_equal(
+        encoder.transform(X)[:, -3:], encoder.neighbours.transform(encoder.plain(X))
+    )
+    exact = est.log_prob(X, y)
+    est.save(tmp_path / "model.safetensors")
+    loaded = SANConditionalDensityEstimator.load(tmp_path / "model.safetensors")
+    for other in (loaded, copy.deepcopy(est), pickle.loads(pickle.dumps(est))):
+        np.testing.assert_array_equal(other.log_prob(X, y), exact)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("column", np.array([0, -1])),
+        ("scale", np.array([1.0, 0.0])),
+        ("known", np.zeros((LEAST_KNOWN - 1, 2))),
+        ("known", np.full((LEAST_KNOWN, 2), np.nan)),
+        ("known", np.zeros((LEAST_KNOWN, 3))),
+        ("value", np.zeros((LEAST_KNOWN + 1, 1))),
+        ("value", np.zeros((LEAST_KNOWN, 0))),
+    ],
+)
+def test_neighbours_in_files_are_checked(name, value):
+    known, value_of = np.zeros((LEAST_KNOWN, 2)), np.zeros((LEAST_KNOWN, 1))
+    good = vars(Neighbours(np.array([0, 1]), np.ones(2), known, value_of))
+    assert isinstance(rebuild("Neighbours", dict(good), ""), Neighbours)
+    with pytest.raises(UnfitState, match=name):
+        rebuild("Neighbours", good | {name: value}, "")
 
 
 def test_equal_rows_share_a_fold():

@@ -24,10 +24,14 @@ def _uniform(state):
 
 
 @kernel
-def _best_split(codes, n_bins, leaf, residual, weight, rows, n_leaves, penalty, share, state):
-    """Column and code of the question that best divides all leaves at once."""
+def _best_split(codes, n_bins, leaf, moments, rows, n_leaves, penalty, share, state):
+    """Column and code of the question that best divides all leaves at once.
+
+    `moments` are weighted residual and weight of each row, (n_rows, 2), and `leaf` are the leaves,
+    both of `rows` alone.
+    """
     most = n_bins.max()
-    total, count = np.empty((n_leaves, most)), np.empty((n_leaves, most))
+    total = np.empty((n_leaves, most, 2))
     gain = np.empty(most)
     best, best_column, best_code = -np.inf, 0, 0
     for f in range(len(codes)):
@@ -36,21 +40,25 @@ def _best_split(codes, n_bins, leaf, residual, weight, rows, n_leaves, penalty, 
             continue
         for a in range(n_leaves):
             for b in range(n):
-                total[a, b] = 0.0
-                count[a, b] = 0.0
-        for i in rows:
-            total[leaf[i], codes[f, i]] += weight[i] * residual[i]
-            count[leaf[i], codes[f, i]] += weight[i]
+                total[a, b, 0] = 0.0
+                total[a, b, 1] = 0.0
+        own = codes[f]
+        for j in range(len(rows)):
+            a, b = leaf[j], own[rows[j]]
+            total[a, b, 0] += moments[j, 0]
+            total[a, b, 1] += moments[j, 1]
         gain[:] = 0.0
         for a in range(n_leaves):
             whole, size = 0.0, 0.0
             for b in range(n):
-                whole += total[a, b]
-                size += count[a, b]
+                whole += total[a, b, 0]
+                size += total[a, b, 1]
+            if size == 0.0:
+                continue
             below, n_below = 0.0, 0.0
             for b in range(n - 1):
-                below += total[a, b]
-                n_below += count[a, b]
+                below += total[a, b, 0]
+                n_below += total[a, b, 1]
                 gain[b] += below**2 / (n_below + penalty)
                 gain[b] += (whole - below) ** 2 / (size - n_below + penalty)
         for b in range(n - 1):
@@ -86,6 +94,7 @@ def grow(codes, n_bins, y, weight, rate, penalty, row_share, column_share, seed,
     state = np.full(1, np.uint64(0x9E3779B97F4A7C15) ^ np.uint64(seed))
     prediction, residual = np.zeros(n_rows), np.empty(n_rows)
     leaf, chosen = np.zeros(n_rows, dtype=np.int64), np.empty(n_rows, dtype=np.int64)
+    moments, chosen_leaf = np.empty((n_rows, 2)), np.zeros(n_rows, dtype=np.int64)
     total, count = np.empty(1 << depth), np.empty(1 << depth)
     for t in range(n_trees):
         n_chosen = 0
@@ -94,15 +103,20 @@ def grow(codes, n_bins, y, weight, rate, penalty, row_share, column_share, seed,
             residual[i] = y[i] - prediction[i]
             if weight[i] > 0.0 and _uniform(state) < row_share:
                 chosen[n_chosen] = i
+                moments[n_chosen, 0] = weight[i] * residual[i]
+                moments[n_chosen, 1] = weight[i]
+                chosen_leaf[n_chosen] = 0
                 n_chosen += 1
         rows = chosen[:n_chosen]
         for level in range(depth):
-            f, b = _best_split(codes, n_bins, leaf, residual, weight, rows, 1 << level, penalty,
+            f, b = _best_split(codes, n_bins, chosen_leaf, moments, rows, 1 << level, penalty,
                                column_share, state)  # fmt: skip
             column[t, level], code[t, level] = f, b
             for i in range(n_rows):
                 if codes[f, i] > b:
                     leaf[i] += 1 << level
+            for j in range(n_chosen):
+                chosen_leaf[j] = leaf[rows[j]]
         total[:], count[:] = 0.0, 0.0
         for i in rows:
             total[leaf[i]] += weight[i] * residual[i]
