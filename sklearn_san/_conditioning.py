@@ -20,7 +20,7 @@ from ._density_base import N_CANDIDATES, N_POINTS, PAIRS, Block
 from ._engine import to_numpy
 from ._keyed_noise import Noise, block_uniform
 from ._marginals import Components
-from ._model import chunks, make_generator, sobol_points
+from ._model import chunks, make_random, sobol_points
 from ._modes import Starts
 from ._network import Conditional, uniform
 from ._reweighting import ReweightedDensity, WeightedDensity, check_ratio
@@ -91,7 +91,7 @@ class GivenDensity(WeightedDensity):
         Needs known outputs that come first in the order; see `ConditionalDensity`.
         """
         self._refuse_later("cdf")
-        generator = make_generator(random_state)
+        generator = make_random(random_state)
         u = self.density._rosenblatt(self._with_known(self._check_y(y)), generator)
         u[:, list(self.known)] = uniform((len(u), len(self.known)), generator)
         return u

@@ -15,12 +15,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.stats import qmc
 
 from . import _validation as validation
 from ._keyed_noise import KeyedNoise, Noise, row_randoms, row_uniform
-from ._model import CHUNK, chunks, make_generator
+from ._model import CHUNK, chunks, make_random
 
 
 def resample(
@@ -68,7 +67,7 @@ def resample(
             f"weights of row {int(bad.argmax())} must be finite, not negative and not all zero."
         )
     return resample_rows(
-        draws, weights, n_draws, row_randoms(make_generator(random_state), len(draws))
+        draws, weights, n_draws, row_randoms(make_random(random_state), len(draws))
     )
 
 
@@ -134,7 +133,7 @@ def shifted_sobol_points(
     if isinstance(generator, KeyedNoise):
         seed = generator.seed
     else:
-        seed = int(torch.randint(2**31, (), generator=generator))
+        seed = int(generator.integers(2**31))
     engine = qmc.Sobol(n_outputs, rng=np.random.default_rng(seed))
     points = engine.random_base2(max(n_draws - 1, 1).bit_length())[:n_draws]
     for rows in chunks(n_rows, max(1, CHUNK // n_draws)):

@@ -8,7 +8,7 @@ never share a counter, and draws are the same whatever the partition, the order 
 
 ==================  ========================================================================
 `KeyedNoise`        numbers of given rows
-`make_noise`        these or torch's generator, by `random_state` and `row_ids`
+`make_noise`        these or a generator of numpy, by `random_state` and `row_ids`
 `block_uniform`     numbers of some rows and draws from either
 `philox`            the bijection, for many counters at once
 ==================  ========================================================================
@@ -25,9 +25,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 
-from ._model import chunks, make_generator
+from ._model import chunks, make_random
 from ._network import uniform
 
 #: Counters that are worked on at once, so that they stay in the cache.
@@ -106,7 +105,7 @@ def _unit(high: np.ndarray, low: np.ndarray) -> np.ndarray:
 
 
 #: Where draws get their random numbers from.
-Noise = torch.Generator | KeyedNoise
+Noise = np.random.Generator | KeyedNoise
 
 
 def make_noise(random_state: Any, row_ids: Any, n_rows: int) -> Noise:
@@ -123,7 +122,7 @@ def make_noise(random_state: Any, row_ids: Any, n_rows: int) -> Noise:
     if isinstance(random_state, KeyedNoise):
         return random_state
     if row_ids is None:
-        return make_generator(random_state)
+        return make_random(random_state)
     is_whole = isinstance(random_state, (int, np.integer)) and not isinstance(random_state, bool)
     if not (is_whole and 0 <= random_state < 2**64):
         raise ValueError(
@@ -201,6 +200,6 @@ def row_randoms(noise: Noise, n_rows: int) -> Iterator[np.random.Generator]:
             seed = [noise.seed, int(own), noise.first]
             yield np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
         return
-    random = np.random.default_rng(noise.initial_seed())
+    random = np.random.default_rng(noise.bit_generator.seed_seq.entropy)  # type: ignore[attr-defined]
     for _ in range(n_rows):
         yield random

@@ -557,14 +557,16 @@ class FreeRunning(nn.Module):
         return torch.stack(log_prob, -1).masked_fill(missing, 0.0).sum(-1)
 
 
-def uniform(shape: tuple[int, ...], generator: Generator) -> Tensor:
-    """Uniform numbers strictly inside (0, 1), drawn on the CPU.
+def uniform(shape: tuple[int, ...], generator: Generator | np.random.Generator) -> Tensor:
+    """Uniform numbers strictly inside (0, 1), drawn on the CPU, in the order of the flat array.
 
-    Of 53 bits, in float64: those of float32 would end all draws at 5.2 standard deviations. The
-    generator gives a seed for one of numpy's, which is more than twice as fast.
+    Of 53 bits, in float64: those of float32 would end all draws at 5.2 standard deviations.
     """
-    seed = int(torch.randint(2**63 - 1, (), generator=generator))
-    noise = np.random.Generator(np.random.SFC64(seed)).random(shape)
+    if isinstance(generator, np.random.Generator):
+        noise = generator.random(shape)
+    else:
+        noise = torch.rand(shape, generator=generator, dtype=torch.float64).numpy()
+    # In numpy, which does not leave threads spinning that the kernels could use
     return torch.from_numpy(np.maximum(noise, 2.0**-54, out=noise))
 
 

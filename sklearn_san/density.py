@@ -45,7 +45,7 @@ from ._marginals import (
 from ._model import (
     FittedModel,
     chunks,
-    make_generator,
+    make_random,
     quasi_random_points,
     sobol_points,
 )
@@ -157,7 +157,7 @@ class ConditionalDensity(Density):
 
     @torch.no_grad()
     def cdf(self, y: Any, *, random_state: Any = 0) -> np.ndarray:
-        u = self._rosenblatt(self._check_y(y), make_generator(random_state))
+        u = self._rosenblatt(self._check_y(y), make_random(random_state))
         return u[:, 0] if self.one_dimensional else u
 
     @torch.no_grad()
@@ -317,7 +317,7 @@ class ConditionalDensity(Density):
             result[rows, columns] = np.where(outside[..., None], np.nan, found)
         return result.reshape(y.shape)
 
-    def _rosenblatt(self, y: np.ndarray, generator: torch.Generator) -> np.ndarray:
+    def _rosenblatt(self, y: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """`cdf` of checked values (n_rows, n_outputs)."""
         y = np.clip(y, *self.model.limits.T)
         network, model = self.model.on_device(torch.float64), self.model

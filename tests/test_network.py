@@ -212,13 +212,15 @@ def test_free_running_training_loses_the_dependence():
     assert abs(correlations[1]) < 0.2
 
 
-def test_uniform_noise_is_strictly_inside_and_does_not_depend_on_chunks(monkeypatch):
-    whole = uniform((1000,), torch.Generator().manual_seed(0))
-    generator = torch.Generator().manual_seed(0)
+@pytest.mark.parametrize("make", [torch.Generator().manual_seed, np.random.default_rng])
+def test_uniform_noise_is_strictly_inside_and_does_not_depend_on_chunks(monkeypatch, make):
+    whole = uniform((1000,), make(0))
+    generator = make(0)
     parts = torch.cat([uniform((n,), generator) for n in (1, 37, 500, 462)])
     assert whole.dtype == torch.float64
     assert torch.equal(whole, parts)
     # The numbers of a generator are multiples of 2^-53, 0 among them
     ends = torch.tensor([0.0, 2.0**-53, 1.0 - 2.0**-53], dtype=torch.float64)
     monkeypatch.setattr(torch, "rand", lambda *_, **__: ends.clone())
+    generator = torch.Generator()
     assert uniform((3,), generator).tolist() == [2.0**-54, 2.0**-53, 1.0 - 2.0**-53]
