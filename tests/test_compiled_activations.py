@@ -80,18 +80,20 @@ def test_forward(rng, n, width):
 def test_backward(rng, n, width):
     g, slope, gain = normals(rng, n, width), normals(rng, n, width), normals(rng, width)
     normal, rstd = (v.astype(np.float32) for v in exact_norm(normals(rng, n, width)))
-    by_gain, by_shift = normals(rng, width), normals(rng, width)
+    by_gain, by_shift, by_bias = (normals(rng, width) for _ in range(3))
     by_u = g.astype(float) * slope
     by_normal = by_u * gain
     along = (by_normal * normal).mean(axis=1, keepdims=True)
     exact = (by_normal - by_normal.mean(axis=1, keepdims=True) - normal * along) * rstd[:, None]
     exact_gain, exact_shift = by_gain + (by_u * normal).sum(axis=0), by_shift + by_u.sum(axis=0)
-    normalise_backward(g, slope, normal, rstd, gain, by_gain, by_shift)
+    exact_bias = by_bias + exact.sum(axis=0)
+    normalise_backward(g, slope, normal, rstd, gain, by_gain, by_shift, by_bias)
     size = (1.0 + np.abs(by_normal).max()) * (1.0 + rstd.max())
     np.testing.assert_allclose(g, exact, rtol=0.0, atol=20 * EPS * size)
     bound = EPS * (2.0 + n) * (1.0 + np.abs(by_u).max() * (1.0 + np.abs(normal).max()))
     np.testing.assert_allclose(by_gain, exact_gain, rtol=0.0, atol=bound)
     np.testing.assert_allclose(by_shift, exact_shift, rtol=0.0, atol=bound)
+    np.testing.assert_allclose(by_bias, exact_bias, rtol=0.0, atol=20 * EPS * size * (1.0 + n))
 
 
 def test_silu_of_what_is_extreme(rng):

@@ -332,10 +332,10 @@ def _forward_function(module: Any, height: int, *, silu: bool) -> Any:
 
 def _backward_function(module: Any, height: int) -> Any:
     """LLVM function of the gradient, of addresses as those of `normalise_backward`."""
-    code = _Code(module, "san_normalise_backward", 7, height)
+    code = _Code(module, "san_normalise_backward", 8, height)
     if code.is_there:
         return code.function
-    g, slope, normal, rstd, gain, by_gain, by_shift = code.addresses
+    g, slope, normal, rstd, gain, by_gain, by_shift, by_bias = code.addresses
     rows = range(height)
     gs, slopes, normals = (code.rows(array) for array in (g, slope, normal))
 
@@ -363,12 +363,15 @@ def _backward_function(module: Any, height: int) -> Any:
     factors = code.spread(code.load(rstd))
 
     def apply(builder: Any, place: Any, last: Any, _: list[Any]) -> list[Any]:
+        own_bias = _load(builder, by_bias, place, last)
         for i in rows:
             value = builder.fsub(_load(builder, gs[i], place, last), means[2 * i])
             own = builder.fmul(_load(builder, normals[i], place, last), means[2 * i + 1],
                                flags=_CONTRACT)  # fmt: skip
-            value = builder.fsub(value, own, flags=_CONTRACT)
-            _store(builder, builder.fmul(value, factors[i]), gs[i], place, last)
+            value = builder.fmul(builder.fsub(value, own, flags=_CONTRACT), factors[i])
+            _store(builder, value, gs[i], place, last)
+            own_bias = builder.fadd(own_bias, value)
+        _store(builder, own_bias, by_bias, place, last)
         return []
 
     code.columns(apply, [])
@@ -430,13 +433,13 @@ _normalise, _normalise_silu = _forward_intrinsic(silu=False), _forward_intrinsic
 @intrinsic
 def _backward(
     typingctx: Any, g: Any, slope: Any, normal: Any, rstd: Any, gain: Any, by_gain: Any,
-    by_shift: Any, width: Any, n_rows: Any,
+    by_shift: Any, by_bias: Any, width: Any, n_rows: Any,
 ) -> Any:  # fmt: skip
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         _call(_backward_function, builder, args)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 9), codegen
+    return types.void(*[types.int64] * 10), codegen
 
 
 @kernel
@@ -474,12 +477,15 @@ def normalise_silu(h, gain, shift, normal, rstd, out, slope):
 
 
 @kernel
-def normalise_backward(g, slope, normal, rstd, gain, g_gain, g_shift):
-    """Gradient `g` by the activations, in place, to that by the layer's product."""
+def normalise_backward(g, slope, normal, rstd, gain, g_gain, g_shift, g_bias):
+    """Gradient `g` by the activations, in place, to that by the layer's product.
+
+    Those by gain, shift and bias are added to what there is.
+    """
     n_rows, width = g.shape
     _backward(
         address(g), address(slope), address(normal), address(rstd), address(gain),
-        address(g_gain), address(g_shift), width, n_rows,
+        address(g_gain), address(g_shift), address(g_bias), width, n_rows,
     )  # fmt: skip
 
 

@@ -398,11 +398,16 @@ def _forward(values, plan, n_rows, context, y, r, scratch, with_slope):
 
 @kernel
 def _add_parameters(plan, k, n_rows, g, gradient, scratch):
-    """Add the gradient by weights and bias of layer k, given that by its product."""
+    """Add the gradient by weights and bias of layer k, given that by its product.
+
+    Where there is layer norm, that by the bias is there already.
+    """
     n_in, n_out = plan.layers[k, _IN], plan.layers[k, _OUT]
     h = _part(scratch.work, plan.layers[k, _INPUT], plan.tile, n_rows, n_in)
     add_product(h.T, g, _matrix(gradient, plan.layers[k, _WEIGHT], n_in, n_out))
-    bias = gradient[plan.layers[k, _BIAS] : plan.layers[k, _BIAS] + n_out]
+    if plan.layers[k, _GAIN] >= 0:
+        return
+    bias = _bias(gradient, plan, k)
     for i in range(n_rows):
         for j in range(n_out):
             bias[j] += g[i, j]
@@ -423,6 +428,7 @@ def _through_activation(values, plan, k, n_rows, g, gradient, scratch):
             values[layer[_GAIN] : layer[_GAIN] + n_out],
             gradient[layer[_GAIN] : layer[_GAIN] + n_out],
             gradient[layer[_SHIFT] : layer[_SHIFT] + n_out],
+            _bias(gradient, plan, k),
         )
         return
     for i in range(n_rows):
