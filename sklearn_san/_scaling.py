@@ -50,6 +50,8 @@ SHORT_NAMES: dict[str, Callable[[], Any]] = {
 OWN_NAMES = ("auto", "skew")
 #: Exponents from a logarithm to none: others come to an end at a finite value.
 EXPONENTS = (0.0, 1.0)
+#: Their unit is the smallest positive value, or this times the median if that is larger.
+LEAST_UNIT = 1e-9
 #: The largest exponent at which "auto" tries powers.
 MOST_SKEWED = 0.25
 #: What Box-Cox takes begins here: a positive number in single precision as well.
@@ -394,7 +396,7 @@ class _ColumnScaler:
 
 
 class _SkewScaler:
-    """Powers of columns that are never negative, in units of their smallest positive value.
+    """Powers of columns that are never negative, in units of about their smallest positive value.
 
     By Yeo and Johnson (2000), so that values that are negative after all have a density. In these
     units a power of `EXPONENTS` is about that of y itself but for its very least values.
@@ -403,7 +405,9 @@ class _SkewScaler:
     is_box_cox = linear = False
 
     def fit(self, y: np.ndarray, sample_weight: np.ndarray | None) -> _SkewScaler:
-        self.unit = np.where(y > 0, y, np.inf).min(axis=0)
+        positive = np.where(y > 0, y, np.nan)
+        least, middle = np.nanmin(positive, axis=0), np.nanmedian(positive, axis=0)
+        self.unit = np.maximum(least, LEAST_UNIT * middle)
         self.inner = _ColumnScaler("power").fit(y / self.unit, sample_weight, EXPONENTS)
         return self
 

@@ -38,8 +38,8 @@ TURNED_RATE = 0.6
 FEWEST_TURNED = 64
 #: Epochs with a non-finite loss after which training gives up.
 MAX_RECOVERIES = 8
-#: Nats by which the loss of training rows may lie above that of the first weights.
-EXPLODED = 10.0
+#: Nats by which the loss of some training rows may lie above that of the first weights.
+EXPLODED, LOOKED_AT = 10.0, 1024
 
 
 @dataclass(frozen=True)
@@ -472,7 +472,7 @@ class _Best:
 
     def _training_loss(self) -> Tensor:
         rows = self.objective.rows
-        some = replace(rows, index=rows.index[:, : self.batch_size])
+        some = replace(rows, index=rows.index[:, : min(self.batch_size, LOOKED_AT)])
         return self.objective.mean(some, self.batch_size)
 
     def update(self, epoch: int, usable: Tensor, history: History) -> Tensor:

@@ -107,6 +107,8 @@ def test_powers_of_what_is_never_negative():
     assert np.isfinite(scaler.log_jacobian(np.full((1, 4), -1.0))).all()
     assert (scaler.transform_limits(np.array([[-np.inf, np.inf]] * 4)) == [-np.inf, np.inf]).all()
     assert np.isneginf(scaler.least()).all()
+    y[0, 0] = 5e-324  # in units of which others would overflow
+    assert np.isfinite(OutputScaler("skew").fit(y).transform(y)[:, 0]).all()
     standard = OutputScaler("auto").fit(y)
     np.testing.assert_array_equal(
         standard.transform(y), OutputScaler("standard").fit(y).transform(y)
