@@ -506,20 +506,10 @@ def _pilot(
     options: Any, reader: Reader, rows: WholeTable, device: torch.device, chosen: Chosen
 ) -> float:
     """Validation loss of a short fit with such features and scaling."""
-    pilot = copy.copy(options)
     _, epochs, _ = _sizes(options, rows.n_rows)
     few = rows.sample.n_rows - rows.n_held < FEW_FOR_TREES
     share = PILOT_EPOCHS if few else LONG_PILOT_EPOCHS
-    vars(pilot).update(
-        encoder=None,
-        feature_encoding="piecewise_linear" if chosen.encode else None,
-        tree_features=chosen.grow,
-        y_scaler=chosen.y_scaler,
-        n_members=PILOT_MEMBERS,
-        n_jobs=None,
-        epochs=max(1, int(share * epochs)),
-        early_stopping=True,
-    )
+    pilot = _short(options, chosen, max(1, int(share * epochs)), early_stopping=True)
     fitted = _quietly(pilot, reader, rows, device)
     losses = [loss for loss in fitted.history.validation if np.isfinite(loss)]
     return min(losses, default=np.inf)
@@ -541,19 +531,11 @@ def order_trials(
     held, training = map(sample.take, np.split(some, [round(TRIAL_HELD * len(some))]))
     if training.weight is not None:
         training = training._replace(weight=training.weight / training.weight.mean())
-    pilot = copy.copy(options)
-    vars(pilot).update(
-        encoder=None,
-        feature_encoding=None,
-        tree_features=False,
-        y_scaler="standard" if _is_auto(options.y_scaler) else options.y_scaler,
-        n_members=1,
-        n_jobs=None,
-        epochs=max(1, round(TRIAL_PASSES / training.n_rows)),
-        batch_size=TRIAL_BATCH,
-        early_stopping=False,
-        teacher_forcing=True,
-    )
+    scaler = "standard" if _is_auto(options.y_scaler) else options.y_scaler
+    pilot = _short(
+        options, Chosen(False, False, scaler), max(1, round(TRIAL_PASSES / training.n_rows)),
+        batch_size=TRIAL_BATCH, early_stopping=False, teacher_forcing=True,
+    )  # fmt: skip
 
     def losses(order: np.ndarray) -> np.ndarray:
         rows = WholeTable(training._replace(y=training.y[:, order]))
@@ -569,6 +551,22 @@ def order_trials(
         return np.asarray(np.minimum(mean, MOST_LOSS)[np.argsort(order)])
 
     return n_trials if reader.schema.feature_names else 0, losses
+
+
+def _short(options: Any, chosen: Chosen, epochs: int, **parameters: Any) -> Any:
+    """Options of a short fit with what is chosen."""
+    short = copy.copy(options)
+    vars(short).update(
+        encoder=None,
+        feature_encoding="piecewise_linear" if chosen.encode else None,
+        tree_features=chosen.grow,
+        y_scaler=chosen.y_scaler,
+        n_members=PILOT_MEMBERS,
+        n_jobs=None,
+        epochs=epochs,
+        **parameters,
+    )
+    return short
 
 
 def _quietly(options: Any, reader: Reader, rows: WholeTable, device: torch.device) -> Fitted:

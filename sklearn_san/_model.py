@@ -155,9 +155,7 @@ class FittedModel:
     def restore(self, z: np.ndarray) -> np.ndarray:
         """Scaled values (..., n_outputs) in network order to the user's units and columns."""
         z = np.asarray(z, dtype=np.float64)
-        y = self.y_scaler.inverse_transform(z)
-        if list(self.order) != sorted(self.order):
-            y = y[..., np.argsort(self.order)]
+        y = self.y_scaler.inverse_transform(z)[..., np.argsort(self.order)]
         largest = np.finfo(y.dtype).max
         low, high = np.clip(self.limits, -largest, largest).T
         y = np.clip(y, low, high, out=y)

@@ -181,9 +181,8 @@ class OutputScaler:
         n_outputs = y.shape[1]
         scaling = np.array(self.scaling if self.scaling is not None else ["free"] * n_outputs)
         power = isinstance(make_scaler(self.spec, "y_scaler"), PowerTransformer)
-        is_own = isinstance(self.spec, str) and self.spec in OWN_NAMES
-        spec = "standard" if is_own else self.spec
-        if is_own and self.spec == "skew":
+        spec = "standard" if self.spec in OWN_NAMES else self.spec
+        if self.spec == "skew":
             scaling = np.where((scaling == "free") & _is_positive(y), "skewed", scaling)
         kinds: dict[str, Callable[[], _ColumnScaler | _SkewScaler]] = {
             "free": lambda: _ColumnScaler(spec),
