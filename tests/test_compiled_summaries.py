@@ -76,7 +76,7 @@ def test_tails_of_free_components(kind, upper, y):
 def test_quantiles_of_one_cut_component(loc, scale, low, high):
     table = np.array([[1.0], [1.0], [loc], [1.0 / scale], [0.0]])
     bounds = max(low, -1e30), min(high, 1e30)
-    below, above, _ = summaries._cut(table, 1, *bounds)
+    below, above, _ = summaries._cut_64(table, 1, *bounds)
     exact = truncnorm((low - loc) / scale, (high - loc) / scale, loc, scale)
     single = table.astype(np.float32)
     for u in LEVELS:

@@ -46,16 +46,19 @@ _MANY, _LEAST_LEVEL = 128, 1e-12
 #: Components of less weight are left out, in units of the smallest tail that is asked for: they
 #: change it by 1e-5 of itself at most.
 _NEGLIGIBLE = 1e-5
+#: Spread from which on its square may have been too large for single precision.
+_LARGEST_SPREAD = 1e15
 #: Scales beyond which nothing is left of a component, in single precision.
-_FURTHEST = 1e4
+_FURTHEST = np.float32(1e4)
 #: A last step is taken from this close, in standard normal units: its error is of third order.
 _CLOSE = 1e-3
 
 _SQRT_2PI = math.sqrt(2.0 * math.pi)
 _IS_LOGISTIC = False
-_F32 = np.float32
+_F32 = _REAL = np.float32  # what `_DOUBLE` replaces is float64 in twins
 
 _ZERO, _HALF, _ONE = _F32(0.0), _F32(0.5), _F32(1.0)
+_LEAST_MASS = _F32(1e-30)
 _SQRT_HALF_32, _DENSITY_32 = _F32(SQRT_HALF), _F32(1.0 / _SQRT_2PI)
 
 
@@ -75,17 +78,9 @@ def _normal_64(z, offset):
 
 
 @piece
-def _normal_rough(z, offset):
-    """As `_normal_64`, to single precision; limits may be further out than that has numbers."""
-    z = min(max(z, -_FURTHEST), _FURTHEST)
-    tail, density, slope = _normal_32(_F32(z), _F32(offset))
-    return np.float64(tail), np.float64(density), np.float64(slope)
-
-
-@piece
-def _exp_rough(x):
-    """As `exp`, to single precision."""
-    return np.float64(exp_32(_F32(x)))
+def _normal_far(z, offset):
+    """As `_normal_32`, for limits that may be further out than that has numbers."""
+    return _normal_32(min(max(z, -_FURTHEST), _FURTHEST), offset)
 
 
 @piece
@@ -128,7 +123,7 @@ def _tail_32(table, n, y, upper):
     return np.float64(mass), np.float64(total), np.float64(rise)
 
 
-_DOUBLE = {"_ZERO": 0.0, "_ONE": 1.0}
+_DOUBLE = {"_REAL": np.float64, "_ZERO": 0.0, "_ONE": 1.0, "_LEAST_MASS": 1e-300}
 _tail_64 = twin(_tail_32, "_tail_64", reorder_sums=True, _normal_32=_normal_64, **_DOUBLE)
 _logistic_tail_32 = twin(_tail_32, "_logistic_tail_32", reorder_sums=True, _normal_32=_logistic_32)
 _logistic_tail_64 = twin(
@@ -185,14 +180,15 @@ def _log_height(table, n, is_logistic, exponent, y):
 
 
 @kernel
-def _weigh(raws, locations, first, step, n_points, d, K, least, table):
+def _weigh_32(raws, locations, first, step, n_points, d, K, least, table):
     """Components of more weight than `least` in a table; how many.
 
     Of output d, at every `step`-th of `n_points` pairs from `first` on. Raw scales are in the place
-    of inverse ones, locations in units of the residual in that of offsets.
+    of inverse ones, locations in units of the residual in that of offsets; what is added to them
+    is counted from that of the first pair.
     """
     flat, n_own, n = table[_FULL], (n_points + step - 1) // step, 0
-    largest, share = np.empty(n_own), np.zeros(n_own)
+    largest, share = np.empty(n_own, table.dtype), np.zeros(n_own, table.dtype)
     for i in range(n_own):
         for k in range(K):
             flat[k * n_own + i] = raws[first + i * step, d, k]
@@ -203,125 +199,132 @@ def _weigh(raws, locations, first, step, n_points, d, K, least, table):
             largest[i] = max(largest[i], flat[k * n_own + i])
     for k in range(K):
         for i in range(n_own):
-            value = exp(flat[k * n_own + i] - largest[i])
+            value = exp_32(flat[k * n_own + i] - largest[i])
             flat[k * n_own + i] = value
             share[i] += value
     for i in range(n_own):
-        share[i] = 1.0 / (share[i] * n_own)
+        share[i] = _ONE / (share[i] * _REAL(n_own))
+    least = _REAL(least / n_own)
     for i in range(n_own):
         pair = first + i * step
+        location = _REAL(locations[pair, d] - locations[first, d])
         for k in range(K):  # written in any case, so that nothing has to be guessed
             w = flat[k * n_own + i] * share[i]
             table[_WEIGHT, n] = w
-            table[_LOC, n] = locations[pair, d]
+            table[_LOC, n] = location
             table[_OFFSET, n] = raws[pair, d, K + k]
             table[_INVERSE, n] = raws[pair, d, 2 * K + k]
-            n += 1 if w * n_own >= least else 0
+            n += 1 if w >= least else 0
     return n
 
 
 @kernel(reorder_sums=True)
-def _place(table, n, scale, floor):
-    """Locations and inverse scales of components, from what `_weigh` has left; mean and spread."""
+def _place_32(table, n, scale, floor):
+    """Locations and inverse scales of components, from what `_weigh_32` left; mean and spread."""
     weight, full, loc = table[_WEIGHT], table[_FULL], table[_LOC]
     inverse, offset = table[_INVERSE], table[_OFFSET]
-    mean, square = 0.0, 0.0
+    mean, square = _ZERO, _ZERO
     for k in range(n):
         loc[k] += scale * offset[k]
-        own = scale * (floor + exp(min(inverse[k], MAX_RAW_SCALE)))
+        own = scale * (floor + exp_32(min(inverse[k], _REAL(MAX_RAW_SCALE))))
         full[k] = weight[k]
-        inverse[k] = 1.0 / own
+        inverse[k] = _ONE / own
         offset[k] = own * own
         mean += weight[k] * loc[k]
     for k in range(n):
         distance = loc[k] - mean
         square += weight[k] * (distance * distance + offset[k])
-        offset[k] = 0.0
-    return mean, math.sqrt(square)
+        offset[k] = _ZERO
+    return np.float64(mean), math.sqrt(np.float64(square))
 
 
 @kernel(reorder_sums=True)
-def _cut(table, n, low, high):
+def _cut_32(table, n, low, high):
     """Cut components off at limits: what is outside on both sides, and how many are extreme."""
     weight, full, loc = table[_WEIGHT], table[_FULL], table[_LOC]
     inverse, offset = table[_INVERSE], table[_OFFSET]
-    widest = _WIDE * (high - low)
-    below, above, extreme = 0.0, 0.0, 0.0
+    widest = _REAL(_WIDE) * (high - low)
+    below, above, extreme = _ZERO, _ZERO, _ZERO
     for k in range(n):
-        s = 1.0 / inverse[k]
+        s = _ONE / inverse[k]
         nearest = min(max(loc[k], low), high)
         out = nearest - loc[k]
         own = min(s, widest)
         if _IS_LOGISTIC:  # whose slope grows no further
-            steepest = 2.0 * s if own < s else HUGE
+            steepest = _REAL(2.0) * s if own < s else _REAL(HUGE)
             out = min(max(out, -steepest), steepest)
         out *= (own / s) * (own / s)
         far = abs(out) / own
         if not _IS_LOGISTIC:
-            shrink = min(_WIDE / max(far, 1.0), 1.0)
+            shrink = min(_REAL(_WIDE) / max(far, _ONE), _ONE)
             own *= shrink
             out *= shrink * shrink
             far = abs(out) / own
-        exponent = far if _IS_LOGISTIC else 0.5 * far * far
+        exponent = far if _IS_LOGISTIC else _REAL(0.5) * far * far
         loc[k] = nearest - out
-        inverse[k] = 1.0 / own
+        inverse[k] = _ONE / own
         offset[k] = exponent
-        at_low, _, _ = _normal_64((low - loc[k]) / own, exponent)
-        at_high, _, _ = _normal_64((high - loc[k]) / own, exponent)
+        at_low, _, _ = _normal_far((low - loc[k]) / own, exponent)
+        at_high, _, _ = _normal_far((high - loc[k]) / own, exponent)
         # The tails on both sides of the location add up to `rest`, those outside are left out
-        is_above, is_below = out > 0.0, out < 0.0  # where the limits are
-        rest = at_low if is_above else (at_high if is_below else 1.0)
-        left = 0.0 if is_above else at_low
-        right = 0.0 if is_below else at_high
-        mass = max(rest - left - right, 1e-300)
+        is_above, is_below = out > _ZERO, out < _ZERO  # where the limits are
+        rest = at_low if is_above else (at_high if is_below else _ONE)
+        left = _ZERO if is_above else at_low
+        right = _ZERO if is_below else at_high
+        mass = max(rest - left - right, _LEAST_MASS)
         w = weight[k] / mass
-        extreme += 1.0 if (rest > 30.0 * mass or exponent > 30.0) else 0.0
+        extreme += _ONE if (rest > _REAL(30.0) * mass or exponent > _REAL(30.0)) else _ZERO
         weight[k] = w
         full[k] = w * rest
         below += w * left
         above += w * right
-    return below, above, extreme
+    return np.float64(below), np.float64(above), np.float64(extreme)
 
 
-_logistic_cut = twin(
-    _cut, "_logistic_cut", reorder_sums=True, _normal_64=_logistic_64, _IS_LOGISTIC=True
+_weigh_64 = twin(_weigh_32, "_weigh_64", exp_32=exp, **_DOUBLE)
+_place_64 = twin(_place_32, "_place_64", reorder_sums=True, exp_32=exp, **_DOUBLE)
+_cut_64 = twin(_cut_32, "_cut_64", reorder_sums=True, _normal_far=_normal_64, **_DOUBLE)
+_logistic_cut_32 = twin(
+    _cut_32, "_logistic_cut_32", reorder_sums=True, _normal_far=_logistic_32, _IS_LOGISTIC=True
 )
-_rough_weigh = twin(_weigh, "_rough_weigh", exp=_exp_rough)
-_rough_place = twin(_place, "_rough_place", reorder_sums=True, exp=_exp_rough)
-_rough_cut = twin(_cut, "_rough_cut", reorder_sums=True, _normal_64=_normal_rough)
+_logistic_cut_64 = twin(
+    _cut_32, "_logistic_cut_64", reorder_sums=True, _normal_far=_logistic_64, _IS_LOGISTIC=True,
+    **_DOUBLE,
+)  # fmt: skip
 
 
 @kernel
-def _collect(plan, target, raws, locations, first, step, n_points, d, least, roughly, table):
+def _collect_32(plan, target, raws, locations, first, step, n_points, d, least, table):
     """Components of the conditionals of output d of a row, about an origin, in a table.
 
     Returns their number, the origin, a spread, what they have below and above the limits, and
-    whether sums must be in float64. With `roughly` all is done to single precision, where that is
-    not so; what it then holds is to be collected again.
+    whether sums must be in float64.
     """
     K, is_logistic = plan.n_raw[d] // 3, plan.family[d] == families.LOGISTICS
-    scale, floor = target.base[d, -1], math.exp(plan.log_floor[d])
-    if roughly:
-        n = _rough_weigh(raws, locations, first, step, n_points, d, K, least, table)
-        origin, spread = _rough_place(table, n, scale, floor)
-    else:
-        n = _weigh(raws, locations, first, step, n_points, d, K, least, table)
-        origin, spread = _place(table, n, scale, floor)
+    scale, floor = _REAL(target.base[d, -1]), _REAL(math.exp(plan.log_floor[d]))
+    start = locations[first, d]
+    n = _weigh_32(raws, locations, first, step, n_points, d, K, least, table)
+    mean, spread = _place_32(table, n, scale, floor)
     below, above, extreme = 0.0, 0.0, 0.0
     if plan.bounded[d]:
-        low, high = max(target.limits[d, 0], -HUGE), min(target.limits[d, 1], HUGE)
+        low = max(target.limits[d, 0], -HUGE) - start
+        high = min(target.limits[d, 1], HUGE) - start
         if is_logistic:
-            below, above, extreme = _logistic_cut(table, n, low, high)
-        elif roughly:
-            below, above, extreme = _rough_cut(table, n, low, high)
+            below, above, extreme = _logistic_cut_32(table, n, _REAL(low), _REAL(high))
         else:
-            below, above, extreme = _cut(table, n, low, high)
-        origin = min(max(origin, low), high)
+            below, above, extreme = _cut_32(table, n, _REAL(low), _REAL(high))
+        mean = min(max(mean, low), high)
         spread = min(spread, high - low)
-    loc = table[_LOC]
+    loc, mean = table[_LOC], np.float64(_REAL(mean))
     for k in range(n):
-        loc[k] -= origin
-    return n, origin, spread, below, above, extreme > 0.0
+        loc[k] -= _REAL(mean)
+    return n, start + mean, spread, below, above, extreme > 0.0
+
+
+_collect_64 = twin(
+    _collect_32, "_collect_64", _weigh_32=_weigh_64, _place_32=_place_64, _cut_32=_cut_64,
+    _logistic_cut_32=_logistic_cut_64, **_DOUBLE,
+)  # fmt: skip
 
 
 @kernel
@@ -337,8 +340,8 @@ def _bracket(table, n, is_logistic, level, limits):
     low, high = np.inf, -np.inf
     loc, inverse = table[_LOC], table[_INVERSE]
     for k in range(n):
-        s = 1.0 / inverse[k]
-        nearest = min(max(loc[k], limits[0]), limits[1])
+        s = 1.0 / np.float64(inverse[k])
+        nearest = min(max(np.float64(loc[k]), limits[0]), limits[1])
         low = min(low, nearest - s * down)
         high = max(high, nearest + s * up)
     return max(low, limits[0]), min(high, limits[1])
@@ -380,7 +383,10 @@ def _solve(double, single, n, in_single, is_logistic, level, outside, limits, st
             return min(max(following, low), high)
         if not is_safe or not (following > low and following < high):
             if not is_bracketed:
-                bottom, top = _bracket(double, n, is_logistic, level, limits)
+                if in_single:
+                    bottom, top = _bracket(single, n, is_logistic, level, limits)
+                else:
+                    bottom, top = _bracket(double, n, is_logistic, level, limits)
                 low, high = max(low, bottom), min(high, top)
                 is_bracketed = True
             following = 0.5 * (low + high)
@@ -483,18 +489,15 @@ def quantiles(plan, target, draws, n_points, first_step, levels, only, out):
             negligible = _NEGLIGIBLE * least * 3.0 / n_raw
             most = (n_points + step - 1) // step * n_raw // 3
             in_single = least >= _LEAST_LEVEL and most >= _MANY
-            while True:
-                n, origin, spread, below, above, extreme = _collect(
-                    plan, target, raws, locations, first, step, n_points, d, negligible, in_single,
-                    double,
-                )  # fmt: skip
-                if not in_single or (n >= _MANY and not extreme):
-                    break
-                in_single = False
             if in_single:
-                for r in range(5):
-                    for k in range(n):
-                        single[r, k] = double[r, k]
+                n, origin, spread, below, above, extreme = _collect_32(
+                    plan, target, raws, locations, first, step, n_points, d, negligible, single
+                )
+                in_single = n >= _MANY and not extreme and spread < _LARGEST_SPREAD
+            if not in_single:
+                n, origin, spread, below, above, extreme = _collect_64(
+                    plan, target, raws, locations, first, step, n_points, d, negligible, double
+                )
             limits = (-np.inf, np.inf)
             if bounded:
                 limits = (low - origin, high - origin)
@@ -539,8 +542,8 @@ def cdfs(plan, target, draws, n_points, step, d, values, out):
                 below, _ = _histogram_at(own, interpolated, values[row, i], low, high)
                 out[row, i] = min(below, 1.0)
             continue
-        n, origin, _, below, _, _ = _collect(
-            plan, target, raws, locations, first, step, n_points, d, 0.0, nothing, double
+        n, origin, _, below, _, _ = _collect_64(
+            plan, target, raws, locations, first, step, n_points, d, 0.0, double
         )
         for i in range(values.shape[1]):
             y = values[row, i] - origin
@@ -574,8 +577,8 @@ def log_densities(plan, target, draws, n_points, step, d, values, quickly, out):
                 _, height = _histogram_at(own, interpolated, at[i], low, high)
                 out[row, i] = math.log(max(height, 1e-300))
             continue
-        n, origin, _, _, _, extreme = _collect(
-            plan, target, raws, locations, first, step, n_points, d, 0.0, nothing, double
+        n, origin, _, _, _, extreme = _collect_64(
+            plan, target, raws, locations, first, step, n_points, d, 0.0, double
         )
         in_single = quickly and not extreme
         for k in range(n):
