@@ -358,11 +358,10 @@ def _assemble(inputs, plan, d, n_rows, scratch, y, r):
     """Write sequence features, earlier targets and residuals into the last columns."""
     if d == 0:
         return
-    column = inputs.shape[1] - (plan.layers[plan.starts[d], _IN] - plan.n_context)
     heads = plan.starts[d] - 1  # of the block before
     width = plan.layers[heads, _OUT]
     sequence = _part(scratch.work, plan.layers[heads, _RESULT], plan.tile, n_rows, width)
-    n_sequence, based = plan.n_sequence, plan.based
+    n_sequence, based, column = plan.n_sequence, plan.based, plan.n_context
     for i in range(n_rows):
         for j in range(n_sequence):
             inputs[i, column + j] = max(sequence[i, j], _F32(0.0))
@@ -588,11 +587,24 @@ def _spread_rows(rows, local, n, out):
 
 
 @kernel
-def _raw_of_tile(values, plan, d, n, n_rows, own, local, y, r, scratch):
+def _take_sequence(inputs, plan, d, n, scratch):
+    """Write sequence features of the block before d into the first columns."""
+    heads, n_sequence = plan.starts[d] - 1, plan.n_sequence  # of the block before
+    width = plan.layers[heads, _OUT]
+    sequence = _part(scratch.work, plan.layers[heads, _RESULT], plan.tile, n, width)
+    for i in range(n):
+        for j in range(n_sequence):
+            inputs[i, j] = max(sequence[i, j], _F32(0.0))
+
+
+@kernel
+def _raw_of_tile(values, plan, d, n, n_rows, own, local, inputs, residuals, scratch):
     """Raw parameters of output d for n draws from n_rows rows, behind the sequence features.
 
     What depends on x alone is computed once per row: `own` (n_rows, n_context) are the contexts,
-    and ``local[i]`` says which of them is that of draw i.
+    and ``local[i]`` says which of them is that of draw i. What blocks see of earlier outputs stays
+    where it is: `inputs` (tile, n_sequence + n_outputs) hold sequence features and targets, and
+    `residuals` (tile, n_based) those of `Plan.based`.
     """
     work, tile, layers = scratch.work, plan.tile, plan.layers
     with_slope = plan.tile < 0  # False
@@ -608,15 +620,16 @@ def _raw_of_tile(values, plan, d, n, n_rows, own, local, y, r, scratch):
         if d == 0:
             affine(own[:n_rows], weight, _bias(values, plan, k), p)
         else:
-            h = _part(work, layers[k, _INPUT], tile, n, n_in - plan.n_context)
-            _assemble(h, plan, d, n, scratch, y, r)
+            _take_sequence(inputs, plan, d, n, scratch)
             shared = scratch.spare[: n_rows * n_out].reshape(n_rows, n_out)
             affine(own[:n_rows], weight[: plan.n_context], _bias(values, plan, k), shared)
+            h, behind = inputs[:n, : plan.n_sequence + d], plan.n_context + plan.n_sequence + d
             if n_rows == 1:
-                affine(h, weight[plan.n_context :], shared[0], p)
+                affine(h, weight[plan.n_context : behind], shared[0], p)
             else:
                 _spread_rows(shared, local, n, p)
-                add_product(h, weight[plan.n_context :], p)
+                add_product(h, weight[plan.n_context : behind], p)
+            add_product(residuals[:n, : n_in - behind], weight[behind:], p)
         _finish_layer(values, plan, k, n_now, p, scratch, with_slope)
     n_in, n_out = layers[heads, _IN], layers[heads, _OUT]
     h = _part(work, layers[heads, _INPUT], tile, n_now, n_in)
@@ -653,6 +666,15 @@ def _locate(plan, target, d, n, own, local, y, location, low, high):
 
 
 @kernel
+def _keep_residual(plan, d, residual, n, residuals):
+    """Keep the residuals (n,) of output d, if later blocks see them."""
+    for b in range(len(plan.based)):
+        if plan.based[b] == d:
+            for i in range(n):
+                residuals[i, b] = residual[i]
+
+
+@kernel
 def _gather(plan, x, n_columns, pairs, own, local):
     """Features of the rows of some pairs, each row once, and which of them each pair has."""
     n_rows, last, n_features = 0, -1, plan.n_features
@@ -684,8 +706,9 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
     own = np.empty((tile, plan.n_context), dtype=np.float32)
     local = np.empty(tile, dtype=np.int64)  # place of each pair's row among the tile's rows
     noise_row = np.empty(tile, dtype=np.int64)
-    y = np.empty((tile, n_outputs), dtype=np.float32)
-    r = np.empty((tile, n_outputs), dtype=np.float32)
+    inputs = np.empty((tile, plan.n_sequence + n_outputs), dtype=np.float32)
+    y = inputs[:, plan.n_sequence :]
+    residuals = np.empty((tile, len(plan.based)), dtype=np.float32)
     location, drawn, low, high = np.empty(tile), np.empty(tile), np.empty(tile), np.empty(tile)
     chooses, places, mean, variance = np.empty(tile), np.empty(tile), np.empty(tile), np.empty(tile)
     low32, high32 = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
@@ -704,7 +727,7 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
         for i in range(n):
             noise_row[i] = pairs[start + i] % len(noise)
         for d in range(n_outputs):
-            raw = _raw_of_tile(values, plan, d, n, n_rows, own, local, y, r, scratch)
+            raw = _raw_of_tile(values, plan, d, n, n_rows, own, local, inputs, residuals, scratch)
             scale = _locate(plan, target, d, n, own, local, y, location, low, high)
             bounded, floor = plan.bounded[d], math.exp(plan.log_floor[d])
             if with_raw:
@@ -720,9 +743,9 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
                     low32[i], high32[i] = low[i], high[i]
                     if bounded:
                         residual[i] = min(max(residual[i], low32[i]), high32[i])
-                    r[i, d] = residual[i]
                     y[i, d] = value
                     out[pairs[start + i], d] = value
+                _keep_residual(plan, d, residual, n, residuals)
                 _log_prob(
                     plan.family[d], raw, residual[:n], low32, high32, bounded, plan.log_floor[d],
                     density, scratch.by_raw[d], by_y, with_gradient,
@@ -756,9 +779,9 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
                 value = location[i] + scale * drawn[i]
                 if bounded:
                     value = min(max(value, lowest), highest)
-                r[i, d] = drawn[i]
                 y[i, d] = value
                 out[pairs[start + i], d] = value
+            _keep_residual(plan, d, drawn, n, residuals)
         start += n
 
 
