@@ -268,11 +268,12 @@ def turning(est: SANConditionalDensityEstimator) -> list[Product]:
     if not turns(est.batch_size_, max(est.module_shape)):
         return []
     products, n_members = [], est.n_members_
-    for n_in, n_out in [size for block in layers(est) for size in block]:
-        if n_in <= LONGEST_TURNED:
-            products += 2 * [Product(n_members, n_in, n_in, n_out)]
-        if n_out <= LONGEST_TURNED:
-            products += 2 * [Product(n_members, n_in, n_out, n_out)]
+    for block in layers(est):
+        for k, (n_in, n_out) in enumerate(block):
+            if n_in <= LONGEST_TURNED:
+                products += 2 * [Product(n_members, n_in, n_in, n_out)]
+            if k < len(block) - 1 and n_out <= LONGEST_TURNED:  # heads have unlike outputs
+                products += 2 * [Product(n_members, n_in, n_out, n_out)]
     return products
 
 

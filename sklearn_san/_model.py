@@ -158,7 +158,7 @@ class FittedModel:
         y = self.y_scaler.inverse_transform(z)[..., np.argsort(self.order)]
         largest = np.finfo(y.dtype).max
         low, high = np.clip(self.limits, -largest, largest).T
-        y = np.clip(y, low, high, out=y)
+        np.minimum(np.maximum(y, low, out=y), high, out=y)
         for d, j in enumerate(self.order):
             family = self.families[d]
             if family.scaling == "affine":

@@ -185,6 +185,11 @@ class Block(nn.Module):
             self.heads.weight[..., n_sequence:] *= 0.1
             self.heads.bias[:, n_sequence:] = torch.as_tensor(initial_raw, dtype=torch.float32)
 
+    @property
+    def unlike_outputs(self) -> list[nn.Parameter]:
+        """Weights whose outputs are not to be mixed by the optimiser."""
+        return [self.heads.weight]
+
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Sequence features (..., n_sequence) and raw parameters (..., n_params)."""
         parts = inputs

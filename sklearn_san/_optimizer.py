@@ -4,7 +4,8 @@ AdamW; on demand that of matrices of weights works in the eigenbases of their gr
 (Vyas et al. 2024, arXiv:2409.11321). Of a matrix with the gradient G, running means of ``G @ G.T``
 and ``G.T @ G`` are kept; columns of the bases L and R are their eigenvectors. Adam works on
 ``L.T @ G @ R``, and its step is turned back. Every few steps there are new statistics, and less
-often new bases, which one step of orthogonal iteration brings nearer to the eigenvectors.
+often new bases, which one step of orthogonal iteration brings nearer to the eigenvectors. Outputs
+that are numbers of different kinds, such as parameters of a density, are not mixed: R is then 1.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Matrix(NamedTuple):
     """Place of a matrix of weights in the vector of a member.
 
     `left` and `right` are the places of its two bases, and of the statistics behind them, in the
-    vectors of these; -1 on a side that is too long to be turned.
+    vectors of these; -1 on a side that is not turned: too long, or of unlike outputs.
     """
 
     start: int
@@ -74,6 +75,7 @@ class Weights:
     ----------
     module : Module
         Whose parameters have the members on their first axis; those with two more are matrices.
+        Parts of it may have ``unlike_outputs``, matrices whose outputs are not to be mixed.
     weight_decay : float
         Of AdamW.
     max_grad_norm : float
@@ -97,6 +99,7 @@ class Weights:
         self.buffers: dict[str, Tensor] = getattr(module, "member_buffers", {})
         self.shared: list[slice] = []
         shared = set(map(id, getattr(module, "shared_parameters", ())))
+        unlike = {id(p) for part in module.modules() for p in getattr(part, "unlike_outputs", ())}
         betas, epsilon = (TURNED_BETAS, TURNED_EPSILON) if turned else (ADAM_BETAS, ADAM_EPSILON)
         self.settings = Settings(float(max_grad_norm), float(weight_decay), *betas, epsilon)
         n_members = len(self.parameters[0])
@@ -113,8 +116,8 @@ class Weights:
                 self.shared.append(slice(start, stop))
             if turned and p.ndim == 3:
                 places = []
-                for n in p.shape[1:]:
-                    fits = n <= LONGEST_TURNED
+                for n, may_turn in zip(p.shape[1:], (True, id(p) not in unlike), strict=True):
+                    fits = may_turn and n <= LONGEST_TURNED
                     places.append(n_turned if fits else -1)
                     n_turned += n * n if fits else 0
                 self.matrices.append(Matrix(start, *p.shape[1:], *places))

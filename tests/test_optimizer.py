@@ -155,6 +155,19 @@ def test_long_sides_are_left_alone(shape):
     assert weights.values.isfinite().all()
 
 
+def test_unlike_outputs_are_not_mixed():
+    module, reference = Parameters((3, 4), (1, 5)), Parameters((3, 4), (1, 5))
+    module.unlike_outputs = [module.all[1]]
+    weights = Weights(module, 0.3, 1e9, turned=True)
+    assert [(m.left >= 0, m.right >= 0) for m in weights.matrices] == [(True, True), (True, False)]
+    optimizer = adamw(reference, turned=True)
+    for gradient in gradients_like(weights, 2 * BASES_EVERY):
+        do_steps(weights, [gradient])
+        reference.all[1].grad = gradient[:, 12:].view(2, 1, 5).clone()
+        optimizer.step()
+    torch.testing.assert_close(module.all[1], reference.all[1])  # one input has nothing to turn
+
+
 def test_members_are_brought_back():
     _, weights = weights_of((3, 4), (2,))
     gradients = gradients_like(weights, 2 * BASES_EVERY)
