@@ -19,6 +19,6 @@ TURNED_BETAS, TURNED_EPSILON = (0.9, 0.99), 1e-6
 #: Longest side of a matrix that is turned to the eigenbasis of its gradients.
 LONGEST_TURNED = 128
 #: Steps from one look at the gradients to the next, and the decay of what was seen.
-STATISTICS_EVERY, STATISTICS_DECAY = 8, 0.9
+STATISTICS_EVERY, STATISTICS_DECAY = 8, 0.81
 #: Steps from one change of the bases to the next.
 BASES_EVERY = 40

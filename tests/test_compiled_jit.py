@@ -17,6 +17,7 @@ from conftest import small
 from numba import config
 
 import sklearn_san.compiled.engine as engine_module
+from sklearn_san import _constants
 from sklearn_san.compiled import jit
 from sklearn_san.compiled.engine import n_threads
 from sklearn_san.exceptions import KernelCacheWarning
@@ -146,9 +147,10 @@ def test_the_first_folder_that_can_be_written_to_is_taken(cache, monkeypatch):
 def test_a_change_of_any_source_is_another_folder(tmp_path):
     sources = tmp_path / "compiled"
     shutil.copytree(Path(jit.__file__).parent, sources)
+    constants = shutil.copy(Path(_constants.__file__), tmp_path)
     same = jit._fingerprint(sources)
     assert same == jit._fingerprint()
-    for path in sorted(sources.glob("*.py")):
+    for path in [*sorted(sources.glob("*.py")), Path(constants)]:
         path.write_text(path.read_text() + "\n# another line\n")
         changed = jit._fingerprint.__wrapped__(sources)
         if path.name in jit.WITHOUT_KERNELS:

@@ -10,8 +10,9 @@
 ==============  ============================================================================
 
 Compiled kernels are kept in a folder named after the versions, the CPU and all files that hold
-kernels: each contains code of the files that it calls, of whose changes numba alone would take no
-notice. A file that cannot be read or written is no error; the kernel is then compiled anew.
+kernels or their numbers: each contains code of the files that it calls, of whose changes numba
+alone would take no notice. A file that cannot be read or written is no error; the kernel is then
+compiled anew.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ def _fingerprint(sources: Path = Path(__file__).parent) -> str:
         *cpu(),
     ):
         digest.update(f"{value}\n".encode())
-    for path in sorted(sources.glob("*.py")):
+    for path in [*sorted(sources.glob("*.py")), sources.parent / "_constants.py"]:
         if path.name not in WITHOUT_KERNELS:
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -41,7 +41,7 @@ from .truncated_normal import HUGE, truncated_quantile
 
 #: Values per block: two vectors of eight float64, or one of float32.
 LANES = 16
-#: Values that go through the steps of a draw together.
+#: Values that go through the steps of draws, and of log densities and moments in float32, together.
 WIDE = 64
 #: What float32 is good for: norms of components, by which densities are divided, and terms of
 #: gradients that may cancel.
@@ -58,13 +58,13 @@ _ZERO_32, _ONE_32, _LOWEST_32 = np.float32(0.0), np.float32(1.0), np.float32(-np
 
 @kernel
 def _load(raw, start, count, block):
-    """Parameters (3 K, LANES) of some rows, the last of them again in lanes without a row.
+    """Parameters (3 K, n) of some rows, the last of them again in lanes without a row.
 
     Compilers would scatter them number by number.
     """
     transpose(raw[start : start + count], block[:, :count])
     for k in range(len(block)):
-        for j in range(count, LANES):
+        for j in range(count, block.shape[1]):
             block[k, j] = block[k, count - 1]
 
 
@@ -79,36 +79,36 @@ def log_prob(raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gr
     K = n_params // 3
     f32 = np.float32
     floor = f32(math.exp(log_floor))
-    value, bottom, top = np.empty(LANES, f32), np.zeros(LANES, f32), np.zeros(LANES, f32)
-    largest_logit, largest = np.empty(LANES, f32), np.empty(LANES, f32)
-    total, weight_total = np.empty(LANES, f32), np.empty(LANES, f32)
-    block, logit = np.empty((3 * K, LANES), f32), np.empty((K, LANES), f32)
-    weight, responsibility = np.empty((K, LANES), f32), np.empty((K, LANES), f32)
-    norm, by_loc = np.empty((K, LANES), f32), np.empty((K, LANES), f32)
-    by_scale, by_value = np.empty((K, LANES), f32), np.empty((K, LANES), f32)
-    extreme, exact, exact_by_y = np.empty(LANES, f32), np.empty(LANES, f32), np.empty(LANES, f32)
+    value, bottom, top = np.empty(WIDE, f32), np.zeros(WIDE, f32), np.zeros(WIDE, f32)
+    largest_logit, largest = np.empty(WIDE, f32), np.empty(WIDE, f32)
+    total, weight_total = np.empty(WIDE, f32), np.empty(WIDE, f32)
+    block, logit = np.empty((3 * K, WIDE), f32), np.empty((K, WIDE), f32)
+    weight, responsibility = np.empty((K, WIDE), f32), np.empty((K, WIDE), f32)
+    norm, by_loc = np.empty((K, WIDE), f32), np.empty((K, WIDE), f32)
+    by_scale, by_value = np.empty((K, WIDE), f32), np.empty((K, WIDE), f32)
+    extreme, exact, exact_by_y = np.empty(WIDE, f32), np.empty(LANES, f32), np.empty(LANES, f32)
     exact_gradient = np.empty((LANES, n_params), f32)
-    for start in range(0, n, LANES):
-        count = min(LANES, n - start)
-        for j in range(LANES):
+    for start in range(0, n, WIDE):
+        count = min(WIDE, n - start)
+        for j in range(WIDE):
             i = start + min(j, count - 1)
             value[j] = y[i]
             if bounded:
                 bottom[j] = max(low[i], -_HUGE_32)
                 top[j] = min(high[i], _HUGE_32)
         _load(raw, start, count, block)
-        for j in range(LANES):
+        for j in range(WIDE):
             largest_logit[j] = _LOWEST_32
             largest[j] = _LOWEST_32
             total[j] = _ZERO_32
             weight_total[j] = _ZERO_32
             extreme[j] = _ZERO_32
         for k in range(K):
-            for j in range(LANES):
+            for j in range(WIDE):
                 logit[k, j] = block[k, j]
                 largest_logit[j] = max(largest_logit[j], block[k, j])
         for k in range(K):
-            for j in range(LANES):
+            for j in range(WIDE):
                 grown = exp_32(min(block[2 * K + k, j], _MAX_RAW_SCALE_32))
                 scale = floor + grown
                 own, size, density_by_y, density_by_loc, density_by_scale, amplified = terms_32(
@@ -123,53 +123,59 @@ def log_prob(raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gr
                 extreme[j] += _ZERO_32 if is_good else _ONE_32
                 largest[j] = max(largest[j], responsibility[k, j])
         for k in range(K):
-            for j in range(LANES):
+            for j in range(WIDE):
                 w = exp_32(max(logit[k, j] - largest_logit[j], _LEAST_32))
                 weight[k, j] = w
                 weight_total[j] += w
                 p = exp_32(max(responsibility[k, j] - largest[j], _LEAST_32)) / norm[k, j]
                 responsibility[k, j] = p  # not normalised
                 total[j] += p
-        for j in range(LANES):
+        for j in range(WIDE):
             value[j] = log_32(total[j] / weight_total[j]) + (largest[j] - largest_logit[j])
         n_extreme = _ZERO_32
-        for j in range(LANES):
+        for j in range(WIDE):
             n_extreme += extreme[j]
         for j in range(count):
             out[start + j] = value[j]
         if with_gradient:
-            for j in range(LANES):
+            for j in range(WIDE):
                 total[j] = _ONE_32 / total[j]
-            for j in range(LANES):
+            for j in range(WIDE):
                 weight_total[j] = _ONE_32 / weight_total[j]
                 value[j] = _ZERO_32
             for k in range(K):
-                for j in range(LANES):
+                for j in range(WIDE):
                     responsibility[k, j] *= total[j]
             for k in range(K):
-                for j in range(LANES):
+                for j in range(WIDE):
                     block[k, j] = responsibility[k, j] - weight[k, j] * weight_total[j]
-                for j in range(LANES):
+                for j in range(WIDE):
                     block[K + k, j] = by_loc[k, j] * responsibility[k, j]
-                for j in range(LANES):
+                for j in range(WIDE):
                     block[2 * K + k, j] = by_scale[k, j] * responsibility[k, j]
-                for j in range(LANES):
+                for j in range(WIDE):
                     value[j] += by_value[k, j] * responsibility[k, j]
             for j in range(count):
                 by_y[start + j] = value[j]
             transpose(block[:, :count], gradient[start : start + count, :n_params])
         if n_extreme > _ZERO_32:
-            stop = start + count
-            log_prob_64(
-                raw[start:stop], y[start:stop], low[start:stop], high[start:stop], bounded,
-                log_floor, exact, exact_gradient, exact_by_y, with_gradient,
-            )  # fmt: skip
-            for j in range(count):
-                if extreme[j] > _ZERO_32:
-                    out[start + j] = exact[j]
-                    if with_gradient:
-                        by_y[start + j] = exact_by_y[j]
-                        gradient[start + j, :n_params] = exact_gradient[j]
+            for first in range(0, count, LANES):
+                stop = min(first + LANES, count)
+                n_extreme = _ZERO_32
+                for j in range(first, stop):
+                    n_extreme += extreme[j]
+                if n_extreme > _ZERO_32:
+                    some = slice(start + first, start + stop)
+                    log_prob_64(
+                        raw[some], y[some], low[some], high[some], bounded, log_floor, exact,
+                        exact_gradient, exact_by_y, with_gradient,
+                    )  # fmt: skip
+                    for j in range(first, stop):
+                        if extreme[j] > _ZERO_32:
+                            out[start + j] = exact[j - first]
+                            if with_gradient:
+                                by_y[start + j] = exact_by_y[j - first]
+                                gradient[start + j, :n_params] = exact_gradient[j - first]
 
 
 @kernel
@@ -329,15 +335,15 @@ def moments(raw, bounded, floor, low, high, mean, variance):
     K = n_params // 3
     f32 = np.float32
     floor_32 = f32(floor)
-    block = np.empty((n_params, LANES), f32)
-    largest, total, centre = np.empty(LANES, f32), np.empty(LANES, f32), np.empty(LANES, f32)
-    spread, rough, rough_square = np.empty(LANES, f32), np.empty(LANES, f32), np.empty(LANES, f32)
-    bottom, top, extreme = np.zeros(LANES, f32), np.zeros(LANES, f32), np.empty(LANES, f32)
+    block = np.empty((n_params, WIDE), f32)
+    largest, total, centre = np.empty(WIDE, f32), np.empty(WIDE, f32), np.empty(WIDE, f32)
+    spread, rough, rough_square = np.empty(WIDE, f32), np.empty(WIDE, f32), np.empty(WIDE, f32)
+    bottom, top, extreme = np.zeros(WIDE, f32), np.zeros(WIDE, f32), np.empty(WIDE, f32)
     exact_mean, exact_variance = np.empty(LANES), np.empty(LANES)
-    for start in range(0, n, LANES):
-        count = min(LANES, n - start)
+    for start in range(0, n, WIDE):
+        count = min(WIDE, n - start)
         _load(raw, start, count, block)
-        for j in range(LANES):
+        for j in range(WIDE):
             i = start + min(j, count - 1)
             if bounded:
                 bottom[j] = max(f32(low[i]), -_HUGE_32)
@@ -350,10 +356,10 @@ def moments(raw, bounded, floor, low, high, mean, variance):
             rough_square[j] = _ZERO_32
             extreme[j] = _ZERO_32
         for k in range(K):
-            for j in range(LANES):
+            for j in range(WIDE):
                 largest[j] = max(largest[j], block[k, j])
         for k in range(K):  # from here on weights, means and variances of components
-            for j in range(LANES):
+            for j in range(WIDE):
                 w = exp_32(max(block[k, j] - largest[j], _LEAST_32))
                 scale = floor_32 + exp_32(min(block[2 * K + k, j], _MAX_RAW_SCALE_32))
                 m, square, shift, terms, norm = moments_32(
@@ -368,14 +374,14 @@ def moments(raw, bounded, floor, low, high, mean, variance):
                 rough_square[j] += w * terms
                 is_good = norm > _LEAST_NORM and scale < _HUGE_32
                 extreme[j] += _ZERO_32 if is_good else _ONE_32
-        for j in range(LANES):
+        for j in range(WIDE):
             centre[j] /= total[j]
         for k in range(K):
-            for j in range(LANES):
+            for j in range(WIDE):
                 distance = block[K + k, j] - centre[j]
                 spread[j] += block[k, j] * (block[2 * K + k, j] + distance * distance)
         n_extreme = _ZERO_32
-        for j in range(LANES):
+        for j in range(WIDE):
             inverse = _ONE_32 / total[j]
             spread[j] *= inverse
             shift = rough[j] * inverse
@@ -390,15 +396,20 @@ def moments(raw, bounded, floor, low, high, mean, variance):
         for j in range(count):
             variance[start + j] = spread[j]
         if n_extreme > _ZERO_32:
-            stop = start + count
-            moments_64(
-                raw[start:stop], bounded, floor, low[start:stop], high[start:stop], exact_mean,
-                exact_variance,
-            )  # fmt: skip
-            for j in range(count):
-                if extreme[j] > _ZERO_32:
-                    mean[start + j] = exact_mean[j]
-                    variance[start + j] = exact_variance[j]
+            for first in range(0, count, LANES):
+                stop = min(first + LANES, count)
+                n_extreme = _ZERO_32
+                for j in range(first, stop):
+                    n_extreme += extreme[j]
+                if n_extreme > _ZERO_32:
+                    some = slice(start + first, start + stop)
+                    moments_64(
+                        raw[some], bounded, floor, low[some], high[some], exact_mean, exact_variance
+                    )
+                    for j in range(first, stop):
+                        if extreme[j] > _ZERO_32:
+                            mean[start + j] = exact_mean[j - first]
+                            variance[start + j] = exact_variance[j - first]
 
 
 @kernel

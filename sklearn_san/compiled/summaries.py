@@ -25,6 +25,7 @@ The reference is `_engine.Engine`, which does the same with any family.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -123,7 +124,7 @@ def _tail_32(table, n, y, upper):
     return np.float64(mass), np.float64(total), np.float64(rise)
 
 
-_DOUBLE = {"_REAL": np.float64, "_ZERO": 0.0, "_ONE": 1.0, "_LEAST_MASS": 1e-300}
+_DOUBLE: dict[str, Any] = {"_REAL": np.float64, "_ZERO": 0.0, "_ONE": 1.0, "_LEAST_MASS": 1e-300}
 _tail_64 = twin(_tail_32, "_tail_64", reorder_sums=True, _normal_32=_normal_64, **_DOUBLE)
 _logistic_tail_32 = twin(_tail_32, "_logistic_tail_32", reorder_sums=True, _normal_32=_logistic_32)
 _logistic_tail_64 = twin(
@@ -566,7 +567,6 @@ def log_densities(plan, target, draws, n_points, step, d, values, quickly, out):
     low, high = target.limits[d, 0], target.limits[d, 1]
     is_logistic = family == families.LOGISTICS
     interpolated = family == families.INTERPOLATED_HISTOGRAM
-    nothing = n_points < 0  # False; as a literal it would have callees compiled again
     for row in range(len(out)):
         first = row * n_points
         at = values[row % len(values)]
