@@ -237,9 +237,9 @@ def test_the_bare_products_are_those_of_the_layers():
     est.batch_size_ = 128
     turning = sum(p.members * p.rows * p.n_in * p.n_out for p in speed.turning(est))
     blocks = [[*block.hidden, block.heads] for block in est.network_.blocks]
-    weights = [layer.weight for block in blocks for layer in block]
+    matrices = [layer.weight for block in blocks for layer in block]
     heads = {id(block[-1].weight) for block in blocks}  # whose outputs are not mixed
-    sides = [p[0].numel() * (p.shape[1] + p.shape[2] * (id(p) not in heads)) for p in weights]
+    sides = [p[0].numel() * (p.shape[1] + p.shape[2] * (id(p) not in heads)) for p in matrices]
     assert turning == 2 * est.n_members_ * sum(sides)
     per_row, per_draw = [], []
     for product in speed.drawing(est, 10, 5):
