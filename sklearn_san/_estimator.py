@@ -30,6 +30,7 @@ from ._parts import encoders_by_name, n_rows_of, take_rows
 from ._rows import Held, as_rows
 from ._saving import load_estimator, save_estimator
 from ._schema import Features, Reader, Schema, read_errors, read_inputs
+from ._synthetic import with_drawn_rows
 from ._tables import without_mask
 from ._targets import has_gaps, matching_columns
 from ._training import History
@@ -89,6 +90,14 @@ class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseE
         them. From 2,000 rows on it also sees mean and spread of y among the five most similar rows
         of `fit`, and how near these are; at most 50,000 rows are kept for that, and are part of the
         model and its files. "auto" tries both, like `feature_encoding`.
+    synthetic_rows : int or "auto", default="auto"
+        Rows to learn from besides those that are given, drawn from a model of these: from the
+        density of y, and from that of x given y. Where y are parameters and x is what follows from
+        them with some noise, as in simulations, these two are easier to learn than y given x. Only
+        rows that were given validate. "auto" tries it on some of the rows, and draws ten for
+        each, at most 100,000, where that improves the density of others; it does so with the other
+        parameters of training at "auto", for tables of 500 to 50,000 rows, at most 32 features and
+        at least two outputs, all of them numbers, without gaps, measurement errors and `groups`.
     activation : {"silu", "relu", "gelu", "elu", "tanh"}, default="silu"
         Activation of the hidden layers.
     layer_norm : bool, default=True
@@ -246,6 +255,8 @@ scaler or None, default="auto"
     engine_ : str
         What evaluates the network: "compiled" for kernels compiled for this CPU, or "torch: " and
         the reason why not.
+    n_synthetic_rows_ : int
+        Rows that were drawn to learn from, besides those that were given.
     n_iter_ : int
         Epochs that were run.
     best_epoch_ : int
@@ -287,6 +298,7 @@ scaler or None, default="auto"
         encoder_shape: Any = None,
         feature_encoding: str | None = "auto",
         tree_features: bool | str = "auto",
+        synthetic_rows: int | str = "auto",
         activation: str = "silu",
         layer_norm: bool = True,
         likelihood: Any = "auto",
@@ -328,6 +340,7 @@ scaler or None, default="auto"
         self.encoder_shape = encoder_shape
         self.feature_encoding = feature_encoding
         self.tree_features = tree_features
+        self.synthetic_rows = synthetic_rows
         self.activation = activation
         self.layer_norm = layer_norm
         self.likelihood = likelihood
@@ -1016,6 +1029,7 @@ scaler or None, default="auto"
         features = {  # those that the teacher chose
             "feature_encoding": self.input_encoder_.encoding and "piecewise_linear",
             "tree_features": self.input_encoder_.trees is not None,
+            "synthetic_rows": 0,
         }
         student = clone(self).set_params(**{**STUDENT, **shapes, **features, **parameters})
         student.__dict__.update(_learned(self))
@@ -1141,10 +1155,17 @@ scaler or None, default="auto"
         rows = as_rows(X, y, sample_weight, X_err, reader, seed, trials, groups, validation_rows)
         rows.ranks = ranks
         before = self._fitted() if resume else None
+        if not increment and schema is None:
+            is_worth = None if before is None else before.n_drawn > 0
+            rows = with_drawn_rows(draft, reader.schema, rows, self._plain, seed, is_worth)
         self._check_alike(ranks, rows, before)
         checkpoint = self._checkpoint(generator, rows, before, increment=increment)
         draft.__dict__.update(reader.schema.attributes())
-        data = {"X": X, "y": y} if y is not None else {"X": rows.sample.X, "y": rows.sample.y}
+        data = (
+            {"X": X, "y": y}
+            if y is not None
+            else {"X": rows.observed.sample.X, "y": rows.observed.sample.y}
+        )
 
         def watch(n_epochs: int, so_far: Callable[[], Fitted]) -> FitMonitor | Silence:
             if ranks.rank:
@@ -1173,6 +1194,13 @@ scaler or None, default="auto"
         if fitted.history.interrupted:  # whoever runs several fits is to stop as well
             raise KeyboardInterrupt
         return self
+
+    def _plain(self, **parameters: Any) -> SANConditionalDensityEstimator:
+        """An estimator without what is tried, for a model of the table."""
+        return SANConditionalDensityEstimator(
+            order=None, feature_encoding=None, tree_features=False, synthetic_rows=0,
+            random_state=0, device=self.device, n_jobs=self.n_jobs, **parameters,
+        )  # fmt: skip
 
     def _check_alike(self, ranks: Ranks, rows: Any, before: Fitted | None) -> None:
         """Raise if other ranks are about to fit something else."""
@@ -1207,6 +1235,7 @@ scaler or None, default="auto"
             History(self.loss_curve_, self.validation_curve_),
             getattr(self, "novelty_", None),
             getattr(self, "encoders_", None),
+            getattr(self, "n_synthetic_rows_", 0),
         )
 
     def _checkpoint(

@@ -45,7 +45,7 @@ from ._part_encoders import (
     with_features,
 )
 from ._parts import Layout
-from ._rows import Epochs, Pools, WholeTable
+from ._rows import OBSERVED_REPEATS, Epochs, Pools, WholeTable
 from ._scaling import OutputScaler, is_skewed
 from ._schema import Block, Reader, Schema
 from ._splitting import Split
@@ -109,6 +109,8 @@ class Fitted:
         None in models of old.
     encoders : PartEncoders or None
         Of parts of X, if there are any.
+    n_drawn : int
+        Rows that were drawn from a model of the table to learn from.
     """
 
     network: SAN
@@ -120,6 +122,7 @@ class Fitted:
     history: History
     novelty: Novelty | None
     encoders: PartEncoders | None = None
+    n_drawn: int = 0
 
     def attributes(self) -> dict[str, Any]:
         """The same as attributes of an estimator."""
@@ -137,6 +140,7 @@ class Fitted:
             "best_epoch_": history.best_epoch,
             "loss_curve_": history.train,
             "validation_curve_": history.validation,
+            "n_synthetic_rows_": self.n_drawn,
         }
 
 
@@ -184,6 +188,7 @@ def fit_ensemble(
     else:
         split = rows.split(n_validation, n_members, generator)
     used = np.unique(split.training)
+    used = used[: len(used) - rows.n_drawn]  # without those drawn, which come last
     ranks = rows.ranks
     dtype = validation.DTYPES[options.dtype]
     parts = None
@@ -259,7 +264,7 @@ def fit_ensemble(
             trained = spread(network, parts.width)
         return Fitted(
             trained, encoder, y_scaler, n_members, n_epochs, recipe.batch_size, history, novelty,
-            parts,
+            parts, rows.n_drawn,
         )  # fmt: skip
 
     def seen(some: np.ndarray) -> np.ndarray:
@@ -277,6 +282,11 @@ def fit_ensemble(
         monitor.tell(_plan(network, parts, training, holdout, recipe, device))
         if chosen is not None:
             monitor.tell(_in_use(options, chosen))
+        if rows.n_drawn:
+            monitor.tell(
+                f"{rows.n_drawn} of these are drawn from a model of the table, the others stand "
+                f"{OBSERVED_REPEATS} times"
+            )
         if parts is None:
             load_kernels(network, monitor.tell, for_training=True)
         else:
@@ -432,17 +442,19 @@ def choose(
     What is "auto" is tried, one at a time: small networks are fitted for a few epochs to some of
     the rows, and the best on others of them wins, if it is clearly better than none. That is so for
     tables of `LEAST_TRIED` to `MOST_TRIED` rows that are the same in every epoch and have no
-    groups, and powers are tried where an output is as skewed as a logarithm makes even. The choice
-    depends on the table and the parameters alone, not on a seed.
+    groups, and powers are tried where an output is as skewed as a logarithm makes even. Features
+    of x are for tables alone of which no more rows are drawn. The choice depends on the table and
+    the parameters alone, not on a seed.
     """
     encode, grow, scaler = options.feature_encoding, options.tree_features, options.y_scaler
     is_open = _is_auto(scaler)
     start = Chosen(encode == "piecewise_linear", grow is True, "standard" if is_open else scaler)
+    n_drawn, rows = rows.n_drawn, rows.observed
     if increment or not _can_try(options, rows):
         return start
     powers = is_open and _may_be_powers(reader.schema, rows.sample.y)
     others = []
-    if reader.schema.feature_names:
+    if reader.schema.feature_names and not n_drawn:
         if encode == "auto":
             others.append({"encode": True})
         if grow == "auto" and _numbers(reader.schema):
@@ -690,7 +702,7 @@ def _n_validation(options: Any, rows: WholeTable | Pools, n_members: int) -> int
                 "either out."
             )
         return rows.n_held
-    n_rows = rows.sample.n_rows
+    n_rows = rows.observed.sample.n_rows
     if _is_cross_validated(options, rows):
         return max(1, min(-(-n_rows // n_members), n_rows // 4))
     if not options.early_stopping:

@@ -46,6 +46,8 @@ FADING = 0.3
 BLOCK = 1024
 #: Rows drawn from a stream to start from, of which at most so many are for validation.
 RESERVOIR, MAX_VALIDATION = 100_000, 10_000
+#: How often rows that were observed stand among those drawn from a model of them, which are more.
+OBSERVED_REPEATS = 5
 #: Memory maps of more bytes than this are not read at once.
 STREAM_BYTES = 256 * 2**20
 
@@ -59,11 +61,14 @@ class WholeTable:
     Parameters
     ----------
     sample : Block
-        All rows, behind them those that the user gave to validate on.
+        Rows that were observed, behind them those drawn from a model of them, and behind these
+        those that the user gave to validate on.
     groups : ndarray of shape (n_rows,), default=None
         Numbers of the groups that stay on one side of the split; None finds them.
     n_held : int, default=0
         How many rows the user gave to validate on.
+    n_drawn : int, default=0
+        How many rows were drawn.
 
     Attributes
     ----------
@@ -75,24 +80,68 @@ class WholeTable:
     n_pools = 1
     max_validation = np.inf
 
-    def __init__(self, sample: Block, groups: np.ndarray | None = None, n_held: int = 0):
-        self.sample, self.groups, self.n_held = sample, groups, n_held
+    def __init__(
+        self,
+        sample: Block,
+        groups: np.ndarray | None = None,
+        n_held: int = 0,
+        n_drawn: int = 0,
+    ):
+        self.sample, self.groups, self.n_held, self.n_drawn = sample, groups, n_held, n_drawn
 
     @property
     def n_rows(self) -> int:
         """Of all that may be learned from."""
         return self.sample.n_rows - self.n_held
 
+    @property
+    def n_observed(self) -> int:
+        """Of those to learn from, without those that were drawn."""
+        return self.n_rows - self.n_drawn
+
+    @property
+    def observed(self) -> WholeTable:
+        """The same table without the rows that were drawn."""
+        if not self.n_drawn:
+            return self
+        own = np.delete(np.arange(self.sample.n_rows), slice(self.n_observed, self.n_rows))
+        return WholeTable(self.sample.take(own), self.groups, self.n_held)
+
+    def with_drawn(self, X: np.ndarray, y: np.ndarray) -> WholeTable:
+        """The same table with rows (n, n_features) and (n, n_outputs), drawn from a model of it.
+
+        Their weights are 1.
+        """
+        X, y = (
+            np.concatenate([own[: self.n_rows], drawn, own[self.n_rows :]])
+            for own, drawn in zip(self.sample[:2], (X, y), strict=True)
+        )
+        n_drawn, weight = len(X) - self.sample.n_rows, self.sample.weight
+        if weight is not None:
+            weight = np.insert(weight, self.n_rows, np.ones(n_drawn))
+        joined = WholeTable(Block(X, y, weight, None), self.groups, self.n_held, n_drawn)
+        joined.ranks = self.ranks
+        return joined
+
     def split(self, n_validation: int, n_members: int, generator: Generator) -> Split:
-        """Members validate on different rows, so that together they learn from all."""
+        """Members validate on different rows, so that together they learn from all.
+
+        Drawn rows are learned from by all, and those that were observed then stand repeatedly.
+        """
         if self.n_held:
             held = np.arange(self.n_rows, self.sample.n_rows)
-            split = split_rows(self.n_rows, 0, n_members, generator, None)
-            return Split(split.training, np.tile(held, (n_members, 1)))
-        groups = self.groups
-        if groups is None and n_validation:
-            groups, _ = linked_rows(self.sample, n_validation)
-        return split_rows(self.n_rows, n_validation, n_members, generator, groups)
+            split = split_rows(self.n_observed, 0, n_members, generator, None)
+            split = Split(split.training, np.tile(held, (n_members, 1)))
+        else:
+            groups = self.groups
+            if groups is None and n_validation:
+                groups, _ = linked_rows(self.sample.take(slice(self.n_observed)), n_validation)
+            split = split_rows(self.n_observed, n_validation, n_members, generator, groups)
+        if not self.n_drawn:
+            return split
+        drawn = np.tile(np.arange(self.n_observed, self.n_rows), (n_members, 1))
+        training = np.tile(split.training, (1, OBSERVED_REPEATS))
+        return Split(np.concatenate([training, drawn], axis=1), split.holdout)
 
     def training_block(self, epoch: int) -> Block:
         """Rows of an epoch, all members' together."""
@@ -134,6 +183,7 @@ class Pools:
     """
 
     ranks: Ranks = ALONE
+    n_drawn = 0
     max_validation = MAX_VALIDATION
 
     def __init__(
@@ -180,6 +230,11 @@ class Pools:
                 lambda raw: are_copies(self.encode(raw), held, by_x_alone[chosen])
             )
         return chosen
+
+    @property
+    def observed(self) -> Pools:
+        """The same rows, none of which were drawn."""
+        return self
 
     @property
     def size(self) -> int:

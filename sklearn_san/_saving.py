@@ -239,7 +239,7 @@ _MODEL = Rule(
         "novelty_": LEFT_OUT | NONE | instance(Novelty),
         "device": LEFT_OUT | TEXT | instance(torch.device) | whole(0),
         **dict.fromkeys(("n_members_", "epochs_", "batch_size_"), LEFT_OUT | whole(1)),
-        **dict.fromkeys(("n_iter_", "best_epoch_"), LEFT_OUT | whole(0)),
+        **dict.fromkeys(("n_iter_", "best_epoch_", "n_synthetic_rows_"), LEFT_OUT | whole(0)),
         **dict.fromkeys(("loss_curve_", "validation_curve_"), LEFT_OUT | listed(NUMBER)),
         "_increment_state": LEFT_OUT | NONE | Kind("a dict", lambda v, _: type(v) is dict),
     },

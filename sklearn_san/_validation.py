@@ -288,6 +288,7 @@ PARAMETERS: dict[str, Callable[[str, Any], None]] = {
     "encoder_shape": partial(check_shape, optional=True),
     "feature_encoding": partial(check_choice, choices=("auto", "piecewise_linear"), optional=True),
     "tree_features": partial(check_boolean, or_auto=True),
+    "synthetic_rows": partial(check_integer, low=0, or_auto=True),
     "activation": partial(check_choice, choices=tuple(ACTIVATIONS)),
     "layer_norm": check_boolean,
     "linear_base": partial(check_boolean, or_auto=True),

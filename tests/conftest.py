@@ -58,6 +58,7 @@ def small(**parameters):
         "module_shape": (16,),
         "feature_encoding": None,
         "tree_features": False,
+        "synthetic_rows": 0,
         "n_members": 1,
         "epochs": 5,
         "random_state": 0,

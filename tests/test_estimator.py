@@ -206,7 +206,7 @@ def test_every_other_parameter_is_tested_elsewhere():
     elsewhere = {"limits", "output_names", "order", "nondetection", "categorical_features",
                  "use_errors", "n_jobs", "train_rsample", "device", "n_iter_no_change", "verbose",
                  "warm_start", "checkpoint_dir", "feature_encoding", "tree_features",
-                 "encoder", "share_encoder"}  # fmt: skip
+                 "synthetic_rows", "encoder", "share_encoder"}  # fmt: skip
     assert elsewhere | PARAMETERS.keys() == small().get_params().keys()
 
 
@@ -381,7 +381,9 @@ def test_an_ensemble_beats_its_members(bimodal):
 
 def test_automatic_values_are_attributes(bimodal):
     X, y, _ = bimodal
-    est = SANConditionalDensityEstimator(module_shape=(8,), K=2, random_state=0).fit(X, y)
+    est = SANConditionalDensityEstimator(
+        module_shape=(8,), K=2, synthetic_rows=0, random_state=0
+    ).fit(X, y)
     assert (est.n_members_, est.batch_size_, est.epochs_) == (8, 32, 150)
     assert small(n_members=2).fit(X, y).n_members_ == 2
 

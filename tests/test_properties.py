@@ -696,6 +696,7 @@ ACCEPTED = {
     "encoder_shape": "None, numbers",
     "feature_encoding": "None",
     "tree_features": _BOOLEAN,
+    "synthetic_rows": "0, 1",
     "layer_norm": _BOOLEAN,
     "likelihood": "{}",  # no output is named, so that all are "auto"
     "likelihood_params": "None, {}",
