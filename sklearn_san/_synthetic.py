@@ -193,7 +193,10 @@ def _is_worth(options: Any, observed: Block, limits: np.ndarray, make: Make) -> 
     some = observed.take(np.random.default_rng(0).permutation(observed.n_rows)[:n])
     n_held = round(TRIAL_HELD * n)
     held, training = some.take(slice(n_held)), some.take(slice(n_held, None))
-    model = TableModel(make, training, limits, TRIAL_MEMBERS)
+    try:
+        model = TableModel(make, training, limits, TRIAL_MEMBERS)
+    except ValueError:  # values too extreme for a density or to be learned from
+        return False
     table = WholeTable(training).with_drawn(*model.sample(TRIAL_PER_ROW * training.n_rows, 0))
     split = table.split(0, 1, torch.Generator().manual_seed(0))
     log_prob = []
