@@ -27,6 +27,7 @@ import torch
 
 from ._rows import Pools, WholeTable
 from ._schema import Block, Schema
+from ._training import auto_members
 from .compiled.jit import unavailable
 
 #: "auto" draws rows for tables of so many rows and of at most so many features and at least so
@@ -34,11 +35,13 @@ from .compiled.jit import unavailable
 LEAST_ROWS, MOST_ROWS, MOST_FEATURES, LEAST_OUTPUTS = 500, 50_000, 32, 2
 PER_ROW, MOST_DRAWN = 10, 100_000
 #: Whether that is worth it is tried on so many rows, divided by the outputs, but no fewer than
-#: these, of which a share is held out, with so many drawn for each. It must be better by so many
-#: standard errors.
-TRIAL_ROWS, FEWEST_TRIED, TRIAL_HELD, TRIAL_PER_ROW, MARGIN = 20_000, 2000, 0.25, 5, 1.0
-#: Members of the density of x given y, in a trial and elsewhere, and epochs of that of y.
-TRIAL_MEMBERS, MEMBERS, PRIOR_EPOCHS = 2, 4, 10
+#: these, of which a share is held out, with so many drawn for each, by ensembles like those of the
+#: fit, but of so many members at most: single ones, which overfit more, are helped more. It must be
+#: better by so many standard errors.
+TRIAL_ROWS, FEWEST_TRIED, TRIAL_HELD, TRIAL_PER_ROW = 20_000, 2000, 0.25, 5
+MOST_MEMBERS, MARGIN = 4, 2.0
+#: Members of the density of x given y, and epochs of that of y.
+MEMBERS, PRIOR_EPOCHS = 4, 10
 #: A column of which so large a share of the values are different has no ties.
 CONTINUOUS = 0.9
 
@@ -60,11 +63,9 @@ class TableModel:
         Numbers without gaps.
     limits : ndarray of shape (n_outputs, 2)
         Of y.
-    n_members : int
-        Of the density of x given y.
     """
 
-    def __init__(self, make: Make, rows: Block, limits: np.ndarray, n_members: int):
+    def __init__(self, make: Make, rows: Block, limits: np.ndarray):
         X, y, weight = rows.X, rows.y, rows.weight
         self.constant = X[0]
         self.varies = np.flatnonzero(np.ptp(X, axis=0) > 0.0).tolist()
@@ -81,7 +82,7 @@ class TableModel:
             columns.append(column)
         self.prior = make(limits=limits, n_members=1, epochs=PRIOR_EPOCHS)
         self.prior.fit(np.zeros((len(y), 1)), y, sample_weight=weight)
-        self.forward = make(n_members=n_members)
+        self.forward = make(n_members=MEMBERS)
         self.forward.fit(y, np.stack(columns, axis=1), sample_weight=weight)
 
     def sample(self, n_rows: int, random_state: int) -> tuple[np.ndarray, np.ndarray]:
@@ -152,7 +153,7 @@ def with_drawn_rows(
             if not is_worth:
                 return rows
             wanted = min(PER_ROW * rows.n_rows, MOST_DRAWN)
-        X, y = TableModel(make, observed, limits, MEMBERS).sample(wanted, seed)
+        X, y = TableModel(make, observed, limits).sample(wanted, seed)
     X, y = rows.ranks.first("the rows drawn", (X, y))
     return rows.with_drawn(X, y)
 
@@ -194,16 +195,27 @@ def _is_worth(options: Any, observed: Block, limits: np.ndarray, make: Make) -> 
     n_held = round(TRIAL_HELD * n)
     held, training = some.take(slice(n_held)), some.take(slice(n_held, None))
     try:
-        model = TableModel(make, training, limits, TRIAL_MEMBERS)
+        model = TableModel(make, training, limits)
     except ValueError:  # values too extreme for a density or to be learned from
         return False
     table = WholeTable(training).with_drawn(*model.sample(TRIAL_PER_ROW * training.n_rows, 0))
     split = table.split(0, 1, torch.Generator().manual_seed(0))
     log_prob = []
-    for part in (training, table.sample.take(split.training[0])):
-        est = make(limits=limits, y_scaler=options.y_scaler, n_members=1)
+    parts = training, table.sample.take(split.training[0])
+    for part, n_members in zip(parts, _members(options, observed.n_rows), strict=True):
+        est = make(limits=limits, y_scaler=options.y_scaler, n_members=n_members)
         est.fit(part.X, part.y, sample_weight=part.weight)
         log_prob.append(est.log_prob(held.X, held.y))
     gain = log_prob[1] - log_prob[0]
     mean = np.average(gain, weights=held.weight)
     return bool(mean > MARGIN * gain.std() / np.sqrt(n_held))
+
+
+def _members(options: Any, n_rows: int) -> list[int]:
+    """Members of the trial's ensembles, without drawn rows and with them."""
+    both = [
+        auto_members(n) if options.n_members == "auto" else int(options.n_members)
+        for n in (n_rows, n_rows + min(PER_ROW * n_rows, MOST_DRAWN))
+    ]
+    share = min(1.0, MOST_MEMBERS / both[0])
+    return [int(np.ceil(share * n)) for n in both]
