@@ -28,7 +28,6 @@ def drawn():
         SANConditionalDensityEstimator()._plain,
         Block(X, y, None, None),
         np.array([[0.0, 1.0]] * 2),
-        1,
     )
     return X, y, *model.sample(4000, 0)
 
