@@ -31,6 +31,7 @@ from ._kinds import (
     whole,
 )
 from ._optimizer import STATE
+from .exceptions import warn_caller
 
 #: Seconds between two checkpoints, at least.
 INTERVAL = 1.0
@@ -164,6 +165,13 @@ class MemoryCheckpoint:
         """State of the call before, as a training that has not begun."""
         if self.state is None:
             return None
+        if self._is_of_other_optimizer(like):
+            warn_caller(
+                "This model comes from another version of the package, whose optimiser keeps other "
+                "statistics: partial_fit goes on from its weights, with new statistics.",
+                UserWarning,
+            )
+            return None
         check_state(self.state, like, "The state of partial_fit")
         kept = {name: self.state["tensors"][name] for name in STATE}
         n_steps = self.state["counts"][2]
@@ -173,6 +181,18 @@ class MemoryCheckpoint:
             "generators": self.state["generators"],
             "counts": [0, 0, n_steps, 0],
         }
+
+    def _is_of_other_optimizer(self, like: State) -> bool:
+        """Whether nothing but the number of the optimiser's statistics and bases differs."""
+        own = self.state.get("tensors") if self.state is not None else None
+        if not isinstance(own, dict) or own.keys() != like["tensors"].keys():
+            return False
+        differ = [
+            name
+            for name, one in like["tensors"].items()
+            if getattr(own[name], "shape", None) != one.shape
+        ]
+        return bool(differ) and set(differ) <= {"statistics", "bases"}
 
     def save(self, state: State, *, final: bool) -> None:
         """Keep the state."""

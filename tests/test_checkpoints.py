@@ -85,3 +85,15 @@ def test_a_model_with_a_made_up_state_of_partial_fit_is_refused(tmp_path):
     again = SANConditionalDensityEstimator.load(tmp_path / "m")
     with pytest.raises(CorruptModelError, match=r"state.counts must be a list"):
         again.partial_fit(X, Y)
+
+
+def test_partial_fit_goes_on_from_the_weights_of_another_version(tmp_path):
+    est = small(K=1).partial_fit(X, Y)
+    tensors = est._increment_state["tensors"]
+    tensors["bases"] = torch.zeros(len(tensors["bases"]), 7)
+    est.save(tmp_path / "m")
+    again = SANConditionalDensityEstimator.load(tmp_path / "m")
+    with pytest.warns(UserWarning, match="goes on from its weights, with new statistics"):
+        again.partial_fit(X, Y)
+    assert again.n_iter_ == 2
+    again.partial_fit(X, Y)  # without a warning
