@@ -145,7 +145,8 @@ def scaled(scaler: Any, values: np.ndarray) -> np.ndarray:
 def fit_scaler(scaler: Any, values: np.ndarray, sample_weight: np.ndarray | None) -> Any:
     """Fit a scaler, with weights if it takes them."""
     if sample_weight is not None and has_fit_parameter(scaler, "sample_weight"):
-        return scaler.fit(values, sample_weight=sample_weight)
+        with np.errstate(invalid="ignore"):  # weighted variances of constants, a hair below 0
+            return scaler.fit(values, sample_weight=sample_weight)
     return scaler.fit(values)
 
 

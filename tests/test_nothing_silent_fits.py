@@ -390,3 +390,14 @@ def test_a_later_fit_warns_of_rows_out_of_range():
     est = small(epochs=1, warm_start=True).fit(X, y)
     with pytest.warns(OutOfRangeWarning, match="300 of 300 rows"):
         est.fit(X + 1e3, y)
+
+
+def test_a_constant_feature_with_weights_says_nothing(bimodal):
+    X, y, _ = bimodal
+    weight = np.linspace(0.5, 2.0, len(X))
+    for constant in (0.1, 1.0, 1e9 + 0.1):
+        wider = np.column_stack([X, np.full(len(X), constant)])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            est = small(epochs=1).fit(wider, y, sample_weight=weight)
+        assert np.isfinite(est.log_prob(wider, y)).all()
