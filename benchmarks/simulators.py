@@ -255,6 +255,8 @@ class TwoMoons(Simulator):
         inside = [
             np.isfinite(self.prior.log_prob(self._invert(noise - x, side))) for side in (-1.0, 1.0)
         ]
+        if not np.any(inside) and n_angles < 20_000:  # hardly any of it is in the box
+            return self._mass(x, 10 * n_radii, 10 * n_angles)
         return float(np.sum(inside) / len(noise))
 
 
