@@ -1154,6 +1154,7 @@ scaler or None, default="auto"
         trials = partial(order_trials, draft, increment=increment)
         rows = as_rows(X, y, sample_weight, X_err, reader, seed, trials, groups, validation_rows)
         rows.ranks = ranks
+        data = {"X": X, "y": y} if y is not None else {"X": rows.sample.X, "y": rows.sample.y}
         before = self._fitted() if resume else None
         if not increment and schema is None:
             is_worth = None if before is None else before.n_drawn > 0
@@ -1161,11 +1162,6 @@ scaler or None, default="auto"
         self._check_alike(ranks, rows, before)
         checkpoint = self._checkpoint(generator, rows, before, increment=increment)
         draft.__dict__.update(reader.schema.attributes())
-        data = (
-            {"X": X, "y": y}
-            if y is not None
-            else {"X": rows.observed.sample.X, "y": rows.observed.sample.y}
-        )
 
         def watch(n_epochs: int, so_far: Callable[[], Fitted]) -> FitMonitor | Silence:
             if ranks.rank:

@@ -702,7 +702,7 @@ def _n_validation(options: Any, rows: WholeTable | Pools, n_members: int) -> int
                 "either out."
             )
         return rows.n_held
-    n_rows = rows.observed.sample.n_rows
+    n_rows = rows.sample.n_rows - rows.n_drawn
     if _is_cross_validated(options, rows):
         return max(1, min(-(-n_rows // n_members), n_rows // 4))
     if not options.early_stopping:

@@ -143,17 +143,25 @@ def with_drawn_rows(
         return rows
     observed = rows.sample.take(slice(rows.n_rows))
     limits = schema.limits[schema.order]
+    n_drawn = _n_drawn(rows.n_rows) if wanted == "auto" else int(wanted)
     with warnings.catch_warnings():  # those of the table have been told
         warnings.simplefilter("ignore")
-        if wanted == "auto":
-            if is_worth is None:
-                is_worth = _may_be_worth(options, rows) and _is_worth(
-                    options, observed, limits, make
-                )
-            if not is_worth:
+        try:
+            if wanted == "auto":
+                if is_worth is None:
+                    is_worth = _may_be_worth(options, rows) and _is_worth(
+                        options, observed, limits, make
+                    )
+                if not is_worth:
+                    return rows
+            X, y = TableModel(make, observed, limits).sample(n_drawn, seed)
+        except ValueError as error:  # values too extreme for a density or to be learned from
+            if wanted == "auto":
                 return rows
-            wanted = min(PER_ROW * rows.n_rows, MOST_DRAWN)
-        X, y = TableModel(make, observed, limits).sample(wanted, seed)
+            raise ValueError(
+                f"synthetic_rows={wanted} finds no model of the table, in which y are features and "
+                f"X are outputs; use synthetic_rows='auto' or 0. {error}"
+            ) from error
     X, y = rows.ranks.first("the rows drawn", (X, y))
     return rows.with_drawn(X, y)
 
@@ -179,6 +187,11 @@ def _unfit(options: Any, schema: Schema, rows: WholeTable | Pools) -> str | None
     return None
 
 
+def _n_drawn(n_rows: int) -> int:
+    """Rows that "auto" draws for so many."""
+    return min(PER_ROW * n_rows, MOST_DRAWN)
+
+
 def _may_be_worth(options: Any, rows: WholeTable) -> bool:
     """Whether to try a model of the table."""
     n_features, n_outputs = rows.sample.X.shape[1], rows.sample.y.shape[1]
@@ -194,10 +207,7 @@ def _is_worth(options: Any, observed: Block, limits: np.ndarray, make: Make) -> 
     some = observed.take(np.random.default_rng(0).permutation(observed.n_rows)[:n])
     n_held = round(TRIAL_HELD * n)
     held, training = some.take(slice(n_held)), some.take(slice(n_held, None))
-    try:
-        model = TableModel(make, training, limits)
-    except ValueError:  # values too extreme for a density or to be learned from
-        return False
+    model = TableModel(make, training, limits)
     table = WholeTable(training).with_drawn(*model.sample(TRIAL_PER_ROW * training.n_rows, 0))
     split = table.split(0, 1, torch.Generator().manual_seed(0))
     log_prob = []
@@ -215,7 +225,7 @@ def _members(options: Any, n_rows: int) -> list[int]:
     """Members of the trial's ensembles, without drawn rows and with them."""
     both = [
         auto_members(n) if options.n_members == "auto" else int(options.n_members)
-        for n in (n_rows, n_rows + min(PER_ROW * n_rows, MOST_DRAWN))
+        for n in (n_rows, n_rows + _n_drawn(n_rows))
     ]
     share = min(1.0, MOST_MEMBERS / both[0])
     return [int(np.ceil(share * n)) for n in both]

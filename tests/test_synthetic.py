@@ -142,6 +142,20 @@ def test_auto_asks_for_a_whole_fit_and_for_rows(monkeypatch):
     assert not asked
 
 
+def test_tables_of_which_no_model_can_be_made(monkeypatch):
+    def refuse(*_):  # as where the trial did not see the one row that is extreme
+        raise ValueError("Input X contains 1e+27.")
+
+    X, y = simulated(100)
+    monkeypatch.setattr(synthetic, "TableModel", refuse)
+    message = r"synthetic_rows=50 finds no model of the table.*X contains 1e\+27"
+    with pytest.raises(ValueError, match=message):
+        small(synthetic_rows=50).fit(X, y)
+    for name in ("_may_be_worth", "_is_worth"):
+        monkeypatch.setattr(synthetic, name, lambda *_: True)
+    assert small(epochs=1, synthetic_rows="auto").fit(X, y).n_synthetic_rows_ == 0
+
+
 @pytest.mark.slow
 def test_auto_draws_rows_where_they_help():
     X, y = simulated(1000)

@@ -68,6 +68,15 @@ def _load(raw, start, count, block):
             block[k, j] = block[k, count - 1]
 
 
+@kernel(reorder_sums=True)
+def _is_any(flags):
+    """Whether any of some numbers, 0 or positive, is positive."""
+    total = _ZERO_32
+    for j in range(len(flags)):
+        total += flags[j]
+    return total > _ZERO_32
+
+
 @kernel
 def log_prob(raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gradient):
     """Log density `out` (n,), its gradient by `raw` (n, 3 K) and its derivative `by_y` (n,).
@@ -132,9 +141,6 @@ def log_prob(raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gr
                 total[j] += p
         for j in range(WIDE):
             value[j] = log_32(total[j] / weight_total[j]) + (largest[j] - largest_logit[j])
-        n_extreme = _ZERO_32
-        for j in range(WIDE):
-            n_extreme += extreme[j]
         for j in range(count):
             out[start + j] = value[j]
         if with_gradient:
@@ -158,13 +164,10 @@ def log_prob(raw, y, low, high, bounded, log_floor, out, gradient, by_y, with_gr
             for j in range(count):
                 by_y[start + j] = value[j]
             transpose(block[:, :count], gradient[start : start + count, :n_params])
-        if n_extreme > _ZERO_32:
+        if _is_any(extreme):
             for first in range(0, count, LANES):
                 stop = min(first + LANES, count)
-                n_extreme = _ZERO_32
-                for j in range(first, stop):
-                    n_extreme += extreme[j]
-                if n_extreme > _ZERO_32:
+                if _is_any(extreme[first:stop]):
                     some = slice(start + first, start + stop)
                     log_prob_64(
                         raw[some], y[some], low[some], high[some], bounded, log_floor, exact,
@@ -380,7 +383,6 @@ def moments(raw, bounded, floor, low, high, mean, variance):
             for j in range(WIDE):
                 distance = block[K + k, j] - centre[j]
                 spread[j] += block[k, j] * (block[2 * K + k, j] + distance * distance)
-        n_extreme = _ZERO_32
         for j in range(WIDE):
             inverse = _ONE_32 / total[j]
             spread[j] *= inverse
@@ -390,18 +392,14 @@ def moments(raw, bounded, floor, low, high, mean, variance):
                 and shift * shift < _ROUGH * _ROUGH * spread[j]
             )  # not so for nan
             extreme[j] += _ZERO_32 if is_good else _ONE_32
-            n_extreme += extreme[j]
         for j in range(count):
             mean[start + j] = centre[j]
         for j in range(count):
             variance[start + j] = spread[j]
-        if n_extreme > _ZERO_32:
+        if _is_any(extreme):
             for first in range(0, count, LANES):
                 stop = min(first + LANES, count)
-                n_extreme = _ZERO_32
-                for j in range(first, stop):
-                    n_extreme += extreme[j]
-                if n_extreme > _ZERO_32:
+                if _is_any(extreme[first:stop]):
                     some = slice(start + first, start + stop)
                     moments_64(
                         raw[some], bounded, floor, low[some], high[some], exact_mean, exact_variance
