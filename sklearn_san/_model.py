@@ -154,12 +154,11 @@ class FittedModel:
 
     def restore(self, z: np.ndarray) -> np.ndarray:
         """Scaled values (..., n_outputs) in network order to the user's units and columns."""
-        z = np.asarray(z, dtype=np.float64)
-        y = self.y_scaler.inverse_transform(z)[..., np.argsort(self.order)]
-        largest = np.finfo(y.dtype).max
-        low, high = np.clip(self.limits, -largest, largest).T
-        np.minimum(np.maximum(y, low, out=y), high, out=y)
+        ordered = self.y_scaler.inverse_transform(np.asarray(z))
+        y, largest = np.empty(ordered.shape), np.finfo(np.float64).max
         for d, j in enumerate(self.order):
+            low, high = np.clip(self.limits[j], -largest, largest)
+            y[..., j] = np.minimum(np.maximum(ordered[..., d], low), high)
             family = self.families[d]
             if family.scaling == "affine":
                 tolerance = 1e-5 / self.y_scaler.slope[d]

@@ -138,8 +138,15 @@ def make_scaler(spec: Any, name: str) -> Any:
 
 def scaled(scaler: Any, values: np.ndarray) -> np.ndarray:
     """Values as a scaler transforms them: an array, whatever scikit-learn is set to return."""
+    if _standardises(scaler):  # its checks take longer than one row
+        return (values - scaler.mean_) / scaler.scale_
     with config_context(transform_output="default"):
         return scaler.transform(values)
+
+
+def _standardises(scaler: Any) -> bool:
+    """Whether a fitted scaler is the usual one, with mean and standard deviation."""
+    return type(scaler) is StandardScaler and scaler.with_mean and scaler.with_std
 
 
 def fit_scaler(scaler: Any, values: np.ndarray, sample_weight: np.ndarray | None) -> Any:
@@ -324,13 +331,21 @@ class _ColumnScaler:
     def inverse_transform(self, z: np.ndarray) -> np.ndarray:
         if self.bound is not None:
             z = expand(z, self.bound)
-        # That of the scaler itself, but for its checks, which take longer
-        y = z / self.slope
-        y += self.affine.inverse_transform(np.zeros((1, z.shape[-1])))
+        # That of the scaler itself, but for its checks, which take longer; column by column, since
+        # numpy is slow along short rows
+        y, origin = np.empty(z.shape), self._origin()
+        for d in range(z.shape[-1]):
+            y[..., d] = z[..., d].astype(np.float64) / self.slope[d] + origin[d]
         if self.power is not None:
             flat = self.power.inverse_transform(y.reshape(-1, z.shape[-1]))
             y = flat.reshape(z.shape)
         return y
+
+    def _origin(self) -> np.ndarray:
+        """What the linear scaler takes to 0, (n_columns,)."""
+        if _standardises(self.affine):
+            return self.affine.mean_
+        return self.affine.inverse_transform(np.zeros((1, len(self.slope))))[0]
 
     def log_jacobian(self, y: np.ndarray) -> np.ndarray:
         log_slope = np.broadcast_to(np.log(self.slope), y.shape)

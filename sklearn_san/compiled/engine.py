@@ -167,6 +167,15 @@ class Threads:
         self.close()
 
 
+def _falling(n: int, n_threads: int) -> list[int]:
+    """Bounds of parts of n things, each smaller than the one before, so that threads end together.
+
+    After as many parts as there are threads, half of the things are done.
+    """
+    left = 0.5 ** (np.arange(4 * n_threads + 1) / n_threads)
+    return [round(n * share) for share in (1.0 - left) / (1.0 - left[-1])]
+
+
 class Scorer:
     """Log density of the rows of a table, and its gradient by the parameters.
 
@@ -411,16 +420,15 @@ class Sampler:
             )  # fmt: skip
 
         with Threads(n_threads()) as threads:
-            tasks = []
+            parts = []
             for m in range(len(self.values)):
                 own = np.flatnonzero(chosen == m)
-                # Several parts for each thread, of whole tiles and groups, so that all end together
                 unit = group if group is not None and group < len(own) else self.plan.tile
-                n_parts = max(1, min(4 * threads.n, len(own) // unit))
-                bounds = np.linspace(0, len(own) // unit, n_parts + 1).astype(int) * unit
+                bounds = [unit * bound for bound in _falling(len(own) // unit, threads.n)]
                 bounds[-1] = len(own)
-                tasks += [task(m, own[a:b]) for a, b in pairwise(bounds) if b > a]
-            threads.run(tasks)
+                parts += [(m, own[a:b]) for a, b in pairwise(bounds) if b > a]
+            parts.sort(key=lambda part: -len(part[1]))
+            threads.run([task(m, own) for m, own in parts])
         return draws
 
     def conditionals_at(
