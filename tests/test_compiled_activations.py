@@ -60,16 +60,17 @@ def test_forward(rng, n, width):
     share = 1.0 / (1.0 + np.exp(-u))
     # Sums over a row may cancel, which rstd undoes
     tolerance = 20 * EPS * (1.0 + exact_rstd.max())
-    normalise_silu(h, gain, shift, normal, rstd, out, slope)
+    mean = np.empty(n, dtype=np.float32)
+    normalise_silu(h, gain, shift, mean, normal, rstd, out, slope)
     np.testing.assert_allclose(normal, exact, rtol=0.0, atol=tolerance)
     np.testing.assert_allclose(rstd, exact_rstd, rtol=tolerance)
     bound = tolerance * (1.0 + np.abs(gain).max())
     np.testing.assert_allclose(out, u * share, rtol=0.0, atol=bound)
     np.testing.assert_allclose(slope, share + u * share * (1.0 - share), rtol=0.0, atol=bound)
     before = normal.copy(), rstd.copy(), out.copy()
-    silu_of_centred(centred(h), gain, shift, out)
+    silu_of_centred(centred(h), gain, shift, rstd, out)
     np.testing.assert_allclose(out, before[2], rtol=0.0, atol=bound)
-    normalise(h, normal, rstd)
+    normalise(h, mean, normal, rstd)
     np.testing.assert_allclose(normal, before[0], rtol=0.0, atol=tolerance)
     np.testing.assert_allclose(rstd, before[1], rtol=tolerance)
     for around in (a, b, c, d):
@@ -99,10 +100,11 @@ def test_backward(rng, n, width):
 def test_silu_of_what_is_extreme(rng):
     h, nothing = centred(normals(rng, 8, 2 * LANES)), np.zeros(2 * LANES, dtype=np.float32)
     gain, out = np.full(2 * LANES, 1e6, dtype=np.float32), np.empty_like(h)
-    silu_of_centred(h, gain, nothing, out)
+    rstd = np.empty(8, dtype=np.float32)
+    silu_of_centred(h, gain, nothing, rstd, out)
     u = 1e6 * exact_norm(h)[0]
     np.testing.assert_allclose(out, np.maximum(u, 0.0), rtol=20 * EPS, atol=1e-30)
     h[3, 5] = np.nan
-    silu_of_centred(h, gain, nothing, out)
+    silu_of_centred(h, gain, nothing, rstd, out)
     assert np.isnan(out[3]).all()
     assert np.isfinite(np.delete(out, 3, axis=0)).all()

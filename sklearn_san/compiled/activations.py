@@ -442,33 +442,30 @@ def _backward(
     return types.void(*[types.int64] * 10), codegen
 
 
-@kernel
-def silu_of_centred(h, gain, shift, out):
-    """Silu of gain * normal + shift, with `normal` as in `normalise`, where rows have mean 0."""
+@kernel(borrows=True)
+def silu_of_centred(h, gain, shift, rstd, out):
+    """Silu of gain * normal + shift, with what `normalise` returns, where rows have mean 0."""
     n_rows, width = h.shape
-    rstd = np.empty(n_rows, dtype=np.float32)
     _spread_centred(address(h), 0, address(rstd), width, n_rows)
     _silu(
         address(h), address(rstd), address(gain), address(shift), address(out), width, n_rows
     )  # fmt: skip
 
 
-@kernel
-def normalise(h, normal, rstd):
-    """Rows of h with mean 0 and variance 1, and the factors that made it so."""
+@kernel(borrows=True)
+def normalise(h, mean, normal, rstd):
+    """Rows of h with mean 0 and variance 1, their means, and the factors that made it so."""
     n_rows, width = h.shape
-    mean = np.empty(n_rows, dtype=np.float32)
     _spread(address(h), address(mean), address(rstd), width, n_rows)
     _normalise(
         address(h), 0, 0, address(mean), address(rstd), address(normal), 0, 0, width, n_rows
     )  # fmt: skip
 
 
-@kernel
-def normalise_silu(h, gain, shift, normal, rstd, out, slope):
+@kernel(borrows=True)
+def normalise_silu(h, gain, shift, mean, normal, rstd, out, slope):
     """Silu of gain * normal + shift, its derivative by that, and what `normalise` returns."""
     n_rows, width = h.shape
-    mean = np.empty(n_rows, dtype=np.float32)
     _spread(address(h), address(mean), address(rstd), width, n_rows)
     _normalise_silu(
         address(h), address(gain), address(shift), address(mean), address(rstd), address(normal),
@@ -476,7 +473,7 @@ def normalise_silu(h, gain, shift, normal, rstd, out, slope):
     )  # fmt: skip
 
 
-@kernel
+@kernel(borrows=True)
 def normalise_backward(g, slope, normal, rstd, gain, g_gain, g_shift, g_bias):
     """Gradient `g` by the activations, in place, to that by the layer's product.
 
@@ -507,7 +504,7 @@ def _other(kind, u):
     return value, slope
 
 
-@kernel
+@kernel(borrows=True)
 def activate(kind, normal, gain, shift, out):
     """Activation of gain * normal + shift."""
     n_rows, width = normal.shape
@@ -522,7 +519,7 @@ def activate(kind, normal, gain, shift, out):
                 out[i, j] = _other(kind, gain[j] * normal[i, j] + shift[j])[0]
 
 
-@kernel
+@kernel(borrows=True)
 def activate_with_slope(kind, normal, gain, shift, out, slope):
     """The same, with the derivative by u."""
     n_rows, width = normal.shape

@@ -62,11 +62,19 @@ def piece(function: Callable) -> Any:
     return njit(inline="always", error_model="numpy", fastmath=_EXACT)(function)
 
 
-def kernel(function: Callable | None = None, *, reorder_sums: bool = False) -> Any:
-    """Decorator for a function that is compiled on its own, and kept."""
+def kernel(
+    function: Callable | None = None, *, reorder_sums: bool = False, borrows: bool = False
+) -> Any:
+    """Decorator for a function that is compiled on its own, and kept.
+
+    One that `borrows` neither makes nor returns arrays, nor gets any from a function that does not:
+    nobody counts references to those that it is given, and to parts of them. Each count would
+    take as long as fifty products, since threads may share it.
+    """
     if function is None:
-        return lambda function: kernel(function, reorder_sums=reorder_sums)
-    dispatcher = njit(fastmath=_SUMS if reorder_sums else _EXACT, **_COMMON)(function)
+        return lambda function: kernel(function, reorder_sums=reorder_sums, borrows=borrows)
+    fastmath = _SUMS if reorder_sums else _EXACT
+    dispatcher = njit(fastmath=fastmath, _nrt=not borrows, **_COMMON)(function)
     if unavailable() is None and folder() is not None:
         dispatcher._cache = _KernelCache(function)
     return dispatcher

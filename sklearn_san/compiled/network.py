@@ -115,7 +115,7 @@ class _Scratch(NamedTuple):
     product: np.ndarray
     ones: np.ndarray
     zeros: np.ndarray
-    spare: np.ndarray  # for a transposed weight, or another product
+    spare: np.ndarray  # for a transposed weight, another product, or means of rows
     by_out: np.ndarray  # gradients
     by_even: np.ndarray  # by the inputs of layers of even and odd number
     by_odd: np.ndarray
@@ -256,19 +256,19 @@ def _make_scratch(plan, with_gradient):
     )
 
 
-@kernel
+@piece
 def _part(work, offset, tile, n_rows, width):
     """Matrix of a tile in the scratch memory."""
     start = offset * tile
     return work[start : start + n_rows * width].reshape(n_rows, width)
 
 
-@kernel
+@piece
 def _matrix(values, offset, n_in, n_out):
     return values[offset : offset + n_in * n_out].reshape(n_in, n_out)
 
 
-@kernel
+@kernel(borrows=True)
 def centre(values, plan):
     """Take their means over a layer's outputs from weights and biases, in place.
 
@@ -290,13 +290,13 @@ def centre(values, plan):
                 row[j] -= mean
 
 
-@kernel
+@piece
 def _bias(values, plan, k):
     start = plan.layers[k, _BIAS]
     return values[start : start + plan.layers[k, _OUT]]
 
 
-@kernel
+@kernel(borrows=True)
 def _finish_layer(values, plan, k, n_rows, product, scratch, with_slope):
     """Normalisation and activation of hidden layer k, given its product with the bias."""
     layer, work, tile = plan.layers[k], scratch.work, plan.tile
@@ -306,16 +306,16 @@ def _finish_layer(values, plan, k, n_rows, product, scratch, with_slope):
     if layer[_GAIN] >= 0:
         gain = values[layer[_GAIN] : layer[_GAIN] + n_out]
         shift = values[layer[_SHIFT] : layer[_SHIFT] + n_out]
+        rstd = work[layer[_RSTD] * tile : layer[_RSTD] * tile + n_rows]
         if plan.activation == SILU and not with_slope:
-            silu_of_centred(product, gain, shift, out)
+            silu_of_centred(product, gain, shift, rstd, out)
             return
         normal = _part(work, layer[_NORMAL], tile, n_rows, n_out)
-        rstd = work[layer[_RSTD] * tile : layer[_RSTD] * tile + n_rows]
         if plan.activation == SILU:
             slope = _part(work, layer[_SLOPE], tile, n_rows, n_out)
-            normalise_silu(product, gain, shift, normal, rstd, out, slope)
+            normalise_silu(product, gain, shift, scratch.spare, normal, rstd, out, slope)
             return
-        normalise(product, normal, rstd)
+        normalise(product, scratch.spare, normal, rstd)
     if with_slope:
         slope = _part(work, layer[_SLOPE], tile, n_rows, n_out)
         activate_with_slope(plan.activation, normal, gain, shift, out, slope)
@@ -333,7 +333,7 @@ def _run_layer(values, plan, k, n_rows, scratch, with_slope):
     _finish_layer(values, plan, k, n_rows, p, scratch, with_slope)
 
 
-@kernel
+@kernel(borrows=True)
 def _encode(values, plan, context, n_rows, scratch, with_slope):
     """Fill the columns of `context` behind the features."""
     n_layers = plan.starts[0]
@@ -353,7 +353,7 @@ def _encode(values, plan, context, n_rows, scratch, with_slope):
             context[i, n_features + j] = encoded[i, j]
 
 
-@kernel
+@kernel(borrows=True)
 def _assemble(inputs, plan, d, n_rows, scratch, y, r):
     """Write sequence features, earlier targets and residuals into the last columns."""
     if d == 0:
@@ -375,7 +375,7 @@ def _assemble(inputs, plan, d, n_rows, scratch, y, r):
                 c += 1
 
 
-@kernel
+@kernel(borrows=True)
 def _forward(values, plan, n_rows, context, y, r, scratch, with_slope):
     """Take a tile through all blocks, given the true targets."""
     work, tile, layers = scratch.work, plan.tile, plan.layers
@@ -395,7 +395,7 @@ def _forward(values, plan, n_rows, context, y, r, scratch, with_slope):
         affine(h, weight, _bias(values, plan, heads), out)
 
 
-@kernel
+@kernel(borrows=True)
 def _add_parameters(plan, k, n_rows, g, gradient, scratch):
     """Add the gradient by weights and bias of layer k, given that by its product.
 
@@ -412,7 +412,7 @@ def _add_parameters(plan, k, n_rows, g, gradient, scratch):
             bias[j] += g[i, j]
 
 
-@kernel
+@kernel(borrows=True)
 def _through_activation(values, plan, k, n_rows, g, gradient, scratch):
     """Turn the gradient `g` by the result of hidden layer k into that by its product, in place."""
     layer, work, tile = plan.layers[k], scratch.work, plan.tile
@@ -435,7 +435,7 @@ def _through_activation(values, plan, k, n_rows, g, gradient, scratch):
             g[i, j] *= slope[i, j]
 
 
-@kernel
+@piece
 def _across(values, plan, k, start, stop, scratch):
     """Weights of the inputs `start` to `stop` of layer k, transposed."""
     n_in, n_out = plan.layers[k, _IN], plan.layers[k, _OUT]
@@ -444,7 +444,7 @@ def _across(values, plan, k, start, stop, scratch):
     return across
 
 
-@kernel
+@piece
 def _below(values, plan, k, n_rows, g, scratch):
     """Gradient by the input of layer k, given that by its product, in memory of its own."""
     n_in = plan.layers[k, _IN]
@@ -454,7 +454,7 @@ def _below(values, plan, k, n_rows, g, scratch):
     return below
 
 
-@kernel
+@piece
 def _by_heads(plan, d, n_rows, scratch):
     """Gradient by the heads of block d, given those by its raw parameters and sequence features."""
     heads, n_raw = plan.starts[d + 1] - 1, plan.n_raw[d]
@@ -471,7 +471,7 @@ def _by_heads(plan, d, n_rows, scratch):
     return g
 
 
-@kernel
+@kernel(borrows=True)
 def _backward(values, gradient, plan, n_rows, scratch):
     """Add a tile's gradient by the parameters, given `by_raw` in `scratch`."""
     n_features, n_context, n_sequence = plan.n_features, plan.n_context, plan.n_sequence
@@ -551,9 +551,8 @@ def score(values, gradient, plan, rows, index, weight, log_prob, with_gradient):
         _encode(values, plan, context, n_rows, scratch, with_gradient)
         _forward(values, plan, n_rows, context, y, r, scratch, with_gradient)
         for d in range(n_outputs):
-            heads, n_raw, bounded = plan.starts[d + 1] - 1, plan.n_raw[d], plan.bounded[d]
-            n_out = plan.layers[heads, _OUT]
-            out = _part(scratch.work, plan.layers[heads, _RESULT], tile, n_rows, n_out)
+            n_raw, bounded = plan.n_raw[d], plan.bounded[d]
+            raw = _raw_of_tile(plan, d, n_rows, scratch)
             for i in range(n_rows):
                 row = index[start + i]
                 target[i] = r[i, d]
@@ -563,8 +562,8 @@ def score(values, gradient, plan, rows, index, weight, log_prob, with_gradient):
                     target[i] = min(max(target[i], low[i]), high[i])
             by_raw = scratch.by_raw[d]
             _log_prob(
-                plan.family[d], out[:, n_out - n_raw :], target[:n_rows], low, high,
-                bounded, plan.log_floor[d], density, by_raw, by_y, with_gradient,
+                plan.family[d], raw, target[:n_rows], low, high, bounded, plan.log_floor[d],
+                density, by_raw, by_y, with_gradient,
             )  # fmt: skip
             for i in range(n_rows):
                 is_observed = d < n_observed[index[start + i]]
@@ -577,7 +576,7 @@ def score(values, gradient, plan, rows, index, weight, log_prob, with_gradient):
             _backward(values, gradient, plan, n_rows, scratch)
 
 
-@kernel
+@kernel(borrows=True)
 def _spread_rows(rows, local, n, out):
     """Rows for n draws, ``local[i]`` for draw i."""
     for i in range(n):
@@ -586,7 +585,7 @@ def _spread_rows(rows, local, n, out):
             out[i, j] = one[j]
 
 
-@kernel
+@kernel(borrows=True)
 def _take_sequence(inputs, plan, d, n, scratch):
     """Write sequence features of the block before d into the first columns."""
     heads, n_sequence = plan.starts[d] - 1, plan.n_sequence  # of the block before
@@ -597,9 +596,9 @@ def _take_sequence(inputs, plan, d, n, scratch):
             inputs[i, j] = max(sequence[i, j], _F32(0.0))
 
 
-@kernel
-def _raw_of_tile(values, plan, d, n, n_rows, own, local, inputs, residuals, scratch):
-    """Raw parameters of output d for n draws from n_rows rows, behind the sequence features.
+@kernel(borrows=True)
+def _run_block(values, plan, d, n, n_rows, own, local, inputs, residuals, scratch):
+    """Heads of output d for n draws from n_rows rows, in the scratch memory.
 
     What depends on x alone is computed once per row: `own` (n_rows, n_context) are the contexts,
     and ``local[i]`` says which of them is that of draw i. What blocks see of earlier outputs stays
@@ -641,10 +640,18 @@ def _raw_of_tile(values, plan, d, n, n_rows, own, local, inputs, residuals, scra
         p = scratch.product[: n_now * n_out].reshape(n_now, n_out)
         affine(h, weight, _bias(values, plan, heads), p)
         _spread_rows(p, local, n, result)
+
+
+@piece
+def _raw_of_tile(plan, d, n, scratch):
+    """Raw parameters of output d for a tile, which are behind the sequence features."""
+    heads = plan.starts[d + 1] - 1
+    n_out = plan.layers[heads, _OUT]
+    result = _part(scratch.work, plan.layers[heads, _RESULT], plan.tile, n, n_out)
     return result[:, n_out - plan.n_raw[d] :]
 
 
-@kernel
+@kernel(borrows=True)
 def _locate(plan, target, d, n, own, local, y, location, low, high):
     """Location of output d for each draw of a tile, and its bounds in units of the residual."""
     n_features, base = plan.n_features, target.base[d]
@@ -665,7 +672,7 @@ def _locate(plan, target, d, n, own, local, y, location, low, high):
     return scale
 
 
-@kernel
+@kernel(borrows=True)
 def _keep_residual(plan, d, residual, n, residuals):
     """Keep the residuals (n,) of output d, if later blocks see them."""
     for b in range(len(plan.based)):
@@ -674,7 +681,7 @@ def _keep_residual(plan, d, residual, n, residuals):
                 residuals[i, b] = residual[i]
 
 
-@kernel
+@kernel(borrows=True)
 def _gather(plan, x, n_columns, pairs, own, local):
     """Features of the rows of some pairs, each row once, and which of them each pair has."""
     n_rows, last, n_features = 0, -1, plan.n_features
@@ -727,7 +734,8 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
         for i in range(n):
             noise_row[i] = pairs[start + i] % len(noise)
         for d in range(n_outputs):
-            raw = _raw_of_tile(values, plan, d, n, n_rows, own, local, inputs, residuals, scratch)
+            _run_block(values, plan, d, n, n_rows, own, local, inputs, residuals, scratch)
+            raw = _raw_of_tile(plan, d, n, scratch)
             scale = _locate(plan, target, d, n, own, local, y, location, low, high)
             bounded, floor = plan.bounded[d], math.exp(plan.log_floor[d])
             if with_raw:

@@ -162,7 +162,7 @@ def _block(
     return types.void(*[types.int64] * 12, types.boolean), codegen
 
 
-@kernel
+@kernel(borrows=True)
 def _multiply(
     a, a_row, a_column, b, b_row, c, c_row, begin, begin_row, n_rows, depth, n_columns, begins
 ):  # fmt: skip
@@ -182,7 +182,7 @@ def _multiply(
         column += width
 
 
-@kernel
+@kernel(borrows=True)
 def _product(a, b, out, begin, begin_row, begins):
     _multiply(
         address(a), a.strides[0] // SIZE, a.strides[1] // SIZE, address(b),
@@ -191,7 +191,7 @@ def _product(a, b, out, begin, begin_row, begins):
     )  # fmt: skip
 
 
-@kernel
+@kernel(borrows=True)
 def multiply(a, b, out):
     """``out = a @ b``, float32; the rows of b and out are contiguous."""
     if a.shape[1] == 0:
@@ -201,7 +201,7 @@ def multiply(a, b, out):
     _product(a, b, out, 0, 0, begins)
 
 
-@kernel
+@kernel(borrows=True)
 def add_product(a, b, out):
     """``out += a @ b``, as `multiply`."""
     begins = a.shape[1] > 0
@@ -209,7 +209,7 @@ def add_product(a, b, out):
         _product(a, b, out, address(out), out.strides[0] // SIZE, begins)
 
 
-@kernel
+@kernel(borrows=True)
 def affine(a, b, bias, out):
     """``out = a @ b + bias``, as `multiply`; bias is a contiguous vector."""
     begins = a.shape[1] > 0
@@ -251,7 +251,7 @@ def _transpose_square(typingctx: Any, a: Any, a_row: Any, out: Any, out_row: Any
     return types.void(*[types.int64] * 4), codegen
 
 
-@kernel
+@kernel(borrows=True)
 def transpose(a, out):
     """``out = a.T``, float32; the rows of both are contiguous."""
     n, m = a.shape

@@ -22,12 +22,10 @@ from typing import Any
 import numpy as np
 
 from . import families
-from .jit import kernel, twin
+from .jit import kernel, piece, twin
 from .network import (
     _F32,
     _IN,
-    _OUT,
-    _RESULT,
     Plan,
     _across,
     _below,
@@ -36,7 +34,7 @@ from .network import (
     _forward,
     _log_prob,
     _make_scratch,
-    _part,
+    _raw_of_tile,
     _through_activation,
 )
 from .products import multiply
@@ -69,7 +67,7 @@ def _gather_points(plan, target, x, y, points, context, y32, r, low, high):
             r[i, d] = min(max(r[i, d], low[d, i]), high[d, i])
 
 
-@kernel
+@piece
 def _through_block(values, plan, d, n_rows, unused, scratch):
     """From gradients by the raw parameters and sequence features of block d to its inputs.
 
@@ -122,14 +120,11 @@ def slope_rows(values, plan, target, x, y, points, log_prob, slope):
             log_prob[own[i]] = 0.0
             slope[own[i]] = 0.0
         for d in range(n_outputs - 1, -1, -1):
-            heads, n_raw, scale = plan.starts[d + 1] - 1, plan.n_raw[d], base[d, -1]
-            n_out = plan.layers[heads, _OUT]
-            out = _part(scratch.work, plan.layers[heads, _RESULT], tile, n, n_out)
-            by_raw = scratch.by_raw[d]
+            n_raw, scale, by_raw = plan.n_raw[d], base[d, -1], scratch.by_raw[d]
             for i in range(n):
                 residual[i] = r[i, d]
             _log_prob(
-                plan.family[d], out[:, n_out - n_raw :], residual[:n], low[d], high[d],
+                plan.family[d], _raw_of_tile(plan, d, n, scratch), residual[:n], low[d], high[d],
                 plan.bounded[d], plan.log_floor[d], density, by_raw, by_y, with_gradient,
             )  # fmt: skip
             n_locs = n_raw // 3 if plan.family[d] < families.HISTOGRAM else 0
