@@ -8,31 +8,38 @@ import pytest
 import torch
 
 from sklearn_san import SANConditionalDensityEstimator
+from sklearn_san._engines import without_kernels
 from sklearn_san.datasets import make_bimodal
 
 #: How closely a small network in single precision repeats its results when the sums in it are
 #: made in another order, relative and around 0: a thousand units in the last place.
 SINGLE = 1000 * float(np.finfo(np.float32).eps)
 
-#: Files whose tests compile no kernels.
-IN_TORCH = {
-    "test_docs.py", "test_encoders.py", "test_likelihoods.py", "test_network.py",
-    "test_package.py", "test_scaling.py", "test_truncated_normal.py",
-}  # fmt: skip
+#: Tests for which all kernels are compiled first, where none are kept yet.
+MANY = 1000
 
 
 def pytest_collection_modifyitems(config, items):
-    """Let the second of two processes begin with what compiles nothing.
+    """Have the first of two processes compile the kernels of fits, the second all others.
 
-    Each begins with one half of the tests. Where no kernels are kept yet, both would compile the
-    same ones at the same time.
+    Later each would compile all of them.
     """
-    if not hasattr(config, "workerinput"):
+    process = getattr(config, "workerinput", {}).get("workerid")
+    if len(items) < MANY or process not in ("gw0", "gw1"):
         return
-    first = [item for item in items if item.path.name in IN_TORCH]
-    others = [item for item in items if item.path.name not in IN_TORCH]
-    middle = min(len(items) // 2, len(others))
-    items[:] = others[:middle] + first + others[middle:]
+    X, y = np.random.default_rng(0).normal(size=(2, 200, 2))
+    for likelihood in ("mog", "molog"):
+        est = small(likelihood=likelihood, epochs=1)
+        if process == "gw0":
+            est.fit(X, y).predict_density(X[:1]).mode()
+            continue
+        with without_kernels():
+            est.fit(X, y)
+        density = est.predict_density(X[:1])
+        density.sample()
+        density.quantile(0.5)
+        density.pdf_grid(1, [0.0, 1.0])
+        density.marginal_cdf(1, [0.0])
 
 
 @pytest.fixture(autouse=True)
