@@ -158,7 +158,7 @@ class FittedModel:
         y, largest = np.empty(ordered.shape), np.finfo(np.float64).max
         for d, j in enumerate(self.order):
             low, high = np.clip(self.limits[j], -largest, largest)
-            y[..., j] = np.minimum(np.maximum(ordered[..., d], low), high)
+            np.clip(ordered[..., d], low, high, out=y[..., j])
             family = self.families[d]
             if family.scaling == "affine":
                 tolerance = 1e-5 / self.y_scaler.slope[d]

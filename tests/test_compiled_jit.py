@@ -1,6 +1,7 @@
 """How kernels are compiled and kept: folders that cannot be written to, damaged files, versions."""
 
 import errno
+import functools
 import os
 import pickle
 import shutil
@@ -15,6 +16,8 @@ import pytest
 import torch
 from conftest import small
 from numba import config
+from numba.core.runtime import rtsys
+from numba.core.runtime._nrt_python import memsys_disable_stats, memsys_enable_stats
 
 import sklearn_san.compiled.engine as engine_module
 from sklearn_san import _constants
@@ -284,11 +287,17 @@ def threads_of_worker(_):
 
 
 def test_threads_follow_the_cores_of_the_process(monkeypatch):
+    counted_anew = functools.cache(engine_module._n_cores.__wrapped__)
+    monkeypatch.setattr(engine_module, "_n_cores", counted_anew)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     monkeypatch.setattr(joblib, "cpu_count", lambda: 6)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(6), raising=False)
     assert n_threads() == 6
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     assert n_threads() == 3
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(2), raising=False)
+    assert n_threads() == 2
 
 
 @pytest.mark.parametrize("backend", ["loky", "threading"])
@@ -313,3 +322,28 @@ def test_a_first_fit_says_what_it_waits_for(monkeypatch, bimodal):
     monkeypatch.setattr(engine_module, "is_kept", lambda *_: True)
     engine_module.load_kernels(network, told.append, for_training=True)
     assert len(told) == 1
+
+
+def test_memory_of_kernels_is_given_back():
+    X, y = np.random.default_rng(0).normal(size=(2, 200, 2))
+    est = small(encoder_shape=(4,)).fit(X, y)
+
+    def use():
+        small(encoder_shape=(4,)).fit(X, y)
+        density = est.predict_density(X[:3])
+        density.log_prob(y[:3])
+        density.sample(3)
+        density.mode()
+        density.summarise(["mean", "quantiles"])
+        density.given({0: 0.5}).sample(3)
+
+    use()
+    memsys_enable_stats()
+    try:
+        before = rtsys.get_allocation_stats()
+        use()
+        after = rtsys.get_allocation_stats()
+    finally:
+        memsys_disable_stats()
+    assert after.mi_alloc > before.mi_alloc
+    assert after.mi_free - before.mi_free == after.mi_alloc - before.mi_alloc

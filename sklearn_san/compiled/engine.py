@@ -10,9 +10,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
 from threading import Event
 from typing import Any, cast
@@ -82,7 +83,14 @@ def n_threads() -> int:
     backend, _ = get_active_backend()
     if getattr(backend, "nesting_level", 0):
         return 1
-    return max(1, min(joblib.cpu_count(), torch.get_num_threads()))
+    affinity = getattr(os, "sched_getaffinity", lambda _: ())
+    return max(1, min(_n_cores(frozenset(affinity(0))), torch.get_num_threads()))
+
+
+@cache
+def _n_cores(affinity: frozenset[int]) -> int:
+    """How many joblib counts, which reads files, where the process may run on these."""
+    return joblib.cpu_count()
 
 
 def layout_of(network: SAN, *, for_gradient: bool = False) -> Plan:
@@ -167,13 +175,14 @@ class Threads:
         self.close()
 
 
-def _falling(n: int, n_threads: int) -> list[int]:
-    """Bounds of parts of n things, each smaller than the one before, so that threads end together.
+@cache
+def _falling_shares(n_threads: int) -> np.ndarray:
+    """Bounds of shares of 1, each smaller than the one before, so that threads end together.
 
-    After as many parts as there are threads, half of the things are done.
+    After as many shares as there are threads, half is done.
     """
     left = 0.5 ** (np.arange(4 * n_threads + 1) / n_threads)
-    return [round(n * share) for share in (1.0 - left) / (1.0 - left[-1])]
+    return (1.0 - left) / (1.0 - left[-1])
 
 
 class Scorer:
@@ -420,11 +429,11 @@ class Sampler:
             )  # fmt: skip
 
         with Threads(n_threads()) as threads:
-            parts = []
+            parts, shares = [], _falling_shares(threads.n)
             for m in range(len(self.values)):
                 own = np.flatnonzero(chosen == m)
                 unit = group if group is not None and group < len(own) else self.plan.tile
-                bounds = [unit * bound for bound in _falling(len(own) // unit, threads.n)]
+                bounds = unit * np.rint(len(own) // unit * shares).astype(int)
                 bounds[-1] = len(own)
                 parts += [(m, own[a:b]) for a, b in pairwise(bounds) if b > a]
             parts.sort(key=lambda part: -len(part[1]))

@@ -47,6 +47,8 @@ _VECTORS = 2
 #: Rows of a block, so that its sums fill the registers; then what the last rows are made of.
 HEIGHTS = (8, 4, 2, 1) if LANES == 16 else (6, 4, 2, 1)
 _TALLEST = HEIGHTS[0]
+#: So many last rows are two blocks of four: six and two would leave most of the registers idle.
+_FOUR_AND_FOUR = 8 if _TALLEST == 6 else 0
 
 
 def _block_function(module: Any, height: int, n_vectors: int, *, is_partial: bool) -> Any:
@@ -172,7 +174,8 @@ def _multiply(
         row = 0
         while row < n_rows:
             left = n_rows - row
-            height = _TALLEST if left >= _TALLEST else 4 if left >= 4 else 2 if left >= 2 else 1
+            is_tall = left >= _TALLEST and left != _FOUR_AND_FOUR
+            height = _TALLEST if is_tall else 4 if left >= 4 else 2 if left >= 2 else 1
             _block(
                 height, a + SIZE * row * a_row, a_row, a_column, b + SIZE * column, b_row,
                 c + SIZE * (row * c_row + column), c_row,
