@@ -108,7 +108,8 @@ $(OLDEST_STAMP): pyproject.toml tests/oldest.py
 	touch $@
 
 test-oldest: $(OLDEST_STAMP)
-	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -q -n 2 --dist worksteal $(QUICK)
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -q -n 2 --dist worksteal $(QUICK) tests/test_compiled_jit.py \
+	  tests/test_posterior.py
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

@@ -106,7 +106,7 @@ def test_summaries_in_a_frame(density, ensemble, bimodal):
         np.testing.assert_array_equal(frame[f"y{j}_q97.5"], expected["quantiles"][:, 1, j])
         np.testing.assert_array_equal(frame[f"y{j}_mode"], density.mode()[:, j])
     assert density.summary("std").columns.tolist() == ["y0_std", "y1_std"]
-    rows = pd.DataFrame(bimodal[0][:3], index=["p", "q", "r"])
+    rows = pd.DataFrame(bimodal[0][:3].copy(), index=["p", "q", "r"])
     rows.iloc[1] = np.nan
     with pytest.warns(BadRowsWarning):
         masked = ensemble.predict_density(rows, on_bad_rows="nan").summary(["q05", "median"])
