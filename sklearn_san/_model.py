@@ -156,9 +156,9 @@ class FittedModel:
         """Scaled values (..., n_outputs) in network order to the user's units and columns."""
         ordered = self.y_scaler.inverse_transform(np.asarray(z))
         y, largest = np.empty(ordered.shape), np.finfo(np.float64).max
+        limits = np.clip(self.limits, -largest, largest)
         for d, j in enumerate(self.order):
-            low, high = np.clip(self.limits[j], -largest, largest)
-            np.clip(ordered[..., d], low, high, out=y[..., j])
+            np.clip(ordered[..., d], *limits[j], out=y[..., j])
             family = self.families[d]
             if family.scaling == "affine":
                 tolerance = 1e-5 / self.y_scaler.slope[d]

@@ -298,6 +298,9 @@ def test_threads_follow_the_cores_of_the_process(monkeypatch):
     monkeypatch.setattr(joblib, "cpu_count", lambda: 2)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(2), raising=False)
     assert n_threads() == 2
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 1)
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    assert n_threads() == 1
 
 
 @pytest.mark.parametrize("backend", ["loky", "threading"])

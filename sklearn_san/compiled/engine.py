@@ -84,11 +84,12 @@ def n_threads() -> int:
     if getattr(backend, "nesting_level", 0):
         return 1
     affinity = getattr(os, "sched_getaffinity", lambda _: ())
-    return max(1, min(_n_cores(frozenset(affinity(0))), torch.get_num_threads()))
+    n_cores = _n_cores(frozenset(affinity(0)), os.environ.get("LOKY_MAX_CPU_COUNT"))
+    return max(1, min(n_cores, torch.get_num_threads()))
 
 
 @cache
-def _n_cores(affinity: frozenset[int]) -> int:
+def _n_cores(affinity: frozenset[int], most: str | None) -> int:
     """How many joblib counts, which reads files, where the process may run on these."""
     return joblib.cpu_count()
 
@@ -436,7 +437,7 @@ class Sampler:
                 bounds = unit * np.rint(len(own) // unit * shares).astype(int)
                 bounds[-1] = len(own)
                 parts += [(m, own[a:b]) for a, b in pairwise(bounds) if b > a]
-            parts.sort(key=lambda part: -len(part[1]))
+            parts.sort(key=lambda part: -len(part[1]))  # the smallest ones of all members last
             threads.run([task(m, own) for m, own in parts])
         return draws
 

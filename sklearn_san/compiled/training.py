@@ -17,7 +17,7 @@ import numpy as np
 
 from .._constants import BASES_EVERY, STATISTICS_DECAY, STATISTICS_EVERY
 from .jit import kernel, twin
-from .network import Plan, kernels_for, score, score_any
+from .network import Plan, _matrix, kernels_for, score, score_any
 from .products import add_product, multiply, transpose
 
 _F32 = np.float32
@@ -33,11 +33,6 @@ def clip_factor(gradient, max_norm):
     for i in range(len(gradient)):
         total += np.float64(gradient[i]) * np.float64(gradient[i])
     return min(1.0, max_norm / (math.sqrt(total) + 1e-6))
-
-
-@kernel
-def _matrix(vector, start, n, m):
-    return vector[start : start + n * m].reshape(n, m)
 
 
 @kernel
