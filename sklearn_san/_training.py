@@ -298,7 +298,6 @@ def train(
             stacklevel=7,  # the caller of `fit`
         )
     finally:
-        objective.close()
         for name, kept in best.kept.items():
             weights.kept()[name].copy_(kept)
         weights.release()
@@ -393,9 +392,6 @@ class Objective:
     def use(self, columns: tuple[Any, ...]) -> None:
         """Take other columns for the same rows."""
         self.rows = replace(self.rows, columns=columns)
-
-    def close(self) -> None:
-        """Give back whatever is not memory."""
 
     def differentiate(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of each member, and its total weight; leaves the gradient in `weights`.

@@ -40,6 +40,12 @@ KINDS = {
 }
 
 
+def nothing_of_heads():
+    """Where all raw parameters are there, draws need no inputs and weights of heads."""
+    nothing = np.empty((0, 0), dtype=np.float32)
+    return nothing, nothing, np.empty(0, dtype=np.float32)
+
+
 def problem(bounds, n, *, spread=3.0, K=5, kind="normal"):
     generator = torch.Generator().manual_seed(0)
     raw = spread * torch.randn((n, 3 * K), generator=generator)
@@ -190,7 +196,8 @@ def test_draws(bounds, n, spread, kind):
     low, high = columns(support, n)
     own = np.empty(n)
     floor = math.exp(math.log(family.min_scale))
-    KINDS[kind][1](raw.numpy(), *noise, support is not None, floor, low, high, own)
+    draw, heads = KINDS[kind][1], nothing_of_heads()
+    draw(raw.numpy(), *heads, *noise, support is not None, floor, low, high, own)
     support64 = None if support is None else Support(*(b.double() for b in support))
     exact = family.sample(raw.double(), torch.from_numpy(noise.T.copy()), support64).numpy()
     _, (_, log_scale) = family.components(raw.double())
@@ -290,3 +297,22 @@ def test_a_truncated_logistic_in_every_regime(low, width, mirrored):
             p = below + u * (above - below)
             exact = float(mpmath.log(p / (1 - p)))
             assert abs(value - exact) <= 1e-9 * max(abs(exact), min(width, 1.0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("n", "n_hidden"), [(1, 3), (200, 33)])
+def test_draws_of_the_chosen_components_alone(kind, n, n_hidden):
+    draw, K, random = KINDS[kind][1], 5, np.random.default_rng(0)
+    hidden = random.normal(size=(n, n_hidden)).astype(np.float32)
+    weight = random.normal(size=(n_hidden, 3 * K)).astype(np.float32) / np.float32(n_hidden**0.5)
+    bias = random.normal(size=3 * K).astype(np.float32)
+    raw = hidden @ weight + bias
+    noise, bounds = random.random((2, n)), (np.full(n, -2.0), np.full(n, 2.5))
+    nothing, whole, own = np.empty((0, n_hidden), np.float32), np.empty(n), np.empty(n)
+    draw(raw, hidden, nothing, bias[K:], *noise, True, 1e-3, *bounds, whole)
+    across = weight[:, K:].T.copy()
+    raw[:, K:] = np.nan  # not looked at
+    draw(raw, hidden, across, bias[K:], *noise, True, 1e-3, *bounds, own)
+    # Locations and log scales of size 1 are sums of as many terms, in another order
+    np.testing.assert_allclose(own, whole, rtol=0.0, atol=50 * n_hidden * EPS)
+    assert np.ptp(whole) > 1.0 or n == 1

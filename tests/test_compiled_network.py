@@ -155,7 +155,6 @@ def test_loss_and_gradient(case, n_threads):
     loss, total = compiled.differentiate(index)
     mean = compiled.mean(compiled.rows, 50)
     gradient = weights.gradient.double()
-    compiled.close()
     weights.release()
     exact, reference = objective_of(
         Objective, network.double(), x.double(), y.double(), index, row_weight.double()
@@ -220,7 +219,6 @@ def test_a_step_is_that_of_the_reference(case, turned, n_steps):
     ours.n_steps = theirs.n_steps = n_steps - 1
     compiled.step(0.1)
     reference.step(0.1)
-    compiled.close()
     assert ours.n_steps == theirs.n_steps == n_steps
     expected = theirs.arrays()
     for name, array in ours.arrays().items():
@@ -259,7 +257,6 @@ def test_steps_at_once_are_steps_one_by_one():
         batches = [index] * n_steps
         own = compiled if at_once else super(CompiledObjective, compiled)
         own.steps(batches, [1e-3] * n_steps)
-        compiled.close()
         results.append(weights.arrays())
         assert weights.n_steps == n_steps
     for name, array in results[0].items():

@@ -190,5 +190,6 @@ def test_components_of_tiny_weight_are_drawn():
         assert ((chosen - 10.0 * position).abs() < 1.0).double().mean() > 0.99
         own, wide = np.empty(n), np.zeros(n)
         rows = np.tile(raw.numpy(), (n, 1))
-        mixtures.draw(rows, *noise.numpy().T.copy(), False, 1e-3, wide, wide, own)
+        heads = np.empty((0, 0), np.float32), np.empty((0, 0), np.float32), np.empty(0, np.float32)
+        mixtures.draw(rows, *heads, *noise.numpy().T.copy(), False, 1e-3, wide, wide, own)
         assert (np.abs(own - 10.0 * position) < 1.0).mean() > 0.99

@@ -134,6 +134,16 @@ def _at_the_door(array: np.ndarray, dtype: Any) -> np.ndarray:
     return np.require(array, dtype, ["C", "W"])
 
 
+@cache
+def _others(n: int) -> ThreadPoolExecutor:
+    """Threads that wait for work, since each start takes as long as a density of ten rows."""
+    return ThreadPoolExecutor(n, thread_name_prefix="sklearn_san")
+
+
+if hasattr(os, "register_at_fork"):  # a child has no threads but one
+    os.register_at_fork(after_in_child=_others.cache_clear)
+
+
 class Threads:
     """Threads that share out tasks which release the GIL.
 
@@ -145,11 +155,11 @@ class Threads:
 
     def __init__(self, n: int):
         self.n = n
-        self._pool = ThreadPoolExecutor(n - 1) if n > 1 else None
 
     def run(self, tasks: Sequence[Callable[[], None]]) -> None:
         """Run the tasks, some of them in this thread; whoever is free takes the next one."""
-        if self._pool is None or len(tasks) == 1:
+        n_others = min(self.n, len(tasks)) - 1
+        if n_others < 1:
             for task in tasks:
                 task()
             return
@@ -159,21 +169,16 @@ class Threads:
             for task in waiting:
                 task()
 
-        others = [self._pool.submit(share) for _ in range(min(self.n, len(tasks)) - 1)]
-        share()
-        for other in others:
-            other.result()
-
-    def close(self) -> None:
-        """End the threads."""
-        if self._pool is not None:
-            self._pool.shutdown()
-
-    def __enter__(self) -> Threads:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.close()
+        pool = _others(self.n - 1)
+        others = [pool.submit(share) for _ in range(n_others)]
+        try:
+            share()
+        finally:
+            for _ in waiting:  # after an error or an interrupt nobody takes another task
+                pass
+            for other in others:
+                if not other.cancel():  # it has begun; others may keep all threads busy
+                    other.result()
 
 
 @cache
@@ -287,9 +292,6 @@ class CompiledObjective(Objective):
         super().use(columns)
         self.scorer = Scorer(self.module, *self.rows.inputs)
         self.train = train_for(self.scorer.plan)
-
-    def close(self) -> None:
-        self.threads.close()
 
     def differentiate(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         own, share, total = self.rows.shares(chosen)
@@ -429,16 +431,16 @@ class Sampler:
                 n_pairs if group is None else group, False, fixed, draws,
             )  # fmt: skip
 
-        with Threads(n_threads()) as threads:
-            parts, shares = [], _falling_shares(threads.n)
-            for m in range(len(self.values)):
-                own = np.flatnonzero(chosen == m)
-                unit = group if group is not None and group < len(own) else self.plan.tile
-                bounds = unit * np.rint(len(own) // unit * shares).astype(int)
-                bounds[-1] = len(own)
-                parts += [(m, own[a:b]) for a, b in pairwise(bounds) if b > a]
-            parts.sort(key=lambda part: -len(part[1]))  # the smallest ones of all members last
-            threads.run([task(m, own) for m, own in parts])
+        threads = Threads(n_threads())
+        parts, shares = [], _falling_shares(threads.n)
+        for m in range(len(self.values)):
+            own = np.flatnonzero(chosen == m)
+            unit = group if group is not None and group < len(own) else self.plan.tile
+            bounds = unit * np.rint(len(own) // unit * shares).astype(int)
+            bounds[-1] = len(own)
+            parts += [(m, own[a:b]) for a, b in pairwise(bounds) if b > a]
+        parts.sort(key=lambda part: -len(part[1]))  # the smallest ones of all members last
+        threads.run([task(m, own) for m, own in parts])
         return draws
 
     def conditionals_at(
@@ -495,9 +497,9 @@ class Sampler:
             return run
 
         parts = list(chunks(n_rows, size))
-        with Threads(n_threads()) as threads:
-            n_tasks = min(len(parts), 4 * threads.n) if threads.n > 1 else 1
-            threads.run([task(parts[i::n_tasks]) for i in range(n_tasks)])
+        threads = Threads(n_threads())
+        n_tasks = min(len(parts), 4 * threads.n) if threads.n > 1 else 1
+        threads.run([task(parts[i::n_tasks]) for i in range(n_tasks)])
 
     def _room(
         self,
@@ -551,14 +553,13 @@ class Slopes:
                 self.values[m], self.plan, self.target, x, z, own, log_prob, slope
             )
 
-        with Threads(n_threads() if len(z) > FEW else 1) as threads:
-            tasks = []
-            for m in range(len(self.values)):
-                own = np.flatnonzero(chosen == m)
-                n_parts = max(1, min(2 * threads.n, len(own) // FEW))
-                bounds = np.linspace(0, len(own), n_parts + 1).astype(int)
-                tasks += [task(m, own[a:b]) for a, b in pairwise(bounds) if b > a]
-            threads.run(tasks)
+        threads, tasks = Threads(n_threads() if len(z) > FEW else 1), []
+        for m in range(len(self.values)):
+            own = np.flatnonzero(chosen == m)
+            n_parts = max(1, min(2 * threads.n, len(own) // FEW))
+            bounds = np.linspace(0, len(own), n_parts + 1).astype(int)
+            tasks += [task(m, own[a:b]) for a, b in pairwise(bounds) if b > a]
+        threads.run(tasks)
         return log_prob, slope
 
 
@@ -594,8 +595,9 @@ class CompiledEngine(Engine):
         if z.ndim == 3:
             return super().log_density(x, z)
         scorer = Scorer(self.network, torch.as_tensor(x), torch.as_tensor(z))
-        with Threads(n_threads()) as threads:
-            log_prob = scorer.log_prob(self.sampler.values, np.arange(len(x))[None], threads)
+        log_prob = scorer.log_prob(
+            self.sampler.values, np.arange(len(x))[None], Threads(n_threads())
+        )
         return logsumexp(log_prob, axis=0) - math.log(len(log_prob))
 
     def draw(self, x: np.ndarray, noise: np.ndarray) -> np.ndarray:

@@ -29,12 +29,21 @@ def log_prob(family, raw, y, low, high, bounded, log_floor, out, gradient, by_y,
 
 
 @kernel
-def draw(family, raw, noise_first, noise_last, bounded, floor, low, high, out):
-    """Draws `out` (n,) with raw parameters (n, n_params), from one or two uniform numbers each."""
+def draw(
+    family, raw, hidden, across, bias, noise_first, noise_last, bounded, floor, low, high, out
+):  # fmt: skip
+    """Draws `out` (n,) with raw parameters (n, n_params), from one or two uniform numbers each.
+
+    Those of mixtures can be of their logits alone, as in `mixtures.draw`.
+    """
     if family == GAUSSIANS:
-        mixtures.draw(raw, noise_first, noise_last, bounded, floor, low, high, out)
+        mixtures.draw(
+            raw, hidden, across, bias, noise_first, noise_last, bounded, floor, low, high, out
+        )
     elif family == LOGISTICS:
-        mixtures.logistic_draw(raw, noise_first, noise_last, bounded, floor, low, high, out)
+        mixtures.logistic_draw(
+            raw, hidden, across, bias, noise_first, noise_last, bounded, floor, low, high, out
+        )
     else:
         interval.draw(raw, noise_first, family == INTERPOLATED_HISTOGRAM, low, high, out)
 

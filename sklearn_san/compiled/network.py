@@ -11,6 +11,7 @@ of them are kept; otherwise blocks share their memory, a quarter of it, and keep
 `Plan`         sizes and places of everything
 `Rows`         rows to score
 `score`        log density of rows, with the gradient of a weighted loss
+`score_in`     the same in the memory of a `Room`, which serves many times
 `draw_rows`    draws as a function of uniform noise, some outputs known or not
 `centre`       what parameters must go through where no gradient is wanted
 `kernels_for`  `score` and `draw_rows`, or their twins where an output is no mixture of Gaussians
@@ -39,8 +40,8 @@ from .activations import (
 from .jit import kernel, piece, twin
 from .products import add_product, affine, multiply, transpose
 
-#: Rows that go through the network together; more of them for draws, which keep less of each.
-TILE, DRAWS_TILE = 64, 128
+#: Rows that go through the network together.
+TILE = 128
 #: Columns of `Plan.layers`: widths; places of the parameters; places in the scratch memory
 (_IN, _OUT, _WEIGHT, _BIAS, _GAIN, _SHIFT, _INPUT, _NORMAL, _SLOPE, _RSTD, _RESULT) = range(11)
 _F32 = np.float32
@@ -170,7 +171,7 @@ def make_plan(
         largest=largest,
         n_values=layers.n_values,
         n_scratch=layers.n_kept + layers.n_shared,
-        tile=TILE if for_gradient else DRAWS_TILE,
+        tile=TILE,
     )
 
 
@@ -509,8 +510,12 @@ def _log_prob(family, raw, y, low, high, bounded, log_floor, out, gradient, by_y
 
 
 @piece
-def _draw(family, raw, noise_first, noise_last, bounded, floor, low, high, out):
-    mixtures.draw(raw, noise_first, noise_last, bounded, floor, low, high, out)
+def _draw(
+    family, raw, hidden, across, bias, noise_first, noise_last, bounded, floor, low, high, out
+):  # fmt: skip
+    mixtures.draw(
+        raw, hidden, across, bias, noise_first, noise_last, bounded, floor, low, high, out
+    )
 
 
 @piece
@@ -518,22 +523,55 @@ def _moments(family, raw, bounded, floor, low, high, drawn, mean, variance):
     mixtures.moments(raw, bounded, floor, low, high, mean, variance)
 
 
+class Room(NamedTuple):
+    """Memory for what happens to a tile of rows."""
+
+    scratch: _Scratch
+    context: np.ndarray  # (tile, n_context)
+    y: np.ndarray  # (tile, n_outputs)
+    r: np.ndarray
+    low: np.ndarray  # (tile,)
+    high: np.ndarray
+    target: np.ndarray
+    density: np.ndarray
+    by_y: np.ndarray
+
+
+@kernel
+def make_room(plan, with_gradient):
+    """Room for `score_in`."""
+    n_outputs, tile = len(plan.n_raw), plan.tile
+    return Room(
+        _make_scratch(plan, with_gradient),
+        np.empty((tile, plan.n_context), dtype=np.float32),
+        np.empty((tile, n_outputs), dtype=np.float32),
+        np.empty((tile, n_outputs), dtype=np.float32),
+        np.empty(tile, dtype=np.float32),
+        np.empty(tile, dtype=np.float32),
+        np.empty(tile, dtype=np.float32),
+        np.empty(tile, dtype=np.float32),
+        np.empty(tile, dtype=np.float32),
+    )
+
+
 @kernel
 def score(values, gradient, plan, rows, index, weight, log_prob, with_gradient):
-    """Log densities of the rows `index`, of the residuals, into `log_prob` (n,), float64.
+    """`score_in` in room of its own."""
+    room = make_room(plan, with_gradient)
+    score_in(room, values, gradient, plan, rows, index, weight, log_prob, with_gradient)
+
+
+@kernel
+def score_in(room, values, gradient, plan, rows, index, weight, log_prob, with_gradient):
+    """Log densities of the rows `index` (n,), of the residuals, into `log_prob` (n,), float64.
 
     With their weights, `gradient` is overwritten by that of ``-sum(weight * log_prob)``. Without,
     `values` are those of `centre`.
     """
     n_outputs, tile = len(plan.n_raw), plan.tile
-    scratch = _make_scratch(plan, with_gradient)
-    context = np.empty((tile, plan.n_context), dtype=np.float32)
-    y = np.empty((tile, n_outputs), dtype=np.float32)
-    r = np.empty((tile, n_outputs), dtype=np.float32)
-    low, high = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
-    target, density = np.empty(tile, dtype=np.float32), np.empty(tile, dtype=np.float32)
-    by_y = np.empty(tile, dtype=np.float32)
     # Fields are read outside of the loops: each reading counts a reference
+    scratch, context, y, r = room.scratch, room.context, room.y, room.r
+    low, high, target, density, by_y = room.low, room.high, room.target, room.density, room.by_y
     x_rows, y_rows, r_rows, n_observed = rows.x, rows.y, rows.r, rows.n_observed
     low_rows, high_rows, n_features = rows.low, rows.high, plan.n_features
     if with_gradient:
@@ -597,8 +635,8 @@ def _take_sequence(inputs, plan, d, n, scratch):
 
 
 @kernel(borrows=True)
-def _run_block(values, plan, d, n, n_rows, own, local, inputs, residuals, scratch):
-    """Heads of output d for n draws from n_rows rows, in the scratch memory.
+def _run_block(values, plan, d, n, n_rows, own, local, inputs, residuals, n_heads, scratch):
+    """The first heads of output d for n draws from n_rows rows, in the scratch memory.
 
     What depends on x alone is computed once per row: `own` (n_rows, n_context) are the contexts,
     and ``local[i]`` says which of them is that of draw i. What blocks see of earlier outputs stays
@@ -635,11 +673,30 @@ def _run_block(values, plan, d, n, n_rows, own, local, inputs, residuals, scratc
     result = _part(work, layers[heads, _RESULT], tile, n, n_out)
     weight = _matrix(values, layers[heads, _WEIGHT], n_in, n_out)
     if d > 0:
-        affine(h, weight, _bias(values, plan, heads), result)
+        affine(h, weight[:, :n_heads], _bias(values, plan, heads), result[:, :n_heads])
     else:
         p = scratch.product[: n_now * n_out].reshape(n_now, n_out)
         affine(h, weight, _bias(values, plan, heads), p)
         _spread_rows(p, local, n, result)
+
+
+@kernel(borrows=True)
+def _turn_heads(values, plan, across):
+    """Write weights of locations and scales of mixtures, the last heads, as rows to `across`."""
+    for d in range(1, len(across)):
+        heads, n_last = plan.starts[d + 1] - 1, _n_last_heads(plan, d)
+        n_in, n_out = plan.layers[heads, _IN], plan.layers[heads, _OUT]
+        weight = _matrix(values, plan.layers[heads, _WEIGHT], n_in, n_out)
+        transpose(weight[:, n_out - n_last :], _matrix(across[d], 0, n_last, n_in))
+
+
+@piece
+def _n_last_heads(plan, d):
+    """How many heads of output d a draw needs for one component alone: its location and scale.
+
+    None of the first output, whose heads are computed once per row.
+    """
+    return plan.n_raw[d] // 3 * 2 if d > 0 and plan.family[d] < families.HISTOGRAM else 0
 
 
 @piece
@@ -726,6 +783,9 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
     means, variances, n_noise = draws.mean, draws.variance, plan.n_noise
     log_prob, with_density = draws.log_prob, len(draws.log_prob) > 0
     raws, locations, with_raw = draws.raw, draws.location, len(draws.location) > 0
+    across = np.empty((n_outputs, plan.largest), dtype=np.float32)
+    _turn_heads(values, plan, across)
+    with_all = with_moments or with_density or with_raw
     start = 0
     while start < len(pairs):
         n = min(tile, len(pairs) - start, group - start % group)
@@ -734,7 +794,10 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
         for i in range(n):
             noise_row[i] = pairs[start + i] % len(noise)
         for d in range(n_outputs):
-            _run_block(values, plan, d, n, n_rows, own, local, inputs, residuals, scratch)
+            heads, n_last = plan.starts[d + 1] - 1, _n_last_heads(plan, d)
+            n_in, n_out = plan.layers[heads, _IN], plan.layers[heads, _OUT]
+            n_heads = n_out if with_all or known.is_known[d] else n_out - n_last
+            _run_block(values, plan, d, n, n_rows, own, local, inputs, residuals, n_heads, scratch)
             raw = _raw_of_tile(plan, d, n, scratch)
             scale = _locate(plan, target, d, n, own, local, y, location, low, high)
             bounded, floor = plan.bounded[d], math.exp(plan.log_floor[d])
@@ -766,7 +829,12 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
             for i in range(n):
                 chooses[i] = noise[noise_row[i], n_noise * d + 1]
                 places[i] = noise[noise_row[i], n_noise * (d + 1)]
-            _draw(plan.family[d], raw, chooses, places, bounded, floor, low, high, drawn)
+            hidden = _part(scratch.work, plan.layers[heads, _INPUT], tile, n, n_in)
+            bias = _bias(values, plan, heads)[n_out - n_last :]
+            _draw(
+                plan.family[d], raw, hidden, _matrix(across[d], 0, n_last, n_in), bias, chooses,
+                places, bounded, floor, low, high, drawn,
+            )  # fmt: skip
             if with_moments:
                 _moments(plan.family[d], raw, bounded, floor, low, high, drawn, mean, variance)
                 for i in range(n):
@@ -793,7 +861,8 @@ def draw_rows(values, plan, target, x, n_columns, noise, pairs, group, with_mome
         start += n
 
 
-score_any = twin(score, "score_any", _log_prob=families.log_prob)
+score_in_any = twin(score_in, "score_in_any", _log_prob=families.log_prob)
+score_any = twin(score, "score_any", score_in=score_in_any)
 _draw_rows_any = twin(
     draw_rows,
     "draw_rows_any",

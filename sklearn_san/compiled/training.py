@@ -11,19 +11,32 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._constants import BASES_EVERY, STATISTICS_DECAY, STATISTICS_EVERY
-from .jit import kernel, twin
-from .network import Plan, _matrix, kernels_for, score, score_any
+from .jit import kernel, piece, twin
+from .network import Plan, _matrix, kernels_for, make_room, score, score_in, score_in_any
 from .products import add_product, multiply, transpose
 
 _F32 = np.float32
 _ZERO, _ONE = _F32(0.0), _F32(1.0)
 #: Columns that are reflected one by one, before the rest of the matrix is by products.
 PANEL = 4
+
+
+class _Numbers(NamedTuple):
+    """Of one step of AdamW, float32."""
+
+    keep_mean: float
+    take_mean: float
+    keep_square: float
+    take_square: float
+    unbias: float
+    epsilon: float
+    shrink: float
+    size: float
 
 
 @kernel(reorder_sums=True)
@@ -57,38 +70,79 @@ def _observe(gradient, statistics, matrices, memory):
                         statistic[i, j] = keep * statistic[i, j] + take * product[i, j]
 
 
-@kernel
-def _turn(vector, bases, matrices, memory):
-    """Bring matrices in `vector` to the bases."""
-    for k in range(len(matrices)):
-        start, n_in, n_out, left, right = matrices[k]
-        g, other = _matrix(vector, start, n_in, n_out), _matrix(memory[1], 0, n_in, n_out)
-        if left >= 0:
-            multiply(_matrix(bases, left, n_in, n_in).T, g, other)
-        else:
-            other[:] = g
-        if right >= 0:
-            multiply(other, _matrix(bases, right, n_out, n_out), g)
-        else:
-            g[:] = other
+@piece
+def _copy(a, out):
+    for i in range(len(a)):
+        for j in range(a.shape[1]):
+            out[i, j] = a[i, j]
 
 
-@kernel
-def _turn_back(vector, bases, matrices, memory):
+@piece
+def _turn(g, bases, left, right, memory):
+    """Bring a matrix to the bases, in place."""
+    n_in, n_out = g.shape
+    other = _matrix(memory[1], 0, n_in, n_out)
+    if left >= 0:
+        multiply(_matrix(bases, left, n_in, n_in).T, g, other)
+    else:
+        _copy(g, other)
+    if right >= 0:
+        multiply(other, _matrix(bases, right, n_out, n_out), g)
+    else:
+        _copy(other, g)
+
+
+@piece
+def _turn_back(g, bases, left, right, memory):
     """The inverse of `_turn`."""
+    n_in, n_out = g.shape
+    other = _matrix(memory[1], 0, n_in, n_out)
+    if left >= 0:
+        multiply(_matrix(bases, left, n_in, n_in), g, other)
+    else:
+        _copy(g, other)
+    if right >= 0:
+        across = _matrix(memory[0], 0, n_out, n_out)
+        transpose(_matrix(bases, right, n_out, n_out), across)
+        multiply(other, across, g)
+    else:
+        _copy(other, g)
+
+
+@piece
+def _direction(gradient, mean, square, numbers):
+    """Take the gradient into its moments; it is then where AdamW goes, in place."""
+    for i in range(len(gradient)):
+        g = gradient[i]
+        mean[i] = numbers.keep_mean * mean[i] + numbers.take_mean * g
+        square[i] = numbers.keep_square * square[i] + numbers.take_square * g * g
+        gradient[i] = mean[i] / (np.sqrt(square[i]) * numbers.unbias + numbers.epsilon)
+
+
+@piece
+def _move(values, direction, numbers):
+    for i in range(len(values)):
+        values[i] = numbers.shrink * values[i] - numbers.size * direction[i]
+
+
+@kernel(borrows=True)
+def _move_all(values, gradient, mean, square, bases, matrices, memory, numbers):
+    """A step of AdamW, matrix by matrix, each of which stays in the cache all the way."""
+    done = 0
     for k in range(len(matrices)):
         start, n_in, n_out, left, right = matrices[k]
-        g, other = _matrix(vector, start, n_in, n_out), _matrix(memory[1], 0, n_in, n_out)
-        if left >= 0:
-            multiply(_matrix(bases, left, n_in, n_in), g, other)
-        else:
-            other[:] = g
-        if right >= 0:
-            across = _matrix(memory[0], 0, n_out, n_out)
-            transpose(_matrix(bases, right, n_out, n_out), across)
-            multiply(other, across, g)
-        else:
-            g[:] = other
+        stop = start + n_in * n_out
+        before, own = slice(done, start), slice(start, stop)
+        _direction(gradient[before], mean[before], square[before], numbers)
+        _move(values[before], gradient[before], numbers)
+        g = _matrix(gradient, start, n_in, n_out)
+        _turn(g, bases, left, right, memory)
+        _direction(gradient[own], mean[own], square[own], numbers)
+        _turn_back(g, bases, left, right, memory)
+        _move(values[own], gradient[own], numbers)
+        done = stop
+    _direction(gradient[done:], mean[done:], square[done:], numbers)
+    _move(values[done:], gradient[done:], numbers)
 
 
 @kernel(reorder_sums=True)
@@ -233,24 +287,18 @@ def adamw(
         longest = max(longest, matrices[k, 1], matrices[k, 2])
     memory = np.empty((2, longest * longest), dtype=np.float32)
     factor = _F32(clip_factor(gradient, settings.max_norm))
-    for i in range(len(gradient)):
-        gradient[i] *= factor
+    if factor < _ONE:
+        for i in range(len(gradient)):
+            gradient[i] *= factor
     if n_steps % STATISTICS_EVERY == 0:
         _observe(gradient, statistics, matrices, memory)
-    _turn(gradient, bases, matrices, memory)
     beta1, beta2 = settings.beta1, settings.beta2
-    b1, c1, b2, c2 = _F32(beta1), _F32(1.0 - beta1), _F32(beta2), _F32(1.0 - beta2)
-    unbias, epsilon = _F32(1.0 / math.sqrt(1.0 - beta2**n_steps)), _F32(settings.epsilon)
-    for i in range(len(values)):
-        g = gradient[i]
-        mean[i] = b1 * mean[i] + c1 * g
-        square[i] = b2 * square[i] + c2 * g * g
-        gradient[i] = mean[i] / (np.sqrt(square[i]) * unbias + epsilon)
-    _turn_back(gradient, bases, matrices, memory)
-    shrink = _F32(1.0 - rate * settings.decay)
-    size = _F32(rate / (1.0 - beta1**n_steps))
-    for i in range(len(values)):
-        values[i] = shrink * values[i] - size * gradient[i]
+    numbers = _Numbers(
+        _F32(beta1), _F32(1.0 - beta1), _F32(beta2), _F32(1.0 - beta2),
+        _F32(1.0 / math.sqrt(1.0 - beta2**n_steps)), _F32(settings.epsilon),
+        _F32(1.0 - rate * settings.decay), _F32(rate / (1.0 - beta1**n_steps)),
+    )  # fmt: skip
+    _move_all(values, gradient, mean, square, bases, matrices, memory, numbers)
     if n_steps % BASES_EVERY == 0:
         _new_bases(mean, statistics, bases, matrices, longest)
 
@@ -279,11 +327,12 @@ def train(
     The rows `index` (n,) have weights `share` (n,) in the loss of their batch; their log densities
     before the step of their batch go to `log_prob` (n,).
     """
-    with_gradient = size > 0  # True; as a literal it would have `score` compiled again
+    with_gradient = size > 0  # True; as a literal it would have kernels compiled again
+    room = make_room(plan, with_gradient)
     for k in range(len(rates)):
         start, stop = k * size, min((k + 1) * size, len(index))
-        score(
-            values, gradient, plan, rows, index[start:stop], share[start:stop],
+        score_in(
+            room, values, gradient, plan, rows, index[start:stop], share[start:stop],
             log_prob[start:stop], with_gradient,
         )  # fmt: skip
         adamw(
@@ -292,7 +341,7 @@ def train(
         )  # fmt: skip
 
 
-_train_any = twin(train, "train_any", score=score_any)
+_train_any = twin(train, "train_any", score_in=score_in_any)
 
 
 def train_for(plan: Plan) -> Any:
