@@ -1,10 +1,11 @@
-"""Boosted trees of each output, grown fold by fold; see `_features` for what they are."""
+"""Boosted and random trees, grown fold by fold; see `_features` for what they are."""
 
 from __future__ import annotations
 
 import numpy as np
+from sklearn.tree import ExtraTreeRegressor
 
-from ._features import TreeFeatures
+from ._features import FOREST_STEP, Forest, TreeFeatures
 from .compiled.boosting import grow
 
 #: Shares of rows and columns that each tree draws.
@@ -18,6 +19,8 @@ FEW_BINS, MANY_BINS = 64, 128
 FEW_FOLDS, MANY_FOLDS, FEW_ROWS, MAX_ROWS = 5, 10, 2000, 50_000
 #: Leaves add multiples of this.
 STEP = 2.0**-24
+#: Random trees for each fold, and the fewest complete rows that they are grown for.
+FOREST_TREES, FEWEST_ROWS = 10, 100
 
 
 def n_folds(n_rows: int) -> int:
@@ -71,6 +74,47 @@ def fit_trees(
             value[k, d] *= scale / unit
             value[k, d, 0] += (mean - centre) / unit
     return TreeFeatures(column, padded[column, code], np.round(value / STEP) * STEP)
+
+
+def fit_forest(
+    x: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None, fold: np.ndarray, n_folds: int
+) -> Forest | None:
+    """Random trees for all columns of y; arguments are those of `fit_trees`.
+
+    Of complete rows; None if they are too few.
+    """
+    weight = np.ones(len(x)) if sample_weight is None else sample_weight
+    known = (weight > 0.0) & ~np.isnan(y).any(axis=1)
+    x, y, weight, fold = x[known], y[known], weight[known], fold[known]
+    if len(x) < FEWEST_ROWS or len(np.unique(fold)) < 2:
+        return None
+    centre, unit = np.transpose([_moments(values, weight) for values in y.T])
+    most = np.finfo(np.float32).max
+    x, z = np.clip(x, -most, most), (y - centre) / unit
+    root = np.empty((n_folds, FOREST_TREES), dtype=np.int64)
+    parts: list[tuple[np.ndarray, ...]] = []
+    n_nodes = n_leaves = 0
+    for k in range(n_folds):
+        own = fold != k
+        for t in range(FOREST_TREES):
+            tree = ExtraTreeRegressor(max_features=1.0, random_state=k * FOREST_TREES + t)
+            grown = tree.fit(x[own], z[own], weight[own]).tree_
+            is_leaf = grown.children_left < 0
+            n_own = int(is_leaf.sum())
+            # The first child of a node is the one behind it
+            after = np.where(is_leaf, n_leaves + np.cumsum(is_leaf) - 1,
+                             n_nodes + grown.children_right)  # fmt: skip
+            threshold = np.where(is_leaf, 0.0, grown.threshold)
+            value = grown.value[is_leaf, :, 0]
+            parts.append((np.where(is_leaf, -1, grown.feature), threshold, after, value))
+            root[k, t] = n_nodes
+            n_nodes, n_leaves = n_nodes + len(is_leaf), n_leaves + n_own
+    column, threshold, after, value = (np.concatenate(one) for one in zip(*parts, strict=True))
+    single = threshold.astype(np.float32)
+    # Features are compared in single precision, so the next smaller number is the same question
+    single = np.where(single > threshold, np.nextafter(single, np.float32(-np.inf)), single)
+    value = (np.round(value / FOREST_STEP) * FOREST_STEP).astype(np.float32)
+    return Forest(root, column.astype(np.int32), single, after.astype(np.int32), value)
 
 
 def _moments(values: np.ndarray, weight: np.ndarray) -> tuple[float, float]:

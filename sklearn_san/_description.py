@@ -40,6 +40,7 @@ def _features(estimator: Any) -> str:
         for name, is_used in [
             ("a piecewise-linear encoding", used.encoding is not None),
             ("predictions of trees", used.trees is not None),
+            ("spread of trees", used.forest is not None),
             ("similar rows", used.neighbours is not None),
         ]
         if is_used

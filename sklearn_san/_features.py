@@ -4,18 +4,20 @@
 `PiecewiseLinear`   each number as its progress through intervals between quantiles [1]_
 `TreeFeatures`      predictions of each output by boosted trees, out of fold where x is learned
                     from [2]_
-`Neighbours`        outputs of the most similar rows, their spread, and how near they are [3]_
+`Forest`            predictions by random trees and how far these are from each other [3]_
+`Neighbours`        outputs of the most similar rows, their spread, and how near they are [4]_
 ==================  ========================================================================
 
-The trees are oblivious: all nodes of one depth ask the same question, so that the leaf is a binary
-number, and a tree three short arrays. `_boosting` grows them.
+The boosted trees are oblivious: all nodes of one depth ask the same question, so that the leaf is a
+binary number, and a tree three short arrays. `_boosting` grows all trees.
 
 References
 ----------
 .. [1] Gorishniy, Rubachev and Babenko (2022), On embeddings for numerical features in tabular deep
    learning.
 .. [2] Wolpert (1992), Stacked generalization.
-.. [3] Cover and Hart (1967), Nearest neighbor pattern classification.
+.. [3] Geurts, Ernst and Wehenkel (2006), Extremely randomized trees.
+.. [4] Cover and Hart (1967), Nearest neighbor pattern classification.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ N_NEIGHBOURS, MOST_COLUMNS, LEAST_KNOWN, MOST_KNOWN = 5, 12, 100, 50_000
 #: Share of the mean distance that is added to each before its inverse is a weight; what is added to
 #: spreads and distances before their logarithm.
 SOFTENING, LEAST_SPREAD, LEAST_DISTANCE = 0.3, 0.03, 1e-3
+#: Leaves of random trees predict multiples of this.
+FOREST_STEP = 2.0**-16
 
 
 class PiecewiseLinear:
@@ -152,6 +156,79 @@ class TreeFeatures:
                 total[d] += np.bincount(own, change[:, d].ravel(), n_columns)
         total /= np.maximum(total.max(axis=1, keepdims=True), np.finfo(float).tiny)
         return total.mean(axis=0)
+
+
+class Forest:
+    """Random trees that predict all outputs, grown until leaves are pure, some for each fold.
+
+    What is not smooth in the outputs of few rows shows in how far the trees are from each other.
+
+    Attributes
+    ----------
+    root : ndarray of shape (n_folds, n_trees)
+        First node of each tree.
+    column : ndarray of shape (n_nodes,)
+        Number of the column that a node asks about; -1 for leaves.
+    threshold : ndarray of shape (n_nodes,)
+        Whose column is not above this goes to the following node.
+    after : ndarray of shape (n_nodes,)
+        Where the others go. Of a leaf, its number.
+    value : ndarray of shape (n_leaves, n_outputs)
+        Predictions, multiples of `FOREST_STEP`, so that sums of them and of their squares are exact
+        in any order.
+    """
+
+    def __init__(
+        self,
+        root: np.ndarray,
+        column: np.ndarray,
+        threshold: np.ndarray,
+        after: np.ndarray,
+        value: np.ndarray,
+    ):
+        self.root, self.column, self.threshold = root, column, threshold
+        self.after, self.value = after, value
+
+    @property
+    def n_folds(self) -> int:
+        """Sets of trees, each of which has not seen one fold of the rows."""
+        return len(self.root)
+
+    @property
+    def n_features(self) -> int:
+        """Width of what `transform` returns: mean and spread of each output."""
+        return 2 * self.value.shape[1]
+
+    def transform(self, x: np.ndarray, fold: np.ndarray | None = None) -> np.ndarray:
+        """Features (n_samples, n_features) of rows (n_samples, n_columns); `fold` as of trees."""
+        x = x.astype(np.float32)
+        out = np.empty((len(x), self.n_features))
+        for start in range(0, len(x), CHUNK):
+            rows = slice(start, start + CHUNK)
+            if fold is None:
+                out[rows] = self._describe(x[rows], self.root.ravel())
+                continue
+            for k in np.unique(fold[rows]):
+                own = start + np.flatnonzero(fold[rows] == k)
+                out[own] = self._describe(x[own], self.root[k])
+        return out
+
+    def _describe(self, x: np.ndarray, root: np.ndarray) -> np.ndarray:
+        node = np.repeat(root[:, None], len(x), axis=1)  # (n_trees, n_rows)
+        row = np.broadcast_to(np.arange(len(x)), node.shape)
+        while True:
+            column = self.column[node]
+            asks = column >= 0
+            if not asks.any():
+                break
+            below = x[row, column] <= self.threshold[node]
+            node = np.where(asks, np.where(below, node + 1, self.after[node]), node)
+        value, n = self.value[self.after[node]].astype(np.float64), len(root)
+        mean = value.sum(axis=0) / n
+        square = np.square(value).sum(axis=0)
+        variance = np.maximum(square - n * np.square(mean), 0.0) / max(n - 1, 1)
+        spread = np.log(np.sqrt(variance) + LEAST_SPREAD)
+        return np.concatenate([mean, GAIN * spread], axis=1)
 
 
 class Neighbours:

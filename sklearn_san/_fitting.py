@@ -26,7 +26,7 @@ from joblib import effective_n_jobs
 
 from . import _validation as validation
 from ._boosting import FEW_ROWS as FEW_FOR_TREES
-from ._boosting import fit_trees, n_folds
+from ._boosting import fit_forest, fit_trees, n_folds
 from ._engines import engine_report, load_kernels, objective_for
 from ._features import PiecewiseLinear, fit_neighbours
 from ._inputs import InputEncoder, folds
@@ -617,7 +617,7 @@ def _extend(
     n_encoded: int = 0,
 ) -> None:
     """Fit features of x on the rows to learn from; trees predict these outputs."""
-    encoding = trees = neighbours = None
+    encoding = trees = forest = neighbours = None
     plain = encoder.plain(part.X, part.X_err)
     if encode:
         encoding = PiecewiseLinear().fit(plain[:, : len(encoder.numbers)])
@@ -629,10 +629,13 @@ def _extend(
             )
         k = n_folds(len(plain))
         z = y_scaler.transform(part.y)[:, outputs]
-        trees = fit_trees(plain, z, part.weight, folds(part.X, k), k)
-        if len(plain) >= FEW_FOR_TREES:
+        fold = folds(part.X, k)
+        trees = fit_trees(plain, z, part.weight, fold, k)
+        if len(plain) < FEW_FOR_TREES:
+            forest = fit_forest(plain, z, part.weight, folds(part.X, k, 1), k)
+        else:
             neighbours = fit_neighbours(plain, z, part.weight, trees)
-    encoder.extend(encoding, trees, neighbours, n_encoded)
+    encoder.extend(encoding, trees, forest, neighbours, n_encoded)
 
 
 def _train(

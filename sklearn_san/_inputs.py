@@ -11,6 +11,7 @@ not detected           1 where a feature is infinite: it was looked for and not 
 errors                 scaled log of the measurement error of each number
 encoded numbers        optional, a `PiecewiseLinear` encoding of the first block
 predictions            optional, `TreeFeatures` of all blocks but the encoded numbers
+forest                 optional, `Forest` of the same blocks
 neighbours             optional, `Neighbours` in the same blocks
 features               of parts that go through encoders, as these give them
 =====================  =====================================================================
@@ -33,7 +34,7 @@ from typing import Any
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
-from ._features import Neighbours, PiecewiseLinear, TreeFeatures
+from ._features import Forest, Neighbours, PiecewiseLinear, TreeFeatures
 from ._hashing import hashes
 from ._imputation import MOST_NUMBERS, Imputer
 from ._scaling import compress, find_far, fit_scaler, make_scaler, scaled
@@ -45,9 +46,10 @@ LARGEST, FARTHEST = 1e100, 1e9
 REACH, REACH_FACTOR = 20.0, 2.0
 
 
-def folds(X: np.ndarray, n_folds: int) -> np.ndarray:
-    """Fold of each row, a function of its values alone; (n_samples,)."""
-    return (hashes(X) % np.uint64(n_folds)).astype(np.intp)
+def folds(X: np.ndarray, n_folds: int, division: int = 0) -> np.ndarray:
+    """Fold of each row in one of several divisions, a function of its values alone; (n_samples,)."""
+    n = np.uint64(n_folds)
+    return (hashes(X) // n ** np.uint64(division) % n).astype(np.intp)
 
 
 class InputEncoder:
@@ -86,6 +88,7 @@ class InputEncoder:
         Scaled numbers beyond this are refused: `FARTHEST`, or twice the largest in `fit`.
     encoding : PiecewiseLinear or None
     trees : TreeFeatures or None
+    forest : Forest or None
     neighbours : Neighbours or None
     n_encoded : int
         Width of the features of parts.
@@ -94,6 +97,7 @@ class InputEncoder:
     n_encoded = 0
     encoding: PiecewiseLinear | None = None
     trees: TreeFeatures | None = None
+    forest: Forest | None = None
     neighbours: Neighbours | None = None
     reach: np.ndarray | None = None
     x_range: np.ndarray | None = None
@@ -247,18 +251,20 @@ class InputEncoder:
         self,
         encoding: PiecewiseLinear | None,
         trees: TreeFeatures | None,
+        forest: Forest | None = None,
         neighbours: Neighbours | None = None,
         n_encoded: int = 0,
     ) -> None:
         """Add features of the columns there are, and those of parts."""
         n_plain = self.n_plain
-        self.encoding, self.trees, self.neighbours = encoding, trees, neighbours
+        self.encoding, self.trees = encoding, trees
+        self.forest, self.neighbours = forest, neighbours
         self.n_encoded = n_encoded
         self.n_inputs = n_plain + self._n_added + n_encoded
 
     @property
     def _n_added(self) -> int:
-        own = (self.encoding, self.trees, self.neighbours)
+        own = (self.encoding, self.trees, self.forest, self.neighbours)
         return sum(one.n_features for one in own if one is not None)
 
     @property
@@ -295,9 +301,10 @@ class InputEncoder:
         blocks = [plain]
         if self.encoding is not None:
             blocks.append(self.encoding.transform(plain))
-        if self.trees is not None:
-            fold = folds(X, self.trees.n_folds) if out_of_fold else None
-            blocks.append(self.trees.transform(plain, fold))
+        for division, grown in enumerate((self.trees, self.forest)):
+            if grown is not None:
+                fold = folds(X, grown.n_folds, division) if out_of_fold else None
+                blocks.append(grown.transform(plain, fold))
         if self.neighbours is not None:
             blocks.append(self.neighbours.transform(plain))
         if features.shape[1]:

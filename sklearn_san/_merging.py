@@ -107,7 +107,10 @@ def merge(estimators: Sequence[SANConditionalDensityEstimator]) -> SANConditiona
         merged.encoders_ = _joined_encoders([estimator.encoders_ for estimator in members])
         merged.network_ = spread(merged.network_, encoders.width)
         inputs = merged.input_encoder_ = copy.copy(merged.input_encoder_)
-        inputs.extend(inputs.encoding, inputs.trees, inputs.neighbours, merged.encoders_.n_features)
+        inputs.extend(
+            inputs.encoding, inputs.trees, inputs.forest, inputs.neighbours,
+            merged.encoders_.n_features,
+        )  # fmt: skip
         merged.novelty_ = None  # it compares features of other members
     merged.n_members = merged.n_members_ = merged.network_.n_members
     merged.n_iter_ = max(estimator.n_iter_ for estimator in members)

@@ -32,7 +32,7 @@ from sklearn.preprocessing import (
 from torch import nn
 
 from ._columns import FeatureTable, is_missing
-from ._features import LEAST_KNOWN, Neighbours, PiecewiseLinear, TreeFeatures
+from ._features import LEAST_KNOWN, Forest, Neighbours, PiecewiseLinear, TreeFeatures
 from ._imputation import Imputer
 from ._inputs import InputEncoder
 from ._kinds import (
@@ -193,6 +193,7 @@ RULES: dict[type, Rule] = {
             "n_encoded": LEFT_OUT | whole(0),
             "encoding": LEFT_OUT | NONE | instance(PiecewiseLinear),
             "trees": LEFT_OUT | NONE | instance(TreeFeatures),
+            "forest": LEFT_OUT | NONE | instance(Forest),
             "neighbours": LEFT_OUT | NONE | instance(Neighbours),
         },
         [
@@ -241,6 +242,11 @@ RULES: dict[type, Rule] = {
                 "trees",
                 "about the other inputs",
                 lambda e: e.trees is None or (e.trees.column < e.n_plain).all(),
+            ),
+            Relation(
+                "forest",
+                "about the other inputs",
+                lambda e: e.forest is None or (e.forest.column < e.n_plain).all(),
             ),
             Relation(
                 "neighbours",
@@ -410,6 +416,46 @@ RULES: dict[type, Rule] = {
                 lambda v, s: array(
                     FINITES, *s["column"].shape[:3], 2 ** s["column"].shape[3]
                 ).holds(v, s),
+            ),
+        }
+    ),
+    Forest: Rule(
+        {
+            "root": Kind(
+                "first nodes of some folds and trees",
+                lambda v, s: (
+                    v.ndim == 2
+                    and v.size > 0
+                    and array(COLUMNS, *v.shape).holds(v, s)
+                    and bool((v < len(s["column"])).all())
+                ),
+            ),
+            "column": Kind(
+                "column numbers, or -1 for leaves, of which the last node is one",
+                lambda v, s: (
+                    v.ndim == 1
+                    and len(v) > 0
+                    and array(COLUMNS, len(v)).holds(v + 1, s)
+                    and v[-1] == -1
+                ),
+            ),
+            "threshold": array(FINITES, "column"),
+            "after": Kind(
+                "nodes behind each node, or the numbers of leaves",
+                lambda v, s: (
+                    array(COLUMNS, "column").holds(v, s)
+                    and bool(
+                        np.where(
+                            s["column"] < 0,
+                            v < len(s["value"]),
+                            (v > np.arange(len(v))) & (v < len(v)),
+                        ).all()
+                    )
+                ),
+            ),
+            "value": Kind(
+                "finite outputs of leaves",
+                lambda v, s: v.ndim == 2 and v.size > 0 and array(FINITES, *v.shape).holds(v, s),
             ),
         }
     ),

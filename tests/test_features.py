@@ -8,10 +8,13 @@ import pytest
 from conftest import small as without_features
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
+from sklearn.tree import ExtraTreeRegressor
 
 from sklearn_san import SANConditionalDensityEstimator, _fitting, merge
+from sklearn_san._boosting import FEWEST_ROWS, FOREST_TREES, _moments, fit_forest
 from sklearn_san._features import (
     CHUNK,
+    FOREST_STEP,
     GAIN,
     LEAST_DISTANCE,
     LEAST_KNOWN,
@@ -20,6 +23,7 @@ from sklearn_san._features import (
     N_KNOTS,
     N_NEIGHBOURS,
     SOFTENING,
+    Forest,
     Neighbours,
     PiecewiseLinear,
     TreeFeatures,
@@ -96,6 +100,66 @@ def test_trees_against_a_loop_over_rows():
     assert trees.transform(x[:0]).shape == (0, 2)
 
 
+def forest_for(n=400, n_folds=3):
+    random = np.random.default_rng(0)
+    x, weight = np.round(random.normal(size=(n, 4)), 2), random.uniform(0.5, 2.0, n)
+    y = np.stack([x[:, 0] * x[:, 1], 5.0 + np.abs(x[:, 2])], 1) + 0.1 * random.normal(size=(n, 2))
+    return x, y, weight, folds(x, n_folds), n_folds
+
+
+def test_forest_against_that_of_scikit_learn():
+    x, y, weight, fold, n_folds = forest_for()
+    forest = fit_forest(x, y, weight, fold, n_folds)
+    new = np.concatenate([x, np.random.default_rng(1).normal(size=(CHUNK, 4))])
+    # To the last digit, as questions about two rows are equally good
+    centre, unit = np.transpose([_moments(values, weight) for values in y.T])
+    z = (y - centre) / unit
+    predictions = np.empty((n_folds, FOREST_TREES, len(new), 2))
+    for k in range(n_folds):
+        for t in range(FOREST_TREES):
+            tree = ExtraTreeRegressor(max_features=1.0, random_state=k * FOREST_TREES + t)
+            own = fold != k
+            predictions[k, t] = tree.fit(x[own], z[own], weight[own]).predict(new)
+
+    def exact(values):
+        spread = np.log(values.std(axis=0, ddof=1) + LEAST_SPREAD)
+        return np.concatenate([values.mean(axis=0), GAIN * spread], axis=1)
+
+    rounding = FOREST_STEP / LEAST_SPREAD  # of values, of which small spreads have the logarithm
+    features = forest.transform(new)
+    assert forest.n_features == features.shape[1] == 4
+    np.testing.assert_allclose(
+        features, exact(predictions.reshape(-1, *predictions.shape[2:])), atol=rounding
+    )
+    for k in range(n_folds):
+        own = fold == k
+        np.testing.assert_allclose(
+            forest.transform(x, fold)[own],
+            exact(predictions[k][:, : len(x)][:, own]),
+            atol=rounding,
+        )
+    np.testing.assert_array_equal(forest.transform(new[7:8]), features[7:8])
+    np.testing.assert_array_equal(
+        forest.transform(x[9:10], fold[9:10]), forest.transform(x, fold)[9:10]
+    )
+    assert forest.transform(x[:0]).shape == (0, 4)
+
+
+def test_forest_is_of_complete_rows_and_needs_some():
+    x, y, weight, fold, n_folds = forest_for()
+    y[::4, 1] = np.nan
+    weight[1::4] = 0.0
+    own = ~np.isnan(y[:, 1]) & (weight > 0.0)
+    forest = fit_forest(x, y, weight, fold, n_folds)
+    other = fit_forest(x[own], y[own], weight[own], fold[own], n_folds)
+    np.testing.assert_array_equal(forest.transform(x), other.transform(x))
+    few = slice(0, FEWEST_ROWS - 1)
+    assert fit_forest(x[few], np.ones((len(x[few]), 1)), None, fold[few], n_folds) is None
+    assert fit_forest(x, np.ones((len(x), 1)), None, 0 * fold, n_folds) is None  # all are copies
+    flat = fit_forest(x, np.ones((len(x), 1)), None, fold, n_folds)
+    np.testing.assert_allclose(flat.transform(x), [[0.0, GAIN * np.log(LEAST_SPREAD)]] * len(x))
+
+
 def trees_about(columns, gains):
     """One tree for each column, of one question that moves the prediction by so much."""
     column = np.array(columns)[None, None, :, None]
@@ -164,11 +228,14 @@ def test_neighbours_need_questions_and_different_rows():
 
 def test_neighbours_in_a_model(tmp_path, monkeypatch):
     X, y = steps(400)
-    assert small(**BOTH, epochs=1).fit(X, y).input_encoder_.neighbours is None
+    encoder = small(**BOTH, epochs=1).fit(X, y).input_encoder_
+    assert encoder.neighbours is None
+    assert isinstance(encoder.forest, Forest)
     monkeypatch.setattr(_fitting, "FEW_FOR_TREES", 300)
     est = small(**BOTH).fit(X, y)
     encoder = est.input_encoder_
     assert isinstance(encoder.neighbours, Neighbours)
+    assert encoder.forest is None
     assert encoder.n_plain == 8
     assert "similar rows" in est.describe()
     np.testing.assert_array_equal(
@@ -199,6 +266,60 @@ def test_neighbours_in_files_are_checked(name, value):
     assert isinstance(rebuild("Neighbours", dict(good), ""), Neighbours)
     with pytest.raises(UnfitState, match=name):
         rebuild("Neighbours", good | {name: value}, "")
+
+
+def test_forest_in_a_model(tmp_path):
+    X, y = steps(300)
+    est = small(tree_features=True, feature_encoding=None).fit(X, y)
+    encoder = est.input_encoder_
+    assert encoder.n_plain == 8
+    assert encoder.n_inputs == 8 + 1 + 2
+    assert "spread of trees" in est.describe()
+    plain = encoder.plain(X)
+    np.testing.assert_array_equal(encoder.transform(X)[:, -2:], encoder.forest.transform(plain))
+    exact = est.log_prob(X, y)
+    est.save(tmp_path / "model.safetensors")
+    loaded = SANConditionalDensityEstimator.load(tmp_path / "model.safetensors")
+    for other in (loaded, copy.deepcopy(est), pickle.loads(pickle.dumps(est))):
+        np.testing.assert_array_equal(other.log_prob(X, y), exact)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("root", np.array([[0, 5]])),
+        ("root", np.zeros((0, 2), dtype=int)),
+        ("column", np.array([0, -1, 0, -1, 0])),
+        ("column", np.array([0, -2, 0, -1, -1])),
+        ("threshold", np.full(5, np.nan)),
+        ("after", np.array([0, 0, 4, 1, 2])),  # back to itself
+        ("after", np.array([2, 3, 4, 1, 2])),  # a leaf too many
+        ("after", np.array([2, 0, 5, 1, 2])),
+        ("value", np.zeros((2, 1))),
+        ("value", np.full((3, 1), np.inf)),
+    ],
+)
+def test_forests_in_files_are_checked(name, value):
+    good = {
+        "root": np.array([[0, 2]]),
+        "column": np.array([0, -1, 1, -1, -1]),
+        "threshold": np.zeros(5),
+        "after": np.array([2, 0, 4, 1, 2]),
+        "value": np.arange(3.0)[:, None],
+    }
+    forest = rebuild("Forest", dict(good), "")
+    # Below and above the question of the first tree, which goes on to the second
+    np.testing.assert_array_equal(forest.transform(np.array([[-1.0, 1.0]]))[:, 0], [1.0])
+    with pytest.raises(UnfitState, match=name if name != "value" or len(value) > 2 else "after"):
+        rebuild("Forest", good | {name: value}, "")
+
+
+def test_divisions_into_folds_are_independent():
+    X = np.random.default_rng(0).normal(size=(3000, 3))
+    table = np.zeros((5, 5))
+    np.add.at(table, (folds(X, 5), folds(X, 5, 1)), 1)
+    # Binomial counts; five standard deviations
+    assert np.abs(table - 120).max() < 5 * np.sqrt(120)
 
 
 def test_equal_rows_share_a_fold():
@@ -318,10 +439,11 @@ def test_rows_to_learn_from_are_predicted_out_of_fold():
     X, noise = random.normal(size=(500, 2)), random.normal(size=500)
     est = small(**BOTH, epochs=1).fit(X, noise)
     encoder = est.input_encoder_
-    own = encoder.transform(X, out_of_fold=True)[:, -1]
-    later = encoder.transform(X)[:, -1]
-    assert np.corrcoef(own, noise)[0, 1] < 0.2  # nothing to learn; standard error 0.045
-    assert np.corrcoef(later, noise)[0, 1] > 0.5
+    for column in (-3, -2):  # boosted and random trees
+        own = encoder.transform(X, out_of_fold=True)[:, column]
+        later = encoder.transform(X)[:, column]
+        assert np.corrcoef(own, noise)[0, 1] < 0.2  # nothing to learn; standard error 0.045
+        assert np.corrcoef(later, noise)[0, 1] > 0.5
 
 
 def test_missing_values_categories_and_infinities():
