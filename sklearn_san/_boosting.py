@@ -19,8 +19,9 @@ FEW_BINS, MANY_BINS = 64, 128
 FEW_FOLDS, MANY_FOLDS, FEW_ROWS, MAX_ROWS = 5, 10, 2000, 50_000
 #: Leaves add multiples of this.
 STEP = 2.0**-24
-#: Random trees for each fold, and the fewest complete rows that they are grown for.
-FOREST_TREES, FEWEST_ROWS = 10, 100
+#: Random trees for each fold, the fewest complete rows that they are grown for, and from how many
+#: rows on they are left out, as they have a leaf for each row.
+FOREST_TREES, FEWEST_ROWS, FOREST_BELOW = 10, 100, 10_000
 
 
 def n_folds(n_rows: int) -> int:

@@ -87,10 +87,10 @@ class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseE
     tree_features : bool or "auto", default="auto"
         Whether the network sees predictions of y by gradient-boosted trees, as further features.
         They are out of fold: the rows to learn from are predicted by trees that have not seen
-        them. With fewer than 2,000 rows it also sees mean and spread of predictions by random trees
-        that are fully grown; with more, mean and spread of y among the five most similar rows of
-        `fit`, and how near these are. Leaves of such trees, or at most 50,000 such rows, are part
-        of the model and its files. "auto" tries both, like `feature_encoding`.
+        them. With fewer than 10,000 rows it also sees mean and spread of predictions by random
+        trees that have a leaf for each row; from 2,000 rows on, mean and spread of y among the
+        five most similar rows of `fit`, and how near these are. The trees, and at most 50,000 of
+        these rows, are part of the model and its files. "auto" tries both, like `feature_encoding`.
     synthetic_rows : int or "auto", default="auto"
         Rows to learn from besides those that are given, drawn from a model of these: from the
         density of y, and from that of x given y. Where y are parameters and x is what follows from

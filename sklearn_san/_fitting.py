@@ -26,7 +26,7 @@ from joblib import effective_n_jobs
 
 from . import _validation as validation
 from ._boosting import FEW_ROWS as FEW_FOR_TREES
-from ._boosting import fit_forest, fit_trees, n_folds
+from ._boosting import FOREST_BELOW, fit_forest, fit_trees, n_folds
 from ._engines import engine_report, load_kernels, objective_for
 from ._features import PiecewiseLinear, fit_neighbours
 from ._inputs import InputEncoder, folds
@@ -631,9 +631,9 @@ def _extend(
         z = y_scaler.transform(part.y)[:, outputs]
         fold = folds(part.X, k)
         trees = fit_trees(plain, z, part.weight, fold, k)
-        if len(plain) < FEW_FOR_TREES:
+        if len(plain) < FOREST_BELOW:
             forest = fit_forest(plain, z, part.weight, folds(part.X, k, 1), k)
-        else:
+        if len(plain) >= FEW_FOR_TREES:
             neighbours = fit_neighbours(plain, z, part.weight, trees)
     encoder.extend(encoding, trees, forest, neighbours, n_encoded)
 

@@ -235,7 +235,7 @@ def test_neighbours_in_a_model(tmp_path, monkeypatch):
     est = small(**BOTH).fit(X, y)
     encoder = est.input_encoder_
     assert isinstance(encoder.neighbours, Neighbours)
-    assert encoder.forest is None
+    assert isinstance(encoder.forest, Forest)
     assert encoder.n_plain == 8
     assert "similar rows" in est.describe()
     np.testing.assert_array_equal(
@@ -268,8 +268,11 @@ def test_neighbours_in_files_are_checked(name, value):
         rebuild("Neighbours", good | {name: value}, "")
 
 
-def test_forest_in_a_model(tmp_path):
+def test_forest_in_a_model(tmp_path, monkeypatch):
     X, y = steps(300)
+    monkeypatch.setattr(_fitting, "FOREST_BELOW", 100)
+    assert small(**BOTH, epochs=1).fit(X, y).input_encoder_.forest is None
+    monkeypatch.undo()
     est = small(tree_features=True, feature_encoding=None).fit(X, y)
     encoder = est.input_encoder_
     assert encoder.n_plain == 8
