@@ -592,10 +592,15 @@ scaler or None, default="auto"
         BadRowsWarning
             If rows are answered with nan.
         """
-        return self._density(X, X_err, on_bad_rows)
+        return self._density(X, X_err, on_bad_rows, keeps=True)
 
-    def _density(self, X: Any, X_err: Any, on_bad_rows: str, y: Any = None) -> Any:
-        """`predict_density`; rows of y that cannot be used count as bad ones, too."""
+    def _density(
+        self, X: Any, X_err: Any, on_bad_rows: str, y: Any = None, *, keeps: bool = False
+    ) -> Any:
+        """`predict_density`; rows of y that cannot be used count as bad ones, too.
+
+        What `keeps` its rows has them for itself, whatever becomes of X.
+        """
         check_is_fitted(self, "network_")
         validation.check_choice("on_bad_rows", on_bad_rows, ("raise", "nan"))
         tolerant, schema = on_bad_rows == "nan", Schema.of(self)
@@ -612,6 +617,8 @@ scaler or None, default="auto"
         plain = features[:, : len(schema.feature_names)]
         validation.warn_of_large_errors(plain, errors, schema.feature_names)
         validation.warn_of_range(self.input_encoder_, features)
+        if keeps:
+            features, errors = features.copy(), None if errors is None else errors.copy()
         density = ConditionalDensity(
             self._model(), self._with_features(features, found), errors, index
         )

@@ -53,6 +53,23 @@ def test_point_masses_have_no_jacobian(inflated):
         density.components()
 
 
+@pytest.mark.parametrize("on_bad_rows", ["raise", "nan"])
+def test_a_density_keeps_its_rows_whatever_becomes_of_those_given(bimodal, on_bad_rows):
+    X, y, _ = bimodal
+    est = small(epochs=2).fit(X, y)
+    X, X_err, values = X[:5].copy(), np.full(X[:5].shape, 0.1), np.full(5, 0.5)
+    density = est.predict_density(X, X_err=X_err, on_bad_rows=on_bad_rows)
+    before = density.mean()
+    X += 1.0
+    X_err *= 2.0
+    np.testing.assert_array_equal(density.mean(), before)
+    if on_bad_rows == "raise":
+        known = est.predict_density(X).given({0: values})
+        before = known.mean()
+        values += 1.0
+        np.testing.assert_array_equal(known.mean(), before)
+
+
 @pytest.fixture(scope="module")
 def noisy(bimodal):
     """A density with measurement errors."""

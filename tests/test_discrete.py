@@ -172,6 +172,9 @@ def test_resolve_moves_special_values_into_network_units():
     assert inflated.at == 0.0
     assert inflated.base.K == 4
     assert Categorical().resolve(K=1, unit=1.0, n_classes=7).n_classes == 7
+    assert Categorical(7).resolve(K=1, unit=1.0, n_classes=7).n_classes == 7
+    with pytest.raises(ValueError, match=r"\(n_classes=5\).* there are 2; leave n_classes out"):
+        Categorical(5).resolve(K=1, unit=1.0, n_classes=2)
     with pytest.raises(ValueError, match="needs n_classes"):
         _ = Categorical().n_params
 

@@ -29,9 +29,15 @@ FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 def test_snippets_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "README.md").read_text()
-    # The same with fewer epochs, and fewer rows to ask
-    for shown, fast, count in [("epochs=10", "epochs=1", 2), ("galaxies(2000", "galaxies(1600", 1)]:
-        assert text.count(shown) == count
+    # The same with fewer epochs and rows
+    for shown, fast, count in [
+        ("epochs=10", "epochs=1", 2),
+        ("galaxies(2000", "galaxies(700", 1),
+        ("1500:", "600:", 7),
+        (":1500", ":600", 2),
+        (":400", ":200", 2),
+    ]:
+        assert text.count(shown) == count, shown
         text = text.replace(shown, fast)
     snippets = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     assert snippets
@@ -43,7 +49,7 @@ def test_snippets_run(tmp_path, monkeypatch, capsys):
         program, *arguments = shlex.split(command)
         assert program == "sklearn-san"
         assert main(arguments) == 0
-    assert np.load("draws.npy").shape == (1600, 100, 2)
+    assert np.load("draws.npy").shape == (700, 100, 2)
 
 
 @pytest.fixture(scope="module")

@@ -92,7 +92,14 @@ class Categorical(Likelihood):
     def resolve(
         self, *, K: int, unit: float, origin: float = 0.0, n_classes: int | None = None
     ) -> Likelihood:
-        return clone(self) if self.n_classes is not None else Categorical(n_classes)
+        if self.n_classes is None:
+            return Categorical(n_classes)
+        if n_classes not in (None, self.n_classes):
+            raise ValueError(
+                f"Categorical(n_classes={self.n_classes}) is for a column of y with as many labels, "
+                f"but there are {n_classes}; leave n_classes out."
+            )
+        return clone(self)
 
     def _codes(self, raw: Tensor) -> Tensor:
         return torch.arange(self.n_params, dtype=raw.dtype, device=raw.device)
