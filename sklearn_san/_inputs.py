@@ -47,7 +47,7 @@ REACH, REACH_FACTOR = 20.0, 2.0
 
 
 def folds(X: np.ndarray, n_folds: int, division: int = 0) -> np.ndarray:
-    """Fold of each row in one of several divisions, a function of its values alone; (n_samples,)."""
+    """Fold of each row (n_samples,) in one of several divisions, a function of its values alone."""
     n = np.uint64(n_folds)
     return (hashes(X) // n ** np.uint64(division) % n).astype(np.intp)
 

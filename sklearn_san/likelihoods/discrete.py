@@ -96,8 +96,8 @@ class Categorical(Likelihood):
             return Categorical(n_classes)
         if n_classes not in (None, self.n_classes):
             raise ValueError(
-                f"Categorical(n_classes={self.n_classes}) is for a column of y with as many labels, "
-                f"but there are {n_classes}; leave n_classes out."
+                f"Categorical(n_classes={self.n_classes}) is for a column of y with as many "
+                f"labels, but there are {n_classes}; leave n_classes out."
             )
         return clone(self)
 
