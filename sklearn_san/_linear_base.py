@@ -10,14 +10,26 @@ values of a Student's t, which is what a normal distribution of unknown scale pr
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 import torch
 from scipy.stats import t as student
 from sklearn.linear_model import RidgeCV
+from torch import Tensor
 
 from ._network import LinearBase
-from .likelihoods import Likelihood, Support
+from .compiled.jit import unavailable
+from .compiled.mixtures import mean_log_prob
+from .likelihoods import (
+    Likelihood,
+    MixtureOfGaussians,
+    Support,
+    TruncatedMixtureOfGaussians,
+)
 from .likelihoods.base import MARGINAL_POINTS
+from .likelihoods.mixtures import log_floor_of
 
 #: A base is used where it leaves less than this share of the output's standard deviation.
 AUTO_THRESHOLD = 0.5
@@ -133,8 +145,23 @@ def match_marginals(
         values = residual[observed, d]
         if family.scaling == "free" and len(values) < FEW_ROWS:
             values, weight, support = _widened(values, weight, support)
-        matched.append(family.initial_raw(values, weight, support))
+        options: dict[str, Any] = {}
+        is_known = type(family) in (MixtureOfGaussians, TruncatedMixtureOfGaussians)
+        if is_known and unavailable() is None:
+            options["score"] = partial(_score, log_floor_of(family.get_params()["min_scale"]))
+        matched.append(family.initial_raw(values, weight, support, **options))
     return matched
+
+
+def _score(
+    log_floor: float, raw: np.ndarray, values: Tensor, support: Support | None
+) -> tuple[float, np.ndarray]:
+    """What `Likelihood.initial_raw` asks for, of mixtures of Gaussians, in a tenth of the time."""
+    y, slope = values.numpy(), np.empty(len(raw))
+    bounds = (values, values) if support is None else (b.expand(len(y)) for b in support)
+    low, high = (np.ascontiguousarray(bound.numpy()) for bound in bounds)
+    mean = mean_log_prob(raw, y, low, high, support is not None, log_floor, slope)
+    return mean, slope
 
 
 def _widened(

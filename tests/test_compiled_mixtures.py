@@ -1,6 +1,7 @@
 """The compiled mixtures and their pieces against torch in float64, function by function."""
 
 import math
+from functools import partial
 
 import mpmath
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from scipy.special import erfcx, expit, ndtr, ndtri
 
+from sklearn_san import _linear_base
 from sklearn_san.compiled import components, mixtures, special, truncated_normal
 from sklearn_san.likelihoods import (
     MixtureOfGaussians,
@@ -316,3 +318,22 @@ def test_draws_of_the_chosen_components_alone(kind, n, n_hidden):
     # Locations and log scales of size 1 are sums of as many terms, in another order
     np.testing.assert_allclose(own, whole, rtol=0.0, atol=50 * n_hidden * EPS)
     assert np.ptp(whole) > 1.0 or n == 1
+
+
+@pytest.mark.parametrize("bounds", BOUNDS.values(), ids=BOUNDS.keys())
+def test_starting_densities_are_those_of_torch(bounds):
+    random = np.random.default_rng(0)
+    y = np.where(random.random(700) < 0.4, random.normal(-0.5, 0.1, 700), random.normal(size=700))
+    support, kind = None, MixtureOfGaussians
+    if bounds is not None:
+        y = np.clip(y, *bounds)
+        support = Support(*(torch.full((700,), b, dtype=torch.float64) for b in bounds))
+        kind = TruncatedMixtureOfGaussians
+    family = kind(K=4, min_scale=1e-4)
+    score = partial(_linear_base._score, math.log(1e-4))
+    raw, values = random.normal(size=12), torch.from_numpy(y)
+    mean, slope = score(raw, values, support)
+    exact, exact_slope = family._mean_log_prob(raw, values, support)
+    assert mean == pytest.approx(exact, rel=1e-10)
+    # Terms of size of the inverse of the width of the bounds cancel
+    np.testing.assert_allclose(slope, exact_slope, rtol=1e-6, atol=1e-9)

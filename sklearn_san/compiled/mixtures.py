@@ -263,6 +263,32 @@ def log_prob_64(raw, y, low, high, bounded, log_floor, out, gradient, by_y, with
                 gradient[i, 2 * K + k] = by_scale[k, j]
 
 
+@kernel
+def mean_log_prob(raw, y, low, high, bounded, log_floor, slope):
+    """Mean log density of values (n,) of one mixture, raw parameters (3 K,), and its `slope`.
+
+    In float64, as all arguments.
+    """
+    n, n_params = len(y), len(raw)
+    rows, gradient = np.empty((n, n_params)), np.empty((n, n_params))
+    out, by_y = np.empty(n), np.empty(n)
+    for i in range(n):
+        for k in range(n_params):
+            rows[i, k] = raw[k]
+    with_gradient = n > 0  # True; a literal would have the kernel compiled again
+    log_prob_64(rows, y, low, high, bounded, log_floor, out, gradient, by_y, with_gradient)
+    for k in range(n_params):
+        slope[k] = 0.0
+    mean = 0.0
+    for i in range(n):
+        mean += out[i]
+        for k in range(n_params):
+            slope[k] += gradient[i, k]
+    for k in range(n_params):
+        slope[k] /= n
+    return mean / n
+
+
 @kernel(reorder_sums=True, borrows=True)
 def _parameters_of(chosen, hidden, across, bias, loc, scale):
     """Location and raw scale of one component of each row, from the inputs of the heads."""

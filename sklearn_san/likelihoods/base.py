@@ -152,6 +152,9 @@ class Likelihood(BaseEstimator):
         y: np.ndarray,
         sample_weight: np.ndarray | None = None,
         support: Support | None = None,
+        *,
+        score: Callable[[np.ndarray, Tensor, Support | None], tuple[float, np.ndarray]]
+        | None = None,
     ) -> np.ndarray:
         """Raw parameters whose density matches the marginal distribution of `y`.
 
@@ -164,30 +167,39 @@ class Likelihood(BaseEstimator):
         sample_weight : ndarray of shape (n_samples,), default=None
         support : Support, default=None
             With bounds of shape (n_samples,) or ().
+        score : callable, default=None
+            Mean log density of values with raw parameters ``(n_params,)``, and its slope by these,
+            where there is something faster than automatic differentiation.
 
         Returns
         -------
         ndarray of shape (n_params,)
         """
+        score = self._mean_log_prob if score is None else score
         rows = _quantile_rows(y, sample_weight)
         values = torch.as_tensor(y[rows], dtype=torch.float64)
         if support is not None:
             support = Support(*(b[rows] if b.ndim else b for b in support))
             values = torch.minimum(torch.maximum(values, support.low), support.high)
-        guess = torch.as_tensor(self.guess_raw(y[rows]), dtype=torch.float64)
+        guess = np.asarray(self.guess_raw(y[rows]), dtype=np.float64)
         pull = PULL / len(values)
 
         def loss_and_slope(raw: np.ndarray) -> tuple[float, np.ndarray]:
-            parameters = torch.tensor(raw, requires_grad=True)
-            log_prob = self.log_prob(parameters.expand(len(values), -1), values, support)
-            loss = pull * (parameters - guess).square().sum() - log_prob.mean()
-            (slope,) = torch.autograd.grad(loss, parameters)
-            return loss.item(), slope.numpy()
+            mean, slope = score(raw, values, support)
+            return pull * np.square(raw - guess).sum() - mean, 2.0 * pull * (raw - guess) - slope
 
-        with torch.enable_grad():
-            best = minimize(loss_and_slope, guess.numpy(), jac=True, method="BFGS",
-                            options={"maxiter": 40}).x  # fmt: skip
-        return best if np.isfinite(best).all() else guess.numpy()
+        best = minimize(loss_and_slope, guess, jac=True, method="BFGS", options={"maxiter": 40}).x
+        return best if np.isfinite(best).all() else guess
+
+    @torch.enable_grad()
+    def _mean_log_prob(
+        self, raw: np.ndarray, values: Tensor, support: Support | None
+    ) -> tuple[float, np.ndarray]:
+        """Mean log density, and its slope by the raw parameters."""
+        parameters = torch.tensor(raw, requires_grad=True)
+        mean = self.log_prob(parameters.expand(len(values), -1), values, support).mean()
+        (slope,) = torch.autograd.grad(mean, parameters)
+        return mean.item(), slope.numpy()
 
     def rsample(self, raw: Tensor, noise: Tensor, support: Support | None = None) -> Tensor:
         """Draw whose gradient follows from the implicit function of the cdf.

@@ -7,6 +7,7 @@ Their `log_prob` is the log of a probability where the value has one, and of a d
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -336,13 +337,18 @@ class Inflated(Likelihood):
         y: np.ndarray,
         sample_weight: np.ndarray | None = None,
         support: Support | None = None,
+        *,
+        score: Callable[[np.ndarray, Tensor, Support | None], tuple[float, np.ndarray]]
+        | None = None,
     ) -> np.ndarray:
+        """As of any family; `score` is that of the base."""
         at_point = self.is_mass(torch.as_tensor(y), support).numpy()
         if at_point.all():
             raise ValueError("Inflated: every value of y is at the point mass.")
         rest = Support(*(b[~at_point] if b.ndim else b for b in support)) if support else None
         weight = None if sample_weight is None else sample_weight[~at_point]
-        base = self.base.initial_raw(y[~at_point], weight, rest)
+        options: dict[str, Any] = {} if score is None else {"score": score}
+        base = self.base.initial_raw(y[~at_point], weight, rest, **options)
         share = np.clip(np.average(at_point, weights=sample_weight), 1e-4, 1.0 - 1e-4)
         return np.concatenate([[math.log(share / (1.0 - share))], base])
 
