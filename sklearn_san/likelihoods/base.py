@@ -38,6 +38,10 @@ class Support(NamedTuple):
     high: Tensor
 
 
+#: Mean log density of values with raw parameters ``(n_params,)``, and its slope by these.
+Score = Callable[[np.ndarray, Tensor, Support | None], tuple[float, np.ndarray]]
+
+
 class Likelihood(BaseEstimator):
     """Interface of a one-dimensional family; parameters follow scikit-learn's conventions.
 
@@ -153,8 +157,7 @@ class Likelihood(BaseEstimator):
         sample_weight: np.ndarray | None = None,
         support: Support | None = None,
         *,
-        score: Callable[[np.ndarray, Tensor, Support | None], tuple[float, np.ndarray]]
-        | None = None,
+        score: Score | None = None,
     ) -> np.ndarray:
         """Raw parameters whose density matches the marginal distribution of `y`.
 
@@ -168,8 +171,7 @@ class Likelihood(BaseEstimator):
         support : Support, default=None
             With bounds of shape (n_samples,) or ().
         score : callable, default=None
-            Mean log density of values with raw parameters ``(n_params,)``, and its slope by these,
-            where there is something faster than automatic differentiation.
+            A `Score`, where there is something faster than automatic differentiation.
 
         Returns
         -------

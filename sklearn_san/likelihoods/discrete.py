@@ -7,7 +7,6 @@ Their `log_prob` is the log of a probability where the value has one, and of a d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from sklearn.base import clone
 from torch import Tensor
 from torch.nn import functional
 
-from .base import Likelihood, Support, check_n_components, require
+from .base import Likelihood, Score, Support, check_n_components, require
 from .components import Logistic, log_mass
 from .mixtures import TruncatedMixtureOfLogistics
 
@@ -338,8 +337,7 @@ class Inflated(Likelihood):
         sample_weight: np.ndarray | None = None,
         support: Support | None = None,
         *,
-        score: Callable[[np.ndarray, Tensor, Support | None], tuple[float, np.ndarray]]
-        | None = None,
+        score: Score | None = None,
     ) -> np.ndarray:
         """As of any family; `score` is that of the base."""
         at_point = self.is_mass(torch.as_tensor(y), support).numpy()
