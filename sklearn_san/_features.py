@@ -22,6 +22,7 @@ References
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -84,7 +85,50 @@ def _knots(values: np.ndarray, n_knots: int) -> np.ndarray:
     return distinct[apart]
 
 
-class TreeFeatures:
+class _OutOfFold:
+    """Features by several sets of trees, each of which has not seen one fold of the rows."""
+
+    @property
+    @abstractmethod
+    def n_folds(self) -> int:
+        """Sets of trees."""
+
+    @property
+    @abstractmethod
+    def n_features(self) -> int:
+        """Width of what `transform` returns."""
+
+    def transform(self, x: np.ndarray, fold: np.ndarray | None = None) -> np.ndarray:
+        """Features, (n_samples, n_features).
+
+        Parameters
+        ----------
+        x : ndarray of shape (n_samples, n_columns)
+        fold : ndarray of shape (n_samples,), default=None
+            The fold of each row, whose trees have not seen it. None takes the mean over all sets
+            of trees, for rows that none has seen.
+        """
+        out = np.empty((len(x), self.n_features))
+        for start in range(0, len(x), CHUNK):
+            rows = slice(start, start + CHUNK)
+            if fold is None:
+                out[rows] = self._of_all(x[rows])
+                continue
+            for k in np.unique(fold[rows]):
+                own = start + np.flatnonzero(fold[rows] == k)
+                out[own] = self._of_set(x[own], k)
+        return out
+
+    @abstractmethod
+    def _of_all(self, x: np.ndarray) -> np.ndarray:
+        """Features of some rows by all sets of trees."""
+
+    @abstractmethod
+    def _of_set(self, x: np.ndarray, k: int) -> np.ndarray:
+        """Features of some rows by one set of trees."""
+
+
+class TreeFeatures(_OutOfFold):
     """Trees that predict each output, one set for each fold of the rows.
 
     Attributes
@@ -108,31 +152,11 @@ class TreeFeatures:
         """Width of what `transform` returns, one feature for each output."""
         return self.value.shape[1]
 
-    def transform(self, x: np.ndarray, fold: np.ndarray | None = None) -> np.ndarray:
-        """Predictions, (n_samples, n_features).
+    def _of_all(self, x: np.ndarray) -> np.ndarray:
+        return np.sum([self._of_set(x, k) for k in range(self.n_folds)], axis=0) / self.n_folds
 
-        Parameters
-        ----------
-        x : ndarray of shape (n_samples, n_columns)
-        fold : ndarray of shape (n_samples,), default=None
-            The fold of each row, whose trees have not seen it. None takes the mean over all sets
-            of trees, for rows that none has seen.
-        """
-        out = np.empty((len(x), self.n_features))
-        for start in range(0, len(x), CHUNK):
-            rows = slice(start, start + CHUNK)
-            columns = np.ascontiguousarray(x[rows].T)
-            if fold is None:
-                sums = [self._predict(columns, k) for k in range(self.n_folds)]
-                out[rows] = np.sum(sums, axis=0) / self.n_folds
-                continue
-            for k in np.unique(fold[rows]):
-                own = np.flatnonzero(fold[rows] == k)
-                out[start + own] = self._predict(columns[:, own], k)
-        return out
-
-    def _predict(self, columns: np.ndarray, k: int) -> np.ndarray:
-        """Predictions of one set of trees for columns (n_columns, n_rows); (n_rows, n_outputs)."""
+    def _of_set(self, x: np.ndarray, k: int) -> np.ndarray:
+        columns = np.ascontiguousarray(x.T)
         predictions = []
         for column, threshold, value in zip(
             self.column[k], self.threshold[k], self.value[k], strict=True
@@ -158,7 +182,7 @@ class TreeFeatures:
         return total.mean(axis=0)
 
 
-class Forest:
+class Forest(_OutOfFold):
     """Random trees that predict all outputs, grown until leaves are pure, some for each fold.
 
     What is not smooth in the outputs of few rows shows in how far the trees are from each other.
@@ -199,21 +223,14 @@ class Forest:
         """Width of what `transform` returns: mean and spread of each output."""
         return 2 * self.value.shape[1]
 
-    def transform(self, x: np.ndarray, fold: np.ndarray | None = None) -> np.ndarray:
-        """Features (n_samples, n_features) of rows (n_samples, n_columns); `fold` as of trees."""
-        x = x.astype(np.float32)
-        out = np.empty((len(x), self.n_features))
-        for start in range(0, len(x), CHUNK):
-            rows = slice(start, start + CHUNK)
-            if fold is None:
-                out[rows] = self._describe(x[rows], self.root.ravel())
-                continue
-            for k in np.unique(fold[rows]):
-                own = start + np.flatnonzero(fold[rows] == k)
-                out[own] = self._describe(x[own], self.root[k])
-        return out
+    def _of_all(self, x: np.ndarray) -> np.ndarray:
+        return self._describe(x, self.root.ravel())
+
+    def _of_set(self, x: np.ndarray, k: int) -> np.ndarray:
+        return self._describe(x, self.root[k])
 
     def _describe(self, x: np.ndarray, root: np.ndarray) -> np.ndarray:
+        x = x.astype(np.float32)
         node = np.repeat(root[:, None], len(x), axis=1)  # (n_trees, n_rows)
         row = np.broadcast_to(np.arange(len(x)), node.shape)
         while True:

@@ -23,6 +23,7 @@ from ._network import LinearBase
 from .compiled.jit import unavailable
 from .compiled.mixtures import mean_log_prob
 from .likelihoods import (
+    Inflated,
     Likelihood,
     MixtureOfGaussians,
     Support,
@@ -146,9 +147,10 @@ def match_marginals(
         if family.scaling == "free" and len(values) < FEW_ROWS:
             values, weight, support = _widened(values, weight, support)
         options: dict[str, Any] = {}
-        is_known = type(family) in (MixtureOfGaussians, TruncatedMixtureOfGaussians)
+        scored = family.base if isinstance(family, Inflated) else family
+        is_known = type(scored) in (MixtureOfGaussians, TruncatedMixtureOfGaussians)
         if is_known and unavailable() is None:
-            options["score"] = partial(_score, log_floor_of(family.get_params()["min_scale"]))
+            options["score"] = partial(_score, log_floor_of(scored.get_params()["min_scale"]))
         matched.append(family.initial_raw(values, weight, support, **options))
     return matched
 
@@ -156,7 +158,7 @@ def match_marginals(
 def _score(
     log_floor: float, raw: np.ndarray, values: Tensor, support: Support | None
 ) -> tuple[float, np.ndarray]:
-    """What `Likelihood.initial_raw` asks for, of mixtures of Gaussians, in a tenth of the time."""
+    """A `likelihoods.base.Score` of mixtures of Gaussians, by a kernel."""
     y, slope = values.numpy(), np.empty(len(raw))
     bounds = (values, values) if support is None else (b.expand(len(y)) for b in support)
     low, high = (np.ascontiguousarray(bound.numpy()) for bound in bounds)

@@ -162,6 +162,7 @@ def test_every_member_answers_or_says_why(densities, kind):
             assert np.isfinite(np.asarray(result, dtype=float)).all(), member
 
 
+# Of one row those two are, which has none beside it
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"one row", "recalibrated reweighted"}))
 def test_rows_do_not_depend_on_their_neighbours(densities, kind):
     density, y = densities[kind]

@@ -41,6 +41,15 @@ def small(**parameters):
     return without_features(**(AUTO | parameters))
 
 
+def check_copies(est, X, y, folder):
+    """Saved, copied and pickled, an estimator is as it was."""
+    exact = est.log_prob(X, y)
+    est.save(folder / "model.safetensors")
+    loaded = SANConditionalDensityEstimator.load(folder / "model.safetensors")
+    for other in (loaded, copy.deepcopy(est), pickle.loads(pickle.dumps(est))):
+        np.testing.assert_array_equal(other.log_prob(X, y), exact)
+
+
 def steps(n, seed=0):
     """A table for trees: steps whose height depends on another feature, and noise."""
     random = np.random.default_rng(seed)
@@ -241,11 +250,7 @@ def test_neighbours_in_a_model(tmp_path, monkeypatch):
     np.testing.assert_array_equal(
         encoder.transform(X)[:, -3:], encoder.neighbours.transform(encoder.plain(X))
     )
-    exact = est.log_prob(X, y)
-    est.save(tmp_path / "model.safetensors")
-    loaded = SANConditionalDensityEstimator.load(tmp_path / "model.safetensors")
-    for other in (loaded, copy.deepcopy(est), pickle.loads(pickle.dumps(est))):
-        np.testing.assert_array_equal(other.log_prob(X, y), exact)
+    check_copies(est, X, y, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -280,11 +285,7 @@ def test_forest_in_a_model(tmp_path, monkeypatch):
     assert "spread of trees" in est.describe()
     plain = encoder.plain(X)
     np.testing.assert_array_equal(encoder.transform(X)[:, -2:], encoder.forest.transform(plain))
-    exact = est.log_prob(X, y)
-    est.save(tmp_path / "model.safetensors")
-    loaded = SANConditionalDensityEstimator.load(tmp_path / "model.safetensors")
-    for other in (loaded, copy.deepcopy(est), pickle.loads(pickle.dumps(est))):
-        np.testing.assert_array_equal(other.log_prob(X, y), exact)
+    check_copies(est, X, y, tmp_path)
 
 
 @pytest.mark.parametrize(

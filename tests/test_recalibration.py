@@ -125,10 +125,10 @@ def test_score_maps():
 
 
 def test_conformal_sets_cover_what_they_promise():
-    # A model with half the true deviation and a shift. Given n held-out rows, the number of 50
+    # A model with half the true deviation and a shift. Given n held-out rows, the number of 100
     # independent repetitions in which one new row is covered is binomial, with a probability
     # between `level` and `level + 1 / (n + 1)`; the band has a false-alarm rate of 1e-4 a side.
-    n, repetitions, levels = 199, 50, (0.5, 0.9, 0.99)
+    n, repetitions, levels = 199, 100, (0.5, 0.9, 0.99)
     covered = np.zeros((3, 3), dtype=int)  # level; both intervals and the region
     for seed in range(repetitions):
         model = calibrated(n, seed, scale=0.5, shift=0.3)

@@ -136,7 +136,7 @@ def _at_the_door(array: np.ndarray, dtype: Any) -> np.ndarray:
 
 @cache
 def _others(n: int) -> ThreadPoolExecutor:
-    """Threads that wait for work, since each start takes as long as a density of ten rows."""
+    """Threads that wait for work, since to start them takes a tenth of a millisecond."""
     return ThreadPoolExecutor(n, thread_name_prefix="sklearn_san")
 
 
