@@ -35,7 +35,7 @@ from ._engine import chunks as chunks
 from ._engines import engine_for
 from ._inputs import InputEncoder
 from ._network import SAN, Conditional
-from ._scaling import OutputScaler
+from ._scaling import OutputScaler, along_rows
 from ._tables import as_table, check_units, units_of
 from ._targets import TargetCodec, check_missing_targets, matching_columns
 from .likelihoods import Likelihood, Support
@@ -154,15 +154,16 @@ class FittedModel:
 
     def restore(self, z: np.ndarray) -> np.ndarray:
         """Scaled values (..., n_outputs) in network order to the user's units and columns."""
-        ordered = self.y_scaler.inverse_transform(np.asarray(z))
-        y, largest = np.empty(ordered.shape), np.finfo(np.float64).max
-        limits = np.clip(self.limits, -largest, largest)
-        for d, j in enumerate(self.order):
-            np.clip(ordered[..., d], *limits[j], out=y[..., j])
-            family = self.families[d]
+        y = np.ascontiguousarray(self.y_scaler.inverse_transform(np.asarray(z)))
+        if (np.diff(self.order) < 0).any():
+            y = np.take(y, np.argsort(self.order), axis=-1)
+        largest = np.finfo(np.float64).max
+        low, high = np.clip(self.limits, -largest, largest).T
+        along_rows(np.maximum, y, low)
+        along_rows(np.minimum, y, high)
+        for j, family, slope in zip(self.order, self.families, self.y_scaler.slope, strict=True):
             if family.scaling == "affine":
-                tolerance = 1e-5 / self.y_scaler.slope[d]
-                y[..., j] = family.snap(y[..., j], self.limits[j], tolerance)
+                y[..., j] = family.snap(y[..., j], self.limits[j], 1e-5 / slope)
         return y
 
     def check_y(self, y: Any, n_rows: int, *, several: bool = False) -> np.ndarray:

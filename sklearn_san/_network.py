@@ -571,8 +571,10 @@ def uniform(shape: tuple[int, ...], generator: Generator | np.random.Generator) 
         noise = generator.random(shape)
     else:
         noise = torch.rand(shape, generator=generator, dtype=torch.float64).numpy()
-    # In numpy, which does not leave threads spinning that the kernels could use
-    return torch.from_numpy(np.maximum(noise, 2.0**-54, out=noise))
+    if noise.min(initial=1.0) == 0.0:
+        # In numpy, which does not leave threads spinning that the kernels could use
+        np.maximum(noise, 2.0**-54, out=noise)
+    return torch.from_numpy(noise)
 
 
 def input_widths(
