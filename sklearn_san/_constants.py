@@ -15,7 +15,10 @@ LAYER_NORM_EPSILON = 1e-5
 #: Decay of Adam's first and second moments, and what is added to the root of the second.
 ADAM_BETAS, ADAM_EPSILON = (0.9, 0.999), 1e-8
 #: The same in bases that change, where directions without a gradient have one of rounding.
-TURNED_BETAS, TURNED_EPSILON = (0.9, 0.99), 1e-6
+TURNED_BETAS, TURNED_EPSILON = (0.98, 0.99), 1e-6
+#: Share of the mean gradient in a step; the rest is the last gradient's, without which a long mean
+#: would oscillate.
+MEAN_SHARE = 0.95
 #: Longest side of a matrix that is turned to the eigenbasis of its gradients.
 LONGEST_TURNED = 128
 #: Steps from one look at the gradients to the next, and the decay of what was seen.

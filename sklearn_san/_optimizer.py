@@ -1,11 +1,13 @@
 """All weights of an ensemble as one matrix, and the optimiser that moves them.
 
-AdamW; on demand that of matrices of weights works in the eigenbases of their gradients, as in SOAP
-(Vyas et al. 2024, arXiv:2409.11321). Of a matrix with the gradient G, running means of ``G @ G.T``
-and ``G.T @ G`` are kept; columns of the bases L and R are their eigenvectors. Adam works on
-``L.T @ G @ R``, and its step is turned back. Every few steps there are new statistics, and less
-often new bases, which one step of orthogonal iteration brings nearer to the eigenvectors. Outputs
-that are numbers of different kinds, such as parameters of a density, are not mixed: R is then 1.
+AdamW, a small share of whose steps is by the last gradient and not by the mean of many (Ma and
+Yarats 2019, arXiv:1810.06801). On demand that of matrices of weights works in the eigenbases of
+their gradients, as in SOAP (Vyas et al. 2024, arXiv:2409.11321). Of a matrix with the gradient G,
+running means of ``G @ G.T`` and ``G.T @ G`` are kept; columns of the bases L and R are their
+eigenvectors. Adam works on ``L.T @ G @ R``, and its step is turned back. Every few steps there are
+new statistics, and less often new bases, which one step of orthogonal iteration brings nearer to
+the eigenvectors. Outputs that are numbers of different kinds, such as parameters of a density, are
+not mixed: R is then 1.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from ._constants import (
     ADAM_EPSILON,
     BASES_EVERY,
     LONGEST_TURNED,
+    MEAN_SHARE,
     STATISTICS_DECAY,
     STATISTICS_EVERY,
     TURNED_BETAS,
@@ -156,12 +159,13 @@ class Weights:
         self.mean.lerp_(self.gradient, 1.0 - beta1)
         self.square.mul_(beta2).addcmul_(self.gradient, self.gradient, value=1.0 - beta2)
         size = (self.square / (1.0 - beta2**self.n_steps)).sqrt_().add_(epsilon)
-        step = torch.div(self.mean, size, out=self.gradient)
+        unbiased = MEAN_SHARE / (1.0 - beta1**self.n_steps)
+        step = self.gradient.mul_(1.0 - MEAN_SHARE).add_(self.mean, alpha=unbiased).div_(size)
         for matrix, place, n, left in self.sides():
             part, basis = matrix.of(step), block(self.bases, place, n)
             part.copy_(basis @ part if left else part @ basis.mT)
         self.values.mul_(1.0 - rate * decay)
-        self.values.add_(step, alpha=-rate / (1.0 - beta1**self.n_steps))
+        self.values.add_(step, alpha=-rate)
         for columns in self.shared:  # however the members were rounded
             self.values[1:, columns] = self.values[:1, columns]
         if self.n_steps % BASES_EVERY == 0:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._constants import BASES_EVERY, STATISTICS_DECAY, STATISTICS_EVERY
+from .._constants import BASES_EVERY, MEAN_SHARE, STATISTICS_DECAY, STATISTICS_EVERY
 from .jit import kernel, piece, twin
 from .network import Plan, _matrix, kernels_for, make_room, score, score_in, score_in_any
 from .products import add_product, multiply, transpose
@@ -33,6 +33,8 @@ class _Numbers(NamedTuple):
     take_mean: float
     keep_square: float
     take_square: float
+    by_mean: float
+    by_gradient: float
     unbias: float
     epsilon: float
     shrink: float
@@ -116,7 +118,8 @@ def _direction(gradient, mean, square, numbers):
         g = gradient[i]
         mean[i] = numbers.keep_mean * mean[i] + numbers.take_mean * g
         square[i] = numbers.keep_square * square[i] + numbers.take_square * g * g
-        gradient[i] = mean[i] / (np.sqrt(square[i]) * numbers.unbias + numbers.epsilon)
+        push = numbers.by_mean * mean[i] + numbers.by_gradient * g
+        gradient[i] = push / (np.sqrt(square[i]) * numbers.unbias + numbers.epsilon)
 
 
 @piece
@@ -295,8 +298,9 @@ def adamw(
     beta1, beta2 = settings.beta1, settings.beta2
     numbers = _Numbers(
         _F32(beta1), _F32(1.0 - beta1), _F32(beta2), _F32(1.0 - beta2),
+        _F32(MEAN_SHARE / (1.0 - beta1**n_steps)), _F32(1.0 - MEAN_SHARE),
         _F32(1.0 / math.sqrt(1.0 - beta2**n_steps)), _F32(settings.epsilon),
-        _F32(1.0 - rate * settings.decay), _F32(rate / (1.0 - beta1**n_steps)),
+        _F32(1.0 - rate * settings.decay), _F32(rate),
     )  # fmt: skip
     _move_all(values, gradient, mean, square, bases, matrices, memory, numbers)
     if n_steps % BASES_EVERY == 0:
