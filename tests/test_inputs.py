@@ -120,7 +120,7 @@ def test_nondetections_are_a_state_of_their_own():
     seen = random.random(1000) < 0.7
     y = np.where(seen, X[:, 0], 5.0) + 0.1 * random.normal(size=1000)
     X[~seen, 0] = np.inf
-    est = small(nondetection="inf", missing_rate=0.3, epochs=30).fit(X, y)
+    est = small(nondetection="inf", missing_rate=0.3, epochs=30, n_members=4).fit(X, y)
     assert est.predict([[np.inf, 0.0]])[0] == pytest.approx(5.0, abs=0.3)
     assert est.predict([[0.5, 0.0]])[0] == pytest.approx(0.5, abs=0.3)
     spread = est.predict([[np.nan, 0.0]], output_type="std")[0]

@@ -10,6 +10,7 @@ from sklearn_san._constants import (
     ADAM_EPSILON,
     BASES_EVERY,
     LONGEST_TURNED,
+    MEAN_SHARE,
     STATISTICS_DECAY,
     STATISTICS_EVERY,
     TURNED_BETAS,
@@ -48,9 +49,25 @@ def do_steps(weights, gradients, rate=0.1):
         weights.step(rate)
 
 
+class Reference(torch.optim.AdamW):
+    """That of torch, with a share of each step taken by the last gradient instead of the mean."""
+
+    @torch.no_grad()
+    def step(self):
+        super().step()
+        (group,) = self.param_groups
+        for p, state in self.state.items():
+            unbiased, square = (
+                state[name] / (1.0 - beta ** state["step"].item())
+                for name, beta in zip(("exp_avg", "exp_avg_sq"), group["betas"], strict=True)
+            )
+            other = (p.grad - unbiased) / (square.sqrt() + group["eps"])
+            p -= (1.0 - MEAN_SHARE) * group["lr"] * other
+
+
 def adamw(module, *, turned):
     betas, eps = (TURNED_BETAS, TURNED_EPSILON) if turned else (ADAM_BETAS, ADAM_EPSILON)
-    return torch.optim.AdamW(module.parameters(), lr=0.1, betas=betas, eps=eps, weight_decay=0.3)
+    return Reference(module.parameters(), lr=0.1, betas=betas, eps=eps, weight_decay=0.3)
 
 
 @pytest.mark.parametrize("turned", [False, True])
