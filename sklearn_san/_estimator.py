@@ -183,7 +183,8 @@ scaler or None, default="auto"
     batch_size : int or "auto", default="auto"
         Rows per gradient step; "auto" takes between 32 and 256, the more the more rows. From 64
         on, and with no layer wider than 128, AdamW works in the eigenbases of the gradients of
-        each matrix of weights, as in SOAP [1]_.
+        each matrix of weights, as in SOAP [1]_. A share of each step is by the last gradient
+        instead of a mean of many [2]_.
     learning_rate : float, default=0.02
         Largest learning rate of the one-cycle schedule; in eigenbases 0.6 of it.
     weight_decay : float, default=0.001
@@ -274,6 +275,8 @@ scaler or None, default="auto"
     ----------
     .. [1] Vyas et al. (2024), "SOAP: Improving and Stabilizing Shampoo using Adam",
        arXiv:2409.11321.
+    .. [2] Ma and Yarats (2019), "Quasi-hyperbolic momentum and Adam for deep learning",
+       arXiv:1810.06801.
 
     Examples
     --------

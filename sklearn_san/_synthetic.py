@@ -27,7 +27,7 @@ import torch
 
 from ._rows import Pools, WholeTable
 from ._schema import Block, Schema
-from ._training import auto_members
+from ._training import FEWEST_TURNED, auto_batch_size, auto_epochs, auto_members
 from .compiled.jit import unavailable
 
 #: "auto" draws rows for tables of so many rows and of at most so many features and at least so
@@ -40,8 +40,9 @@ PER_ROW, MOST_DRAWN = 10, 100_000
 #: better by so many standard errors.
 TRIAL_ROWS, FEWEST_TRIED, TRIAL_HELD, TRIAL_PER_ROW = 20_000, 2000, 0.25, 5
 MOST_MEMBERS, MARGIN = 4, 2.0
-#: Members of the density of x given y, and epochs of that of y.
-MEMBERS, PRIOR_EPOCHS = 4, 10
+#: Members of the density of x given y, what share of the usual epochs it is trained for, since what
+#: is known by heart is drawn again, and epochs of the density of y.
+MEMBERS, SHARE_OF_EPOCHS, PRIOR_EPOCHS = 4, 0.7, 10
 #: A column of which so large a share of the values are different has no ties.
 CONTINUOUS = 0.9
 
@@ -82,7 +83,8 @@ class TableModel:
             columns.append(column)
         self.prior = make(limits=limits, n_members=1, epochs=PRIOR_EPOCHS)
         self.prior.fit(np.zeros((len(y), 1)), y, sample_weight=weight)
-        self.forward = make(n_members=MEMBERS)
+        epochs = auto_epochs(len(y), turned=auto_batch_size(len(y)) >= FEWEST_TURNED)
+        self.forward = make(n_members=MEMBERS, epochs=max(1, round(SHARE_OF_EPOCHS * epochs)))
         self.forward.fit(y, np.stack(columns, axis=1), sample_weight=weight)
 
     def sample(self, n_rows: int, random_state: int) -> tuple[np.ndarray, np.ndarray]:
