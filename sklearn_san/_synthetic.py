@@ -27,7 +27,7 @@ import torch
 
 from ._rows import Pools, WholeTable
 from ._schema import Block, Schema
-from ._training import FEWEST_TURNED, auto_batch_size, auto_epochs, auto_members
+from ._training import auto_batch_size, auto_epochs, auto_members, turns
 from .compiled.jit import unavailable
 
 #: "auto" draws rows for tables of so many rows and of at most so many features and at least so
@@ -83,8 +83,10 @@ class TableModel:
             columns.append(column)
         self.prior = make(limits=limits, n_members=1, epochs=PRIOR_EPOCHS)
         self.prior.fit(np.zeros((len(y), 1)), y, sample_weight=weight)
-        epochs = auto_epochs(len(y), turned=auto_batch_size(len(y)) >= FEWEST_TURNED)
-        self.forward = make(n_members=MEMBERS, epochs=max(1, round(SHARE_OF_EPOCHS * epochs)))
+        self.forward = make(n_members=MEMBERS)
+        turned = turns(auto_batch_size(len(y)), max(self.forward.module_shape))
+        epochs = round(SHARE_OF_EPOCHS * auto_epochs(len(y), turned=turned))
+        self.forward.set_params(epochs=epochs)
         self.forward.fit(y, np.stack(columns, axis=1), sample_weight=weight)
 
     def sample(self, n_rows: int, random_state: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
-from sklearn_san._scaling import OutputScaler, is_skewed, make_scaler
+from sklearn_san._scaling import N_ROWS, OutputScaler, along_rows, is_skewed, make_scaler
 
 SPECS = [
     None,
@@ -35,6 +35,16 @@ SPECS = [
 @pytest.fixture
 def y():
     return np.random.default_rng(0).gamma(2.0, size=(400, 3)) * [1.0, 10.0, 0.1] + 0.01
+
+
+@pytest.mark.parametrize("n", [0, 1, N_ROWS - 1, N_ROWS, 2 * N_ROWS + 3])
+@pytest.mark.parametrize("function", [np.divide, np.add, np.minimum])
+def test_many_rows_at_once_are_as_one_by_one(n, function):
+    random = np.random.default_rng(0)
+    values, row = random.normal(size=(2, n, 3)), np.array([0.3, -2.0, 5.0])
+    expected = function(values, row)
+    along_rows(function, values, row)
+    np.testing.assert_array_equal(values, expected)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
