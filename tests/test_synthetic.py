@@ -158,7 +158,7 @@ def test_tables_of_which_no_model_can_be_made(monkeypatch):
 
 @pytest.mark.slow
 def test_auto_draws_rows_where_they_help():
-    X, y = simulated(1000)
+    X, y = simulated(600)  # three standard errors in the trial; of 1,000 rows two
     test_X, test_y = simulated(5000, seed=1)
     plain, auto = (
         SANConditionalDensityEstimator(limits=(0, 1), synthetic_rows=n, random_state=0).fit(X, y)
