@@ -235,17 +235,24 @@ class Product(NamedTuple):
     n_out: int
 
 
-def layers(est: SANConditionalDensityEstimator) -> list[list[tuple[int, int]]]:
-    """Sizes in and out of the layers of every block."""
-    return [
-        [(layer.weight.shape[1], layer.weight.shape[2]) for layer in [*block.hidden, block.heads]]
-        for block in est.network_.blocks
-    ]
+#: Sizes in and out of a layer.
+Size = tuple[int, int]
+
+
+def layers(est: SANConditionalDensityEstimator) -> tuple[list[Size], list[list[Size]]]:
+    """Sizes of the layers of the encoder of x, and of those of every block."""
+    network = est.network_
+    encoder, *blocks = (
+        [(layer.weight.shape[1], layer.weight.shape[2]) for layer in own]
+        for own in (network.encoder, *([*block.hidden, block.heads] for block in network.blocks))
+    )
+    return encoder, blocks
 
 
 def forward(est: SANConditionalDensityEstimator, n_rows: int) -> list[Product]:
     """A density of all members."""
-    return [Product(est.n_members_, n_rows, *size) for block in layers(est) for size in block]
+    encoder, blocks = layers(est)
+    return [Product(est.n_members_, n_rows, *size) for part in (encoder, *blocks) for size in part]
 
 
 def backward(
@@ -253,12 +260,16 @@ def backward(
 ) -> list[Product]:
     """Its gradient by all layers' inputs and, if wanted, weights."""
     products, n_members = [], est.n_members_
-    for d, block in enumerate(layers(est)):
-        for k, (n_in, n_out) in enumerate(block):
+    encoder, blocks = layers(est)
+    n_encoded = encoder[-1][1] if encoder else 0
+    for d, part in enumerate((encoder, *blocks)):
+        for k, (n_in, n_out) in enumerate(part):
+            # Of a block's inputs, what encodes x and the sequence features alone; none of x itself
+            before = 0 if d == 0 else n_encoded + (est.sequence_features if d > 1 else 0)
+            wanted = n_in if k > 0 else before
             if by_weights:
                 products.append(Product(n_members, n_in, n_rows, n_out))
-            if k > 0 or d > 0:  # of the first layer's inputs, the sequence features alone
-                wanted = n_in if k > 0 else est.sequence_features
+            if wanted:
                 products.append(Product(n_members, n_rows, n_out, wanted))
     return products
 
@@ -268,23 +279,27 @@ def turning(est: SANConditionalDensityEstimator) -> list[Product]:
     if not turns(est.batch_size_, max(est.module_shape)):
         return []
     products, n_members = [], est.n_members_
-    for block in layers(est):
-        for k, (n_in, n_out) in enumerate(block):
+    encoder, blocks = layers(est)
+    for part in (encoder, *blocks):
+        for k, (n_in, n_out) in enumerate(part):
+            is_head = part is not encoder and k == len(part) - 1  # whose outputs are unlike
             if n_in <= LONGEST_TURNED:
                 products += 2 * [Product(n_members, n_in, n_in, n_out)]
-            if k < len(block) - 1 and n_out <= LONGEST_TURNED:  # heads have unlike outputs
+            if not is_head and n_out <= LONGEST_TURNED:
                 products += 2 * [Product(n_members, n_in, n_out, n_out)]
     return products
 
 
 def drawing(est: SANConditionalDensityEstimator, n_rows: int, n_draws: int) -> list[Product]:
     """Draws, each from one member."""
-    products, n_features = [], est.n_features_in_
-    for d, block in enumerate(layers(est)):
+    encoder, blocks = layers(est)
+    products = [Product(1, n_rows, *size) for size in encoder]
+    n_context = blocks[0][0][0]  # what the first block sees: x, and what encodes it
+    for d, block in enumerate(blocks):
         for k, (n_in, n_out) in enumerate(block):
             if d > 0 and k == 0:
-                products.append(Product(1, n_rows, n_features, n_out))
-                products.append(Product(1, n_rows * n_draws, n_in - n_features, n_out))
+                products.append(Product(1, n_rows, n_context, n_out))
+                products.append(Product(1, n_rows * n_draws, n_in - n_context, n_out))
             else:  # the first block sees x alone
                 products.append(Product(1, n_rows * (n_draws if d else 1), n_in, n_out))
     return products

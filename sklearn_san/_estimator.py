@@ -76,8 +76,11 @@ class SANConditionalDensityEstimator(CallbackSupportMixin, RegressorMixin, BaseE
     share_encoder : bool, default=False
         Whether one encoder serves all members, which train it together, on the same rows, in place
         of one for each. That takes less time, and the members differ less.
-    encoder_shape : sequence of int, default=None
-        Hidden widths of an encoder of x shared by all outputs; None means none.
+    encoder_shape : "auto", sequence of int or None, default="auto"
+        Hidden widths of an encoder of x, whose last layer all outputs see besides x. What sees x
+        alone is computed once per row, and so costs no time in draws. "auto" takes the first two
+        widths of `module_shape`, then `sequence_features`, and no such encoder where X goes
+        through `encoder`; None means none.
     feature_encoding : {"auto", "piecewise_linear"} or None, default="auto"
         Encoding of the numbers in X that the network sees besides them: "piecewise_linear" gives
         the progress of each through the intervals between its quantiles. "auto" tries it and, if
@@ -299,7 +302,7 @@ scaler or None, default="auto"
         sequence_features: int = 16,
         encoder: Any = None,
         share_encoder: bool = False,
-        encoder_shape: Any = None,
+        encoder_shape: Any = "auto",
         feature_encoding: str | None = "auto",
         tree_features: bool | str = "auto",
         synthetic_rows: int | str = "auto",

@@ -89,6 +89,8 @@ LEAST_GAIN, MARGIN = 0.05, 0.5
 #: than a share of the fit. Losses of outputs are told up to so many nats.
 TRIAL_ROWS, TRIAL_HELD, TRIAL_BATCH, TRIAL_PASSES = 20_000, 0.2, 128, 48_000
 MOST_TRIALS, TRIAL_SHARE, MOST_LOSS = 7, 0.33, 100.0
+#: Layers of an encoder of x that are as wide as those of a block, before its features.
+ENCODER_LAYERS = 2
 #: Smallest scale of an output's components, in its units in the network, times the rows.
 FEW_FLOOR = 0.5
 
@@ -246,8 +248,9 @@ def fit_ensemble(
     jacobian = _log_jacobian(network, y_scaler, x, z, sample.y)
     training, holdout = epochs.training_rows(jacobian, split)
     recipe, n_epochs = _recipe(
-        options, len(training), holdout is not None, rows.n_pools, increment=increment
-    )
+        options, len(training), holdout is not None, rows.n_pools, n_drawn=rows.n_drawn,
+        increment=increment,
+    )  # fmt: skip
     epochs.n_epochs = recipe.epochs
     if holdout is not None and _is_cross_validated(options, rows):
         n_rows, n_outputs = rows.n_rows, z.shape[1]
@@ -570,6 +573,7 @@ def _short(options: Any, chosen: Chosen, epochs: int, **parameters: Any) -> Any:
     short = copy.copy(options)
     vars(short).update(
         encoder=None,
+        encoder_shape=None if _is_auto(options.encoder_shape) else options.encoder_shape,
         feature_encoding="piecewise_linear" if chosen.encode else None,
         tree_features=chosen.grow,
         y_scaler=chosen.y_scaler,
@@ -800,7 +804,7 @@ def _untrained(
         n_members=n_members,
         first_module_shape=options.first_module_shape or options.module_shape,
         module_shape=options.module_shape,
-        encoder_shape=options.encoder_shape or (),
+        encoder_shape=_encoder_shape(options),
         sequence_features=options.sequence_features,
         activation=options.activation,
         layer_norm=options.layer_norm,
@@ -830,10 +834,10 @@ def _log_jacobian(
 
 
 def _recipe(
-    options: Any, n_rows: int, validates: bool, n_pools: int, *, increment: bool
+    options: Any, n_rows: int, validates: bool, n_pools: int, *, n_drawn: int, increment: bool
 ) -> tuple[Recipe, int]:
     """Recipe for `n_rows` rows, read in so many pools per epoch, and the number of epochs."""
-    batch_size, epochs, turned = _sizes(options, n_rows)
+    batch_size, epochs, turned = _sizes(options, n_rows, n_drawn)
     patience = options.n_iter_no_change
     if increment:
         rate = INCREMENT_RATE * options.learning_rate
@@ -849,16 +853,32 @@ def _recipe(
     return recipe, epochs
 
 
-def _sizes(options: Any, n_rows: int) -> tuple[int, int, bool]:
-    """Rows per batch, epochs, and whether steps are in eigenbases, for so many rows."""
+def _sizes(options: Any, n_rows: int, n_drawn: int = 0) -> tuple[int, int, bool]:
+    """Rows per batch, epochs, and whether steps are in eigenbases, for so many rows.
+
+    `n_drawn` of them are drawn from a model of the others.
+    """
     sized = options.batch_size != "auto"
     batch_size = int(options.batch_size) if sized else auto_batch_size(n_rows)
-    shapes = (options.module_shape, options.first_module_shape, options.encoder_shape)
+    shapes = (options.module_shape, options.first_module_shape, _encoder_shape(options))
     turned = turns(batch_size, max(width for shape in shapes for width in shape or ()))
     automatic = options.epochs == "auto"
-    epochs = auto_epochs(n_rows, turned=turned) if automatic else int(options.epochs)
+    epochs = (
+        int(options.epochs)
+        if not automatic
+        else auto_epochs(n_rows, turned=turned, n_drawn=n_drawn)
+    )
     return batch_size, epochs, turned
 
 
 def _seeds(n_members: int, generator: torch.Generator) -> Sequence[list[int]]:
     return torch.randint(2**62, (2, n_members), generator=generator).tolist()
+
+
+def _encoder_shape(options: Any) -> tuple[int, ...]:
+    """Hidden widths of the encoder of x; "auto" has none behind encoders of parts."""
+    if not _is_auto(options.encoder_shape):
+        return tuple(options.encoder_shape or ())
+    if options.encoder is not None:
+        return ()
+    return (*options.module_shape[:ENCODER_LAYERS], options.sequence_features)

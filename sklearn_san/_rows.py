@@ -47,7 +47,7 @@ BLOCK = 1024
 #: Rows drawn from a stream to start from, of which at most so many are for validation.
 RESERVOIR, MAX_VALIDATION = 100_000, 10_000
 #: How often rows that were observed stand among those drawn from a model of them, which are more.
-OBSERVED_REPEATS = 5
+OBSERVED_REPEATS = 3
 #: Memory maps of more bytes than this are not read at once.
 STREAM_BYTES = 256 * 2**20
 

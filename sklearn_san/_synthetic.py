@@ -81,7 +81,7 @@ class TableModel:
                 cuts = _cuts(values)
                 column = random.uniform(cuts[place], cuts[place + 1])
             columns.append(column)
-        self.prior = make(limits=limits, n_members=1, epochs=PRIOR_EPOCHS)
+        self.prior = make(limits=limits, n_members=1, epochs=PRIOR_EPOCHS, encoder_shape=None)
         self.prior.fit(np.zeros((len(y), 1)), y, sample_weight=weight)
         self.forward = make(n_members=MEMBERS)
         turned = turns(auto_batch_size(len(y)), max(self.forward.module_shape))

@@ -36,6 +36,9 @@ WARM_UP = 0.1
 TURNED_RATE = 0.6
 #: Rows per batch from which on steps are in eigenbases.
 FEWEST_TURNED = 64
+#: Rows from which on more of them are each learned from so much less that all steps together
+#: grow with their root.
+MOST_LEARNED = 100_000
 #: Epochs with a non-finite loss after which training gives up.
 MAX_RECOVERIES = 8
 #: Nats by which the loss of some training rows may lie above that of the first weights.
@@ -182,14 +185,20 @@ def auto_batch_size(n_rows: int) -> int:
     return 2 ** min(max(round(math.log2(n_rows / 128)), 5), 8)
 
 
-def auto_epochs(n_rows: int, *, turned: bool) -> int:
+def auto_epochs(n_rows: int, *, turned: bool, n_drawn: int = 0) -> int:
     """For 20,000 rows 30 epochs in eigenbases, else 100; inversely with the root of the rows.
 
-    In eigenbases inversely with the fourth root of fewer rows. Not more than 150, and from 2,000
-    rows on, where more only overfit, not more than 75.
+    In eigenbases inversely with the fourth root of fewer rows, and of more, up to `MOST_LEARNED`,
+    if none are drawn from a model. Not more than 150, and from 2,000 rows on, where more only
+    overfit, not more than 75.
     """
     ratio = 20_000 / n_rows
-    epochs = 30 * ratio ** (0.25 if ratio > 1 else 0.5) if turned else 100 * math.sqrt(ratio)
+    if not turned:
+        epochs = 100 * math.sqrt(ratio)
+    elif n_drawn and ratio < 1:
+        epochs = 30 * math.sqrt(ratio)
+    else:
+        epochs = 30 * ratio**0.25 * min(MOST_LEARNED / n_rows, 1.0) ** 0.25
     return int(min(max(epochs, 5 if turned else 10), min(max(150_000 / n_rows, 75), 150)))
 
 

@@ -193,11 +193,12 @@ def check_categories(name: str, value: Any) -> None:
     check_categorical_features(value)
 
 
-def check_shape(name: str, value: Any, *, optional: bool = False) -> None:
+def check_shape(name: str, value: Any, *, optional: bool = False, auto: bool = False) -> None:
     """Raise unless `value` is a non-empty sequence of positive integers."""
-    if optional and value is None:
+    if (optional and value is None) or (auto and isinstance(value, str) and value == "auto"):
         return
     accepted = "a non-empty sequence of positive integers, like (64, 64)"
+    accepted += ", 'auto'" if auto else ""
     accepted += ", or None" if optional else ""
     if not is_sequence(value):
         raise TypeError(f"{name} must be {accepted}; got {value!r}.")
@@ -285,7 +286,7 @@ PARAMETERS: dict[str, Callable[[str, Any], None]] = {
     "sequence_features": partial(check_integer, low=1),
     "encoder": check_encoder,
     "share_encoder": check_boolean,
-    "encoder_shape": partial(check_shape, optional=True),
+    "encoder_shape": partial(check_shape, optional=True, auto=True),
     "feature_encoding": partial(check_choice, choices=("auto", "piecewise_linear"), optional=True),
     "tree_features": partial(check_boolean, or_auto=True),
     "synthetic_rows": partial(check_integer, low=0, or_auto=True),

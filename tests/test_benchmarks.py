@@ -237,7 +237,7 @@ def test_the_bare_products_are_those_of_the_layers():
     est.batch_size_ = 128
     turning = sum(p.members * p.rows * p.n_in * p.n_out for p in speed.turning(est))
     blocks = [[*block.hidden, block.heads] for block in est.network_.blocks]
-    matrices = [layer.weight for block in blocks for layer in block]
+    matrices = [layer.weight for part in (est.network_.encoder, *blocks) for layer in part]
     heads = {id(block[-1].weight) for block in blocks}  # whose outputs are not mixed
     sides = [p[0].numel() * (p.shape[1] + p.shape[2] * (id(p) not in heads)) for p in matrices]
     assert turning == 2 * est.n_members_ * sum(sides)
@@ -245,8 +245,12 @@ def test_the_bare_products_are_those_of_the_layers():
     for product in speed.drawing(est, 10, 5):
         (per_draw if product.rows == 50 else per_row).append(product.n_in * product.n_out)
     assert sum(per_row + per_draw) == weights / 2  # one member draws
-    n_inputs = est.n_features_in_
-    assert per_row == [n_inputs * 8, 8 * 4, 4 * (est.sequence_features + 30), *[n_inputs * 8] * 2]
+    n, n_handed = est.n_features_in_, est.sequence_features
+    n_seen = n + n_handed  # x and what encodes it
+    encoder = [n * 8, 8 * 4, 4 * n_handed]
+    assert per_row == [*encoder, n_seen * 8, 8 * 4, 4 * (n_handed + 30), *[n_seen * 8] * 2]
+    wanted = [p.n_out for p in backward if p.n_in == 8 and p.rows == 10]
+    assert wanted.count(2 * n_handed) == 2  # by the encoding and what a block hands on
     assert speed.floating_point_operations(forward) == 2 * 10 * weights
     epoch = speed.floating_point_operations(speed.products_of(est)[speed.EPOCH])
     assert 2.5 < epoch / (speed.N_ROWS * 2 * weights) <= 3.1

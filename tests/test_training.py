@@ -235,7 +235,11 @@ def test_automatic_sizes():
     plain = [auto_epochs(n, turned=False) for n in (2, 1000, 2000, 20_000, 80_000, 10**7)]
     turned = [auto_epochs(n, turned=True) for n in (2, 8000, 20_000, 80_000, 10**7)]
     assert plain == [150, 150, 75, 75, 50, 10]
-    assert turned == [150, 37, 30, 15, 5]
+    assert turned == [150, 37, 30, 21, 5]
+    assert auto_epochs(100_000, turned=True) == 20
+    assert auto_epochs(400_000, turned=True) == 10
+    drawn = [auto_epochs(n, turned=True, n_drawn=1000) for n in (8000, 20_000, 80_000)]
+    assert drawn == [37, 30, 15]
     assert [turns(size, 64) for size in (32, 63, 64, 256)] == [False, False, True, True]
     assert [turns(128, width) for width in (128, 129)] == [True, False]
 
