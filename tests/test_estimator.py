@@ -508,3 +508,18 @@ def test_describe_tells_what_auto_became(fitted):
     assert "in [-4, 4])" in lines["outputs"]
     with pytest.raises(NotFittedError):
         small().describe()
+
+
+def test_the_encoder_of_x_follows_the_modules(bimodal):
+    X, y, _ = bimodal
+
+    def widths(**parameters):
+        est = small(epochs=1, module_shape=(12, 8, 4), sequence_features=5, **parameters)
+        return [layer.weight.shape[-1] for layer in est.fit(X[:100], y[:100]).network_.encoder]
+
+    assert widths() == [12, 8, 5]
+    assert widths(encoder_shape=None) == []
+    assert widths(encoder_shape=(7,)) == [7]
+    assert widths(encoder=torch.nn.Tanh()) == []  # which encodes x already
+    with pytest.raises(TypeError, match=r"encoder_shape must be .*, 'auto', or None; got 'none'"):
+        widths(encoder_shape="none")
