@@ -863,12 +863,8 @@ def _sizes(options: Any, n_rows: int, n_drawn: int = 0) -> tuple[int, int, bool]
     shapes = (options.module_shape, options.first_module_shape, _encoder_shape(options))
     turned = turns(batch_size, max(width for shape in shapes for width in shape or ()))
     automatic = options.epochs == "auto"
-    epochs = (
-        int(options.epochs)
-        if not automatic
-        else auto_epochs(n_rows, turned=turned, n_drawn=n_drawn)
-    )
-    return batch_size, epochs, turned
+    automatic_epochs = auto_epochs(n_rows, turned=turned, n_drawn=n_drawn)
+    return batch_size, automatic_epochs if automatic else int(options.epochs), turned
 
 
 def _seeds(n_members: int, generator: torch.Generator) -> Sequence[list[int]]:

@@ -152,15 +152,16 @@ def test_inflated_output_through_the_estimator():
     p_zero = 1.0 / (1.0 + np.exp(-2.0 * X[:, 0]))
     zero = random.uniform(size=2000) < p_zero
     y = np.where(zero, 0.0, random.gamma(4.0, 2.0, size=2000))
-    est = small(likelihood=Inflated(MixtureOfGaussians(), at=0.0), epochs=30).fit(X, y)
-    draws = est.sample(np.array([[-1.0], [1.0]]), 4000, random_state=0)
+    parameters = {"likelihood": Inflated(MixtureOfGaussians(), at=0.0), "encoder_shape": None}
+    est = small(epochs=30, **parameters).fit(X, y)
+    draws = est.sample(np.array([[-2.0], [2.0]]), 4000, random_state=0)
     share = (draws == 0.0).mean(1)
-    np.testing.assert_allclose(share, [0.119, 0.881], atol=0.05)
+    np.testing.assert_allclose(share, [0.018, 0.982], atol=0.05)
     from scipy import stats
 
     exact = np.where(zero, np.log(p_zero), np.log1p(-p_zero) + stats.gamma.logpdf(y, 4, 0, 2))
     assert est.score(X, y) == pytest.approx(exact.mean(), abs=0.1)
-    rescaled = small(likelihood=Inflated(MixtureOfGaussians(), at=0.0), epochs=30)
+    rescaled = small(epochs=30, **parameters)
     rescaled.fit(X, 8.0 * y)  # a power of 2 changes no digit
     # Only the values that have a density feel the change of units
     expected = est.score(X, y) - (~zero).mean() * np.log(8.0)
